@@ -13,10 +13,10 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 from unittest import mock
 
 import torch
@@ -59,6 +59,12 @@ class Shape:
     microbatch: int
 
 
+DType = Literal["float32", "bfloat16"]
+# The self-checks' limits: what params.yaml recommends for each precision.
+TOLERANCES = {
+    "float32": {"ratio_tolerance": 1e-3, "sampler_tolerance": 1e-2},
+    "bfloat16": {"ratio_tolerance": 0.05, "sampler_tolerance": 1.0},
+}
 GPT2_SMALL = Shape(12, 768, 12, 50257, 16, 64, 64, 64, 4, 16)
 TINY = Shape(4, 128, 4, 1024, 64, 32, 32, 32, 4, 64)
 
@@ -112,7 +118,9 @@ def make_model(shape: Shape, folder: Path) -> tuple[Path, Path]:
     return base, adapter
 
 
-def make_setup(shape: Shape, engine: Engine, folder: Path, threads: int) -> Scheduled:
+def make_setup(
+    shape: Shape, engine: Engine, folder: Path, threads: int, *, device: str = "cpu", dtype: DType = "float32"
+) -> Scheduled:
     """The project's own parameters, with the shape's numbers in their places."""
     params = resolve(ROOT / "params.yaml", ROOT / "profiles")
     ppo = PPOParams.model_validate(
@@ -120,22 +128,26 @@ def make_setup(shape: Shape, engine: Engine, folder: Path, threads: int) -> Sche
         | {
             "batch": shape.batch, "minibatch": shape.batch, "microbatch": shape.microbatch, "epochs": shape.epochs,
             "response_tokens": shape.response, "lr": 1e-5, "kl_limit": 0.0, "score_jump": 0.0, "entropy_floor": 0.0,
-            "max_prompt_tokens": 0, "approx_kl_stop": 0.0,
+            "max_prompt_tokens": 0, "approx_kl_stop": 0.0, **TOLERANCES[dtype],
         }
     )  # fmt: skip
     runtime = Runtime.start(
-        RuntimeParams.model_validate(params.runtime.model_dump() | {"device": "cpu", "threads": threads}), 0
+        RuntimeParams.model_validate(
+            params.runtime.model_dump() | {"device": device, "dtype": dtype, "threads": threads}
+        ),
+        0,
     )
     base, adapter = make_model(shape, folder)
     backbone = load_backbone(
-        base, {"sft": adapter, "policy": adapter}, engine=engine, trainable=("policy",), dtype=torch.float32,
-        device="cpu",
+        base, {"sft": adapter, "policy": adapter}, engine=engine, trainable=("policy",), dtype=runtime.dtype,
+        device=runtime.device,
     )  # fmt: skip
     reward = RewardModel(
         backbone.hidden_size, pooling="mean", pool_over="sequence", backbone_adapter=str(adapter)
     ).requires_grad_(False)
     torch.nn.init.normal_(reward.head.weight, generator=torch.Generator().manual_seed(0))
-    actors = Actors(backbone, ValueHead(backbone.hidden_size), RewardModelSource(reward))
+    value_head = ValueHead(backbone.hidden_size).to(runtime.device)
+    actors = Actors(backbone, value_head, RewardModelSource(reward.to(runtime.device)))
     learner = Learner(actors, lr=ppo.lr, value_lr=ppo.value_lr, adam_eps=ppo.adam_eps, max_grad_norm=ppo.max_grad_norm)
     setup = Scheduled(actors, learner, PromptStream(prompts(shape, 4 * shape.batch), 0), ppo, runtime)
     object.__setattr__(setup, "shape", shape)
@@ -176,6 +188,25 @@ def watched(clock: Clock) -> Iterator[None]:
         yield
 
 
+def clock_of(device: str) -> Callable[[], float]:
+    """A clock that a GPU's work is over at: kernels only start where they are called."""
+
+    def now() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return now
+
+
+def peak_gb(device: str) -> dict[str, float]:
+    """The most memory in use at once: of the process, and of the GPU as torch's allocator reserved it."""
+    found = {"peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)}
+    if device == "cuda":
+        found["peak_gpu_gb"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
+    return found
+
+
 def run(setup: Scheduled, iterations: int, now: Any = time.perf_counter) -> list[dict[str, float]]:
     """Seconds of each step and of its parts."""
     found = []
@@ -196,6 +227,8 @@ def main() -> None:
     parser.add_argument("--engine", choices=["plain", "fast"], default="fast")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=list(TOLERANCES), default="float32")
     parser.add_argument("--cpu-time", action="store_true", help="processor seconds, for a machine that is not quiet")
     parser.add_argument("--keep-memory", action=argparse.BooleanOptionalAction, default=True)
     given = vars(parser.parse_args())
@@ -205,15 +238,16 @@ def main() -> None:
 
         keep_memory()
     with tempfile.TemporaryDirectory() as folder:
-        setup = make_setup(shape, given["engine"], Path(folder), given["threads"])
-        found = run(setup, given["steps"], time.process_time if given["cpu_time"] else time.perf_counter)
+        place = {"device": given["device"], "dtype": given["dtype"]}
+        setup = make_setup(shape, given["engine"], Path(folder), given["threads"], **place)
+        found = run(setup, given["steps"], time.process_time if given["cpu_time"] else clock_of(given["device"]))
     used = found[1:] or found  # the first one warms up
     result = {
         "what": f"rlhf {given['engine']}",
         "config": given,
         "median": {key: round(statistics.median(one[key] for one in used), 3) for key in used[0]},
         "steps": [{key: round(value, 3) for key, value in one.items()} for one in found],
-        "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        **peak_gb(given["device"]),
     }
     print(json.dumps(result))
 
