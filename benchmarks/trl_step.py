@@ -34,6 +34,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--value", choices=["lora", "full"], default="lora", help="how the value model is trained")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--microbatch", type=int, default=0, help="episodes of a pass of the update; 0: all of them")
+    parser.add_argument("--rollout-batch", type=int, default=0, help="episodes sampled and scored at once; 0: all")
     return parser.parse_args()
 
 
@@ -50,24 +54,28 @@ def trainer(args: argparse.Namespace, folder: str) -> "peer.PPOTrainer":
         "n_layer": args.layers, "n_embd": args.hidden, "n_head": args.heads, "vocab_size": args.vocab,
         "bos_token_id": args.vocab - 1, "eos_token_id": args.vocab - 1, "pad_token_id": args.vocab - 1,
     }  # fmt: skip
-    value = GPT2ForSequenceClassification(GPT2Config(**shape, num_labels=1))
+    half, micro = args.dtype == "bfloat16", args.microbatch or args.batch
+    # As users load them: frozen weights in the run's precision; peft keeps the adapters in float32.
+    dtype = torch.bfloat16 if half else torch.float32
+    value = GPT2ForSequenceClassification(GPT2Config(**shape, num_labels=1)).to(dtype)
+    reward = GPT2ForSequenceClassification(GPT2Config(**shape, num_labels=1))
     if args.value == "lora":
         value = get_peft_model(value, LoraConfig(task_type="SEQ_CLS", **LORA))
     ids = torch.randint(0, args.vocab - 1, (args.batch * args.steps, args.prompt))
     config = peer.PPOConfig(
-        output_dir=folder, use_cpu=True, bf16=False, report_to="none", save_strategy="no", disable_tqdm=True,
-        logging_steps=1, gradient_checkpointing=False, per_device_train_batch_size=args.batch,
-        gradient_accumulation_steps=1, num_mini_batches=1, num_ppo_epochs=args.epochs,
-        total_episodes=args.batch * args.steps, local_rollout_forward_batch_size=args.batch,
+        output_dir=folder, use_cpu=args.device == "cpu", bf16=half, report_to="none", save_strategy="no",
+        disable_tqdm=True, logging_steps=1, gradient_checkpointing=False, per_device_train_batch_size=micro,
+        gradient_accumulation_steps=args.batch // micro, num_mini_batches=1, num_ppo_epochs=args.epochs,
+        total_episodes=args.batch * args.steps, local_rollout_forward_batch_size=args.rollout_batch or args.batch,
         response_length=args.response, num_sample_generations=0, temperature=1.0, learning_rate=1e-5,
         stop_token="eos" if args.shortest < args.response else None,
     )  # fmt: skip
     return peer.PPOTrainer(
         args=config,
         processing_class=tokenizer(args.vocab),
-        model=GPT2LMHeadModel(GPT2Config(**shape)),
+        model=GPT2LMHeadModel(GPT2Config(**shape)).to(dtype),
         ref_model=None,
-        reward_model=GPT2ForSequenceClassification(GPT2Config(**shape, num_labels=1)).eval().requires_grad_(False),
+        reward_model=reward.to(dtype).eval().requires_grad_(False),
         value_model=value,
         train_dataset=Dataset.from_dict({"input_ids": ids.tolist()}),
         peft_config=LoraConfig(task_type="CAUSAL_LM", **LORA),
@@ -80,13 +88,18 @@ class Laps:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.steps, self.marks = args, [], []
 
+    def now(self) -> float:
+        if self.args.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     def sampling(self, function):
         def call(*given, **named):
-            self.marks = [time.perf_counter()]
+            self.marks = [self.now()]
             sequences, logits = function(*given, **named)
             if self.args.shortest < self.args.response:
                 self.end_responses(sequences)
-            self.marks.append(time.perf_counter())
+            self.marks.append(self.now())
             return sequences, logits
 
         return call
@@ -101,7 +114,7 @@ class Laps:
     def shuffling(self, function):
         def call(*given, **named):
             if len(self.marks) == 2:
-                self.marks.append(time.perf_counter())
+                self.marks.append(self.now())
             return function(*given, **named)
 
         return call
@@ -109,7 +122,7 @@ class Laps:
     def logging(self, function):
         def call(*given, **named):
             start, sampled, scored = self.marks
-            now = time.perf_counter()
+            now = self.now()
             self.steps.append(
                 {"rollout": sampled - start, "scoring": scored - sampled, "update": now - scored, "total": now - start}
             )
@@ -138,6 +151,8 @@ def main() -> None:
         "steps": [{key: round(value, 3) for key, value in one.items()} for one in laps.steps],
         "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
+    if args.device == "cuda":
+        result["peak_gpu_gb"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
     print(json.dumps(result))
 
 
