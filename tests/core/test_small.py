@@ -6,13 +6,12 @@ import signal
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.core import seeding, stats
+from rlhf.core import seeding
 from rlhf.core.curves import Curve
 from rlhf.core.errors import Stopped, UserError
 from rlhf.core.interrupt import interruptible
@@ -43,57 +42,6 @@ def test_known_draws_never_change() -> None:
 def test_moving_a_boundary_between_parts_changes_the_seed(a: str, b: str, c: str) -> None:
     if (a + b, c) != (a, b + c):
         assert seeding.derive(0, a + b, c) != seeding.derive(0, a, b + c)
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3 (score), 95 %.
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_matches_the_published_table(successes: int, n: int, low: float, high: float) -> None:
-    interval = stats.wilson(successes, n)
-    assert interval.mean == pytest.approx(successes / n)
-    assert interval.low == pytest.approx(low, abs=5e-5)
-    assert interval.high == pytest.approx(high, abs=5e-5)
-
-
-def test_wilson_refuses_nonsense() -> None:
-    for successes, n in [(1, 0), (-1, 3), (4, 3)]:
-        with pytest.raises(ValueError, match="a rate needs"):
-            stats.wilson(successes, n)
-
-
-def test_mean_interval_by_hand() -> None:
-    # mean 3, s = sqrt(2.5), t(.975, 4) = 2.776445 (any table): half width 2.776445 * sqrt(2.5 / 5) = 1.963243
-    interval = stats.mean_interval([1, 2, 3, 4, 5])
-    assert (interval.mean, interval.low, interval.high) == pytest.approx((3, 3 - 1.963243, 3 + 1.963243), abs=1e-5)
-    assert stats.mean_interval([2.0]) == stats.Interval(2.0, None, None)
-    assert stats.Interval(2.0, None, None).named("x") == {"x": 2.0, "x_low": None, "x_high": None}
-
-
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    draws = np.random.Generator(np.random.PCG64(1))
-    held = {"mean": 0, "paired": 0, "rate": 0}
-    trials = 400
-    for trial in range(trials):
-        a, b = draws.normal(1.0, 2.0, 80), draws.normal(0.4, 1.0, 80)
-        p = 0.3
-        for name, interval, truth in (
-            ("mean", stats.mean_interval(a.tolist()), 1.0),
-            ("paired", stats.paired_difference(a.tolist(), b.tolist(), trial, resamples=500), 0.6),
-            ("rate", stats.wilson(int(draws.binomial(120, p)), 120), p),
-        ):
-            assert interval.low is not None
-            assert interval.high is not None
-            held[name] += interval.low <= truth <= interval.high
-    assert all(0.915 <= n / trials <= 0.98 for n in held.values()), held
-
-
-def test_paired_difference_of_equal_things_is_zero_wide() -> None:
-    interval = stats.paired_difference([1.0, 2.0, 5.0], [1.0, 2.0, 5.0], 0)
-    assert (interval.mean, interval.low, interval.high) == (0, 0, 0)
-    with pytest.raises(ValueError, match="equal, non-empty"):
-        stats.paired_difference([1.0], [1.0, 2.0], 0)
 
 
 def test_a_curve_is_whole_after_every_row_and_the_same_when_resumed(tmp_path: Path) -> None:
