@@ -74,14 +74,22 @@ def test_stale_merged_weights_are_an_error_not_a_wrong_gradient() -> None:
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("rows", [7, 8, 20, 32, 33])
-def test_large_frozen_layers_in_a_decode_loop(rows: int, transposed: bool) -> None:
-    module: nn.Module = Conv1D(2048, 600) if transposed else nn.Linear(600, 2048)
-    layer, x = Linear(module), torch.randn(rows, 600, generator=torch.Generator().manual_seed(rows))
+@pytest.mark.parametrize("rows", [1, 2, 20, 64, 65])
+def test_large_layers_in_a_decode_loop(rows: int, transposed: bool) -> None:
+    """With and without an adapter, and after the adapter's weights have moved."""
+    base: nn.Module = Conv1D(2048, 600) if transposed else nn.Linear(600, 2048)
+    model = get_peft_model(Holder(base), LoraConfig(r=2, lora_alpha=6, target_modules=["layer"]), adapter_name="one")
+    layer = model.base_model.model.layer
+    linear, x = Linear(layer), torch.randn(rows, 600, generator=torch.Generator().manual_seed(rows))
+    weight = layer.base_layer.weight.double()
+    frozen = x.double() @ (weight if transposed else weight.T) + layer.base_layer.bias.double()
     with torch.no_grad():
-        expected = x.double() @ layer.weight.double().T + (0.0 if layer.bias is None else layer.bias.double())
-        torch.testing.assert_close(layer(x, None), expected.float(), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(layer(x, None), layer(x, "none"))
+        for _ in range(3):
+            layer.lora_B["one"].weight.add_(0.01 * torch.randn(2048, 2, generator=torch.Generator().manual_seed(1)))
+            a, b = layer.lora_A["one"].weight.double(), layer.lora_B["one"].weight.double()
+            torch.testing.assert_close(linear(x, None), frozen.float(), atol=1e-5, rtol=1e-5)
+            tuned = frozen + 3.0 * (x.double() @ a.T) @ b.T
+            torch.testing.assert_close(linear(x, "one"), tuned.float(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [False, True])
