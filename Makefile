@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer deps readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes bench-gpu repro-gpu deps readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,6 +46,18 @@ bench: $(STAMP) ## Time the PPO step (pytest-benchmark)
 
 bench-peer: $(STAMP) ## Time the PPO step side by side with trl 1.12.0, in an environment of its own
 	python -m benchmarks.peer
+
+bench-reward: $(STAMP) ## Time reward-model training against the naive loop and trl's RewardTrainer (40 minutes)
+	python -m benchmarks.reward_training
+
+bench-slopes: $(STAMP) ## Time the PPO step over batch, response length and width
+	python -m benchmarks.slopes
+
+bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the hardware's limits, determinism
+	python3 -m benchmarks.gpu run
+
+repro-gpu: ## On one NVIDIA GPU: the reference run at full scale, every stage timed
+	python3 -m benchmarks.repro_gpu
 
 deps: $(STAMP) ## Write the code dependencies in dvc.yaml from the imports
 	python tools/sync_deps.py
