@@ -94,13 +94,13 @@ def _base_folder(base: BaseChoice) -> Path | None:
 
 def _accepted(rows: Iterable[Pair | BadRow], ledger: Ledger, *, stop: bool) -> Iterator[Pair]:
     """Pairs that broke no rule, each once; bad rows and duplicates go into the ledger."""
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[tuple[str, str, str, str | None]] = set()
     for row in rows:
         ledger.read += 1
         if isinstance(row, BadRow):
             ledger.put_aside(row, stop=stop)
             continue
-        key = (row.prompt, row.chosen, row.rejected)
+        key = (row.prompt, row.chosen, row.rejected, row.annotator)  # two who say the same are no duplicates
         if key in seen:
             ledger.dropped["duplicate"] += 1
             continue

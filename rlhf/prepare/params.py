@@ -34,7 +34,7 @@ class DataParams(Section):
 
     source: Literal["synthetic", "files", "hub"]
     path: str = Field(min_length=1)
-    format: Literal["hh", "pairs"]
+    format: Literal["hh", "pairs", "rankings"]
     columns: ColumnParams
     prompt_template: str
     hub: HubParams

@@ -9,7 +9,7 @@ BAD_ROW_RULES = {
     "not_utf8": "the text cannot be encoded as UTF-8",
     "broken_file": "the file is cut off or damaged from here on",
     "missing_column": "a column is missing",
-    "wrong_type": "a value is not text",
+    "wrong_type": "a value is not text, or not what its column holds",
     "no_assistant": 'there is no "\\n\\nAssistant:" in the dialogue',
     "mismatched_prompt": "chosen and rejected do not share the prompt",
     "empty_prompt": "nothing is asked",
@@ -44,7 +44,8 @@ class BadRow:
 class Pair:
     """A preference. The prompt ends where the reply begins; replies begin with a space.
 
-    `probability` is the true probability of this label, where the data are simulated and it is known.
+    `probability` is the true probability of this label, where the data are simulated and it is known. `weight` is what
+    the pair should count in training: below 1 where several come of one ranking.
     """
 
     prompt: str
@@ -54,3 +55,5 @@ class Pair:
     kind: str | None
     turns: int
     probability: float | None = None
+    weight: float = 1.0
+    annotator: str | None = None

@@ -8,13 +8,15 @@ from rlhf.core.errors import UserError
 from rlhf.prepare.dialogues import HUMAN, as_dialogue, column_pair, hh_pair
 from rlhf.prepare.hub import hub_rows
 from rlhf.prepare.params import DataParams
+from rlhf.prepare.ranked import ranking_pairs
 from rlhf.prepare.readers import OOD_FILE, find_files, read_rows
 from rlhf.prepare.rows import BadRow, Pair, RawRow
 from rlhf.synthetic.task import labelled_pairs, ood_prompts
 
 
 def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
-    """Every row of the source, as a pair or as a bad row; nothing is left out.
+    """Every row of the source, as a pair or as a bad row; nothing is left out. A ranking is as many rows as it holds
+    preferences.
 
     Raises:
         UserError: there is no such file, dataset or commit.
@@ -30,6 +32,8 @@ def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
             yield row
         elif data.format == "hh":
             yield hh_pair(row)
+        elif data.format == "rankings":
+            yield from ranking_pairs(row, data.prompt_template)
         else:
             yield column_pair(row, data.columns, data.prompt_template)
 

@@ -28,7 +28,7 @@ def write_prepared(prepared: Prepared, layout: Layout) -> None:
 
 def _pair_rows(name: str, pairs: Sequence[Pair]) -> Iterator[dict[str, object]]:
     for number, pair in enumerate(pairs):
-        yield {
+        row: dict[str, object] = {
             "id": f"{name}-{number:05d}",
             "prompt": pair.prompt,
             "chosen": pair.chosen,
@@ -37,6 +37,11 @@ def _pair_rows(name: str, pairs: Sequence[Pair]) -> Iterator[dict[str, object]]:
             "kind": pair.kind,
             "turns": pair.turns,
         }
+        if pair.weight != 1:
+            row["weight"] = pair.weight
+        if pair.annotator is not None:
+            row["annotator"] = pair.annotator
+        yield row
 
 
 def _bad_row(row: BadRow) -> dict[str, object]:
