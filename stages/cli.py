@@ -4,9 +4,11 @@ Nothing heavy is imported here: `python -m stages.<name> --help` answers at once
 """
 
 import functools
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -55,7 +57,11 @@ class Run:
 
     def checkpoints(self) -> "Checkpoints":
         """This run's checkpoints. The fingerprint covers the stage's declared parameters and dependencies, and the
-        versions of the libraries: a run that differs in any of them never resumes this one."""
+        versions of the libraries: a run that differs in any of them never resumes this one.
+
+        Raises:
+            UserError: another process is at the same run.
+        """
         from rlhf.core.checkpoint import Checkpoints, checkpoint_root, fingerprint
         from rlhf.core.dag import declared
         from rlhf.core.params import read_resolved
@@ -68,7 +74,9 @@ class Run:
         params["versions"] = library_versions()
         runtime = self.section("runtime", RuntimeParams)
         folder = checkpoint_root(self.layout.checkpoints) / f"{self.stage}-{fingerprint(params, stage.deps)}"
-        return Checkpoints(folder, every_s=runtime.checkpoint_s, every_steps=runtime.checkpoint_steps)
+        checkpoints = Checkpoints(folder, every_s=runtime.checkpoint_s, every_steps=runtime.checkpoint_steps)
+        checkpoints.claim()
+        return checkpoints
 
     def provenance(self, *, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
         """Write provenance/<stage>.json with the sections this run has read."""
@@ -86,6 +94,8 @@ def stage_command(name: str) -> Callable[[Callable[[Run], None]], click.Command]
         @functools.wraps(function)
         def command() -> None:
             try:
+                for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has had SIGINT ignored
+                    signal.signal(number, _interrupt)
                 function(Run(name))
             except UserError as error:
                 for line in str(error).splitlines():
@@ -106,3 +116,8 @@ def stage_command(name: str) -> Callable[[Callable[[Run], None]], click.Command]
         return command
 
     return wrap
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Outside the training loops, which stop at their next step: nothing is lost by stopping at once."""
+    raise KeyboardInterrupt

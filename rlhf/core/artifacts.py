@@ -29,8 +29,9 @@ SIGNIFICANT_DIGITS = 6  # of floats in JSON: enough to compare runs, few enough 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically. Raises UserError if the disk is full or the folder is not writable."""
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -128,15 +129,14 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well, and is removed if it does not."""
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*"):  # left by a kill; a path has one writer at a time
-            shutil.rmtree(stale, ignore_errors=True)
+        _sweep(path)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
-            _sync_tree(temporary)
+            sync_tree(temporary)
             if path.exists():
                 shutil.rmtree(path)
             temporary.replace(path)
@@ -183,7 +183,17 @@ def sha256_tree(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync_tree(folder: Path) -> None:
+def _sweep(path: Path) -> None:
+    """Remove the temporary files and folders that a kill has left beside `path`, which has one writer at a time."""
+    ours = re.compile(re.escape(f".{path.name}.") + "[a-z0-9_]{8}")  # as tempfile names them
+    for stale in path.parent.iterdir():
+        if ours.fullmatch(stale.name) and stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        elif ours.fullmatch(stale.name):
+            stale.unlink(missing_ok=True)
+
+
+def sync_tree(folder: Path) -> None:
     """Flush every file, and give it the mode that this user's files have (some libraries write 0600)."""
     for file in folder.rglob("*"):
         if file.is_file():
@@ -207,7 +217,7 @@ class Refused(UserError):  # noqa: N818 - the system refused; what it names is n
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals into one line about `path`, the place that the reader knows."""
     try:
         yield

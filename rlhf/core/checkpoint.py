@@ -6,8 +6,10 @@ inputs and code). A run with other parameters looks elsewhere and finds nothing.
 
 Each checkpoint is a folder written under a temporary name, flushed and renamed, with the SHA-256 of its files in a
 manifest. `latest` takes the newest that verifies, so that a truncated one costs a few steps and not the run.
+One process at a time works on a run: it holds a lock that the system lets go of when the process ends, however it ends.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf.core.artifacts import atomic_dir, load_tensors, save_tensors, sha256_file, sha256_tree, write_text
+from rlhf.core.artifacts import (
+    atomic_dir,
+    explained,
+    load_tensors,
+    save_tensors,
+    sha256_file,
+    sha256_tree,
+    sync_tree,
+    write_text,
+)
 from rlhf.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,6 +76,25 @@ class Checkpoints:
         by_steps = self._every_steps > 0 and step - self._last_step >= self._every_steps
         return by_steps or time.monotonic() - self._last_time >= self._every_s
 
+    def claim(self) -> None:
+        """Take this run for this process, until it ends.
+
+        Raises:
+            UserError: another process is at it: the two would write into each other's files.
+        """
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{self.folder}: another process runs this stage with the same parameters and inputs; "
+                "wait until it ends, or stop it"
+            ) from None
+        except OSError:  # a file system without locks; there it is up to the user
+            return
+
     def save(self, step: int, tensors: "Mapping[str, Tensor]", state: Mapping[str, object]) -> None:
         """Save atomically and drop the oldest. Raises UserError if the disk is full; earlier ones stay."""
         with atomic_dir(self.folder / f"step-{step:09d}") as folder:
@@ -80,11 +110,13 @@ class Checkpoints:
         self._last_time, self._last_step = time.monotonic(), step
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that verifies, or None. Broken ones are named on stderr and passed over."""
-        for folder in self._folders():
-            if not sealed(folder):
-                print(f"{folder}: broken checkpoint, using the one before it", file=sys.stderr)
-                continue
+        """The newest checkpoint that verifies, or None. Broken ones are named on stderr and removed."""
+        folders = self._folders()
+        whole = next((folder for folder in folders if sealed(folder)), None)
+        for folder in folders[: folders.index(whole) if whole else None]:
+            discard(folder, whole)
+        if whole is not None:
+            folder = whole
             step = int(folder.name.removeprefix("step-"))
             self._last_step = step
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -92,8 +124,15 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove this run's checkpoints: the stage is done, its outs hold the result."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove this run's checkpoints: the stage is done, its outs hold the result.
+
+        At one stroke: what a kill in the middle of it leaves is nothing that anyone would resume.
+        """
+        done = self.folder.with_name(f".{self.folder.name}.done")
+        shutil.rmtree(done, ignore_errors=True)
+        if self.folder.is_dir():
+            self.folder.rename(done)
+        shutil.rmtree(done, ignore_errors=True)
 
     def _folders(self) -> list[Path]:
         """Newest first."""
@@ -102,8 +141,16 @@ class Checkpoints:
         return sorted((f for f in self.folder.iterdir() if re.fullmatch(r"step-\d{9}", f.name)), reverse=True)
 
 
+def discard(folder: Path, instead: Path | None) -> None:
+    """Remove a checkpoint that cannot be resumed, and say on stderr what is used instead."""
+    used = f"using the one before it, {instead.name}" if instead else "there is no good one before it, starting anew"
+    sys.stderr.write(f"{folder}: broken checkpoint, {used}\n")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def seal(folder: Path) -> None:
-    """Write the manifest of a finished checkpoint folder: the SHA-256 of each of its files."""
+    """Write the manifest of a finished checkpoint folder: the SHA-256 of each of its files, all flushed to disk."""
+    sync_tree(folder)
     files = {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     files.pop(MANIFEST, None)
     write_text(folder / MANIFEST, json.dumps(files, sort_keys=True, indent=1))
@@ -119,9 +166,10 @@ def sealed(folder: Path) -> bool:
 
 
 def checkpoint_root(default: Path) -> Path:
-    """Where checkpoints live: RLHF_CHECKPOINT_DIR (absolute), or `default`.
+    """Where checkpoints live: RLHF_CHECKPOINT_DIR (absolute), or `default` under the project.
 
-    `dvc exp run --temp` and queued experiments work in other folders; with the variable set they resume as well.
+    `dvc exp run --temp` and queued experiments work in a new folder below the project each time. DVC names the project
+    in DVC_ROOT: checkpoints lie there, and the experiment finds them when it is run again.
 
     Raises:
         UserError: the variable holds a relative path, which would mean another folder in each workspace.
@@ -129,4 +177,8 @@ def checkpoint_root(default: Path) -> Path:
     value = os.environ.get("RLHF_CHECKPOINT_DIR", "")
     if value and not Path(value).is_absolute():
         raise UserError(f"RLHF_CHECKPOINT_DIR: found {value!r}; an absolute path is needed")
-    return Path(value) if value else default
+    if value:
+        return Path(value)
+    project = Path(os.environ.get("DVC_ROOT") or ".").resolve()
+    elsewhere = project != Path.cwd() and Path.cwd().is_relative_to(project / ".dvc")
+    return project / default if elsewhere else default

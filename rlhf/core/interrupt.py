@@ -23,7 +23,11 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Catch SIGINT and SIGTERM for the length of the block."""
+    """Catch SIGINT and SIGTERM for the length of the block.
+
+    Raises:
+        Stopped: a signal came after the last `check`; what was saved last is what a new run resumes from.
+    """
     stop = Stop()
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -36,6 +40,8 @@ def interruptible() -> Iterator[Stop]:
         signal.signal(number, handle)
     try:
         yield stop
+        if stop.requested:
+            raise Stopped
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -20,3 +20,8 @@ def track(total: int, desc: str, *, initial: int = 0, unit: str = "step") -> "tq
         maxinterval=10.0 if interactive else 60.0,
         file=sys.stderr,
     )
+
+
+def say_resumed(place: str, unit: str, done: int, total: int) -> None:
+    """One line on stderr: what was taken up, and where."""
+    sys.stderr.write(f"{place}: resuming after {unit} {done} of {total}\n")

@@ -27,6 +27,11 @@ class Record:
         self._step, self._since = 0, 0  # steps done, steps since the last row
         self._bar: tqdm[NoReturn] | None = None
 
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._step
+
     def __enter__(self) -> "Record":
         """Show progress, and the curve as it stands: after a kill the file may be newer than the checkpoint."""
         self._curve.write()

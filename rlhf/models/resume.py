@@ -8,13 +8,12 @@ was the best up to its step, because the end of the run loads it.
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rlhf.core.checkpoint import Checkpoints, seal, sealed
+from rlhf.core.checkpoint import Checkpoints, discard, seal, sealed
 from rlhf.core.interrupt import Stop
 from rlhf.models.record import Record
 
@@ -27,6 +26,13 @@ class Keeper(TrainerCallback):
 
     def __init__(self, checkpoints: Checkpoints, stop: Stop, record: Record) -> None:
         self._checkpoints, self._stop, self._record = checkpoints, stop, record
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Before the first step. The best checkpoint is remembered by a path: it may be another in this workspace."""
+        if state.best_model_checkpoint is not None:
+            state.best_model_checkpoint = str(self._checkpoints.folder / Path(state.best_model_checkpoint).name)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After each optimiser step."""
@@ -70,8 +76,9 @@ def newest_whole(root: Path) -> Path | None:
     whole = [folder for folder in folders if sealed(folder)]
     usable = [folder for folder in whole if _best(folder) in (None, *whole)]
     for folder in folders:
-        if folder not in whole or not usable or _step(folder) > _step(usable[0]):
-            sys.stderr.write(f"{folder}: broken checkpoint, using the one before it\n")
+        if not usable or _step(folder) > _step(usable[0]):
+            discard(folder, usable[0] if usable else None)
+        elif folder not in whole:  # old, and half removed when a kill came
             shutil.rmtree(folder, ignore_errors=True)
     return usable[0] if usable else None
 

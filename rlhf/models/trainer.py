@@ -26,6 +26,7 @@ from transformers.utils import logging
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import Stopped
 from rlhf.core.interrupt import interruptible
+from rlhf.core.progress import say_resumed
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
 from rlhf.models.held_out import Batch
@@ -129,6 +130,7 @@ def fit(
     resume = newest_whole(checkpoints.folder)
     if resume is not None:
         record.restore(resume)
+        say_resumed(plan.place, "step", record.step, plan.steps)
     data = InOrder(examples, order)
     with interruptible() as stop, _without_cache(model), _quiet():
         trainer = ExactTrainer(

@@ -8,7 +8,7 @@ from pathlib import Path
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Curve
 from rlhf.core.interrupt import interruptible
-from rlhf.core.progress import track
+from rlhf.core.progress import say_resumed, track
 from rlhf.ppo.episodes import EpisodeLog
 from rlhf.ppo.guards import Tripped
 from rlhf.ppo.heldout import heldout_reward
@@ -48,6 +48,8 @@ def train(setup: Setup, heldout: Sequence[Prompt], *, checkpoints: Checkpoints, 
     """
     checkpoint = checkpoints.latest()
     progress = restore(checkpoint, setup.learner) if checkpoint else Progress(kl_coef=setup.params.kl_coef)
+    if checkpoint:
+        say_resumed("ppo", "iteration", progress.iteration, setup.params.iterations)
     log = EpisodeLog(checkpoints.folder, setup.params.logged_episodes)
     reason, detail = COMPLETED, ""
     try:

@@ -11,7 +11,7 @@ from rlhf.core.artifacts import load_tensors, save_tensors, sha256_file
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.interrupt import interruptible
-from rlhf.core.progress import track
+from rlhf.core.progress import say_resumed, track
 from rlhf.models.backbone import Backbone
 from rlhf.models.reward_model import RewardModel
 from rlhf.models.scoring import Row, length_batches, pooled
@@ -61,6 +61,8 @@ def pair_features(
     batches = length_batches([len(p) + len(r) for p, r in rows], batch_tokens)
     pieces = Pieces(checkpoints)
     done = pieces.restore()
+    if done:
+        say_resumed("reward features", "batch", len(done), len(batches))
     features = torch.zeros(len(rows), model.hidden_size)
     with interruptible() as stop, track(len(batches), "reward features", initial=len(done), unit="batch") as bar:
         for number, batch in enumerate(batches):
