@@ -1,15 +1,16 @@
-"""`make readme`: draw docs/figures/default-run.png and fill the README's result blocks from metrics/ and plots/.
+"""`make readme`: draw docs/figures/ and fill the README's blocks from metrics/, plots/ and benchmarks/results/.
 
     python tools/readme.py [--check]
 
-With --check, exit with status 1 if the README's numbers are not those of metrics/. Nothing is typed by hand.
+With --check, exit with status 1 if the README's numbers are not those of the files. Nothing is typed by hand.
 """
 
 import csv
 import json
-import re
 import sys
 from pathlib import Path
+
+import speed
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -17,21 +18,25 @@ FIGURE = ROOT / "docs" / "figures" / "default-run.png"
 
 
 def main() -> None:
-    """Rewrite the blocks between `<!-- results -->` and `<!-- /results -->`; draw the figure."""
+    """Rewrite what stands between `<!-- name -->` and `<!-- /name -->`; draw the figures."""
     metrics = {
         name: value
         for path in sorted((ROOT / "metrics").glob("*.json"))
         for name, value in json.loads(path.read_text(encoding="utf-8")).items()
     }
     before = README.read_text(encoding="utf-8")
-    block = f"<!-- results -->\n{results(metrics)}\n<!-- /results -->"
-    after = re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: block, before, flags=re.DOTALL)
+    after = before
+    for name, text in (("results", results(metrics)), ("speed", speed.block())):
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        head, _, rest = after.partition(start)
+        after = f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}" if rest else after
     if "--check" in sys.argv[1:]:
         if after != before:
-            sys.exit("README.md: the numbers are not those of metrics/; run `make readme`")
+            sys.exit("README.md: the numbers are not those of metrics/ and benchmarks/results/; run `make readme`")
         return
     README.write_text(after, encoding="utf-8")
     draw(metrics)
+    speed.draw()
 
 
 def results(metrics: dict[str, float]) -> str:
