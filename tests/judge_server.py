@@ -1,0 +1,103 @@
+"""A judge on 127.0.0.1 that speaks the chat-completions protocol, and misbehaves as it is told.
+
+with JudgeServer() as server:
+    server.script = [status(429, retry_after="0"), silence(2.0)]  # the next answers; then `opinion` decides
+    endpoint = server.url
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+Opinion = Callable[[str, str], str]  # (response A, response B) -> the text of the answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int = 200
+    body: bytes = b""
+    kind: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    wait_s: float = 0.0
+
+
+def completion(text: Any, tokens: int | None = 10) -> Answer:
+    value: dict[str, Any] = {
+        "id": "1", "object": "chat.completion", "created": 0, "model": "judge",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+    }  # fmt: skip
+    if tokens is not None:
+        value["usage"] = {"prompt_tokens": tokens - 1, "completion_tokens": 1, "total_tokens": tokens}
+    return Answer(body=json.dumps(value).encode())
+
+
+def status(code: int, message: str = "no", retry_after: str | None = None) -> Answer:
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return Answer(code, json.dumps({"error": {"message": message}}).encode(), headers=headers)
+
+
+def silence(seconds: float) -> Answer:
+    return Answer(body=completion("{}").body, wait_s=seconds)
+
+
+def longer_wins(a: str, b: str) -> str:
+    verdict = "tie" if len(a) == len(b) else "A" if len(a) > len(b) else "B"
+    return json.dumps({"verdict": verdict})
+
+
+@dataclass
+class JudgeServer:
+    opinion: Opinion = longer_wins
+    script: list[Answer] = field(default_factory=list)
+    key: str | None = None  # the key that opens it, where it asks for one
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def answer(self, request: dict[str, Any], authorization: str | None) -> Answer:
+        if self.key is not None and authorization != f"Bearer {self.key}":
+            return status(401, f"wrong key: {authorization}")
+        if self.script:
+            return self.script.pop(0)
+        text = request["messages"][-1]["content"]
+        found = re.search(r"\[Response A\]\n(.*?)\n\n\[Response B\]\n(.*?)\n\n\[Your verdict\]", text, re.DOTALL)
+        assert found is not None
+        return completion(self.opinion(found[1], found[2]))
+
+    def __enter__(self) -> Self:
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                owner.asked.append(request | {"path": self.path})
+                answer = owner.answer(request, self.headers.get("Authorization"))
+                time.sleep(answer.wait_s)
+                try:
+                    self.send_response(answer.status)
+                    for name, value in {"Content-Type": answer.kind, **answer.headers}.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(answer.body)))
+                    self.end_headers()
+                    self.wfile.write(answer.body)
+                except OSError:  # the client gave up
+                    pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
