@@ -1,4 +1,4 @@
-"""The reward model: a linear head on the frozen SFT policy."""
+"""The reward model: a linear head on the SFT policy, frozen or tuned with it."""
 
 from stages.cli import Run, stage_command
 
@@ -15,14 +15,14 @@ def main(run: Run) -> None:
     from rlhf.models.scoring import save_reward
     from rlhf.reward.params import RewardParams
     from rlhf.reward.report import write_reliability
-    from rlhf.reward.train import train_reward
+    from rlhf.reward.train import Folders, train_reward
 
     params, at = run.section("reward", RewardParams), run.layout
     runtime, checkpoints = run.runtime(), run.checkpoints()
-    curve = Curve(at.plot("reward"))
-    trained = train_reward(at.pairs, at.base, at.sft, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
+    curve, folders = Curve(at.plot("reward")), Folders(at.pairs, at.base, at.sft, at.reward)
+    trained = train_reward(folders, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
     with atomic_dir(at.reward) as folder:
-        save_reward(trained.model, folder, base=at.base, sft=at.sft)
+        save_reward(trained.model, folder, base=at.base, sft=at.sft, tuned=trained.tuned)
     write_reliability(at.plot("reward_calibration"), trained.test_margins, params.calibration_bins)
     write_metrics(at.metrics("reward"), trained.metrics)
     run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward])

@@ -33,3 +33,9 @@ class Curve:
             writer.writeheader()
             writer.writerows({name: rounded(value) for name, value in row.items()} for row in self.rows)
         write_text(self.path, text.getvalue())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a curve as they stand in the file; an empty cell is an empty string."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

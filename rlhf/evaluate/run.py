@@ -14,7 +14,7 @@ from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.prompts import choose, read_prompts
 from rlhf.evaluate.samples import Row, side_by_side
 from rlhf.models.backbone import Backbone
-from rlhf.models.scoring import ADAPTER, Scorer, load_reward, prompts_that_fit
+from rlhf.models.scoring import Scorer, load_reward, prompts_that_fit, read_under, reward_adapters
 from rlhf.synthetic.gold import gold_reward
 
 
@@ -40,8 +40,9 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation
     held_out, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
     if not held_out:
         raise UserError(f"{at.pairs / params.split}.jsonl: no prompts; at least one is needed")
-    backbone = Backbone.load(at.base, {ADAPTER: at.sft, "policy": at.ppo}, dtype=runtime.dtype, device=runtime.device)
-    panel = Panel(Scorer(backbone, reward.to(runtime.device)), gold, params, runtime.seed)
+    adapters = reward_adapters(at.reward, sft=at.sft)
+    backbone = Backbone.load(at.base, {**adapters, "policy": at.ppo}, dtype=runtime.dtype, device=runtime.device)
+    panel = Panel(Scorer(backbone, reward.to(runtime.device), read_under(adapters)), gold, params, runtime.seed)
     asked, dropped = _fitting(panel, held_out, params.prompts, "held-out")
     ood_asked, ood_dropped = _fitting(panel, ood, params.ood_prompts, "ood") if ood and params.ood_prompts else ([], 0)
 

@@ -1,4 +1,4 @@
-"""A linear reward head on pooled hidden states of a frozen backbone."""
+"""A linear reward head on pooled hidden states of a backbone."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,16 +11,17 @@ from rlhf.core.artifacts import load_tensors, read_json, save_tensors, write_jso
 from rlhf.core.errors import UserError
 from rlhf.models.tokens import Episodes
 
-Pooling = Literal["mean", "last"]
+Pooling = Literal["mean", "last", "attention"]
 PoolOver = Literal["sequence", "response"]
 
 
 class RewardModel(nn.Module):
     """score = (w . pool(hidden) + b - mean) / std, in units of the reference policy's spread.
 
-    `pooling`: mean over real tokens, or the last real token. `pool_over`: prompt and response, or the response
-    alone. `mean`, `std`: of the raw score on responses of the reference policy (lm-hp normalises the same way).
-    `backbone_adapter`: path of the adapter whose hidden states it was fitted on.
+    `pooling`: mean over real tokens, the last real token, or attention: a mean weighted by softmax(q . hidden) with a
+    learned q, which starts as the plain mean (one query of Vaswani et al. 2017, eq. 1). `pool_over`: prompt and
+    response, or the response alone. `mean`, `std`: of the raw score on responses of the reference policy (lm-hp
+    normalises the same way). `backbone_adapter`: path of the adapter whose hidden states it was fitted on.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class RewardModel(nn.Module):
         self.head = nn.Linear(hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.query = nn.Parameter(torch.zeros(hidden_size)) if pooling == "attention" else None
         self.pooling, self.pool_over, self.backbone_adapter = pooling, pool_over, backbone_adapter
         self.mean, self.std = mean, std
 
@@ -56,8 +58,11 @@ class RewardModel(nn.Module):
         if self.pooling == "last":
             places = torch.arange(mask.shape[1], device=mask.device)
             mask = mask & (places == (places * mask).amax(1, keepdim=True))
-        weights = mask / mask.sum(1, keepdim=True).clamp_min(1)
-        return torch.einsum("bt,btd->bd", weights.float(), hidden.float())
+        weights = (mask / mask.sum(1, keepdim=True).clamp_min(1)).float()
+        if self.query is not None:
+            odds = (hidden.float() @ self.query).masked_fill(~mask, -torch.inf).softmax(1)
+            weights = torch.where(mask.any(1, keepdim=True), odds, weights)
+        return torch.einsum("bt,btd->bd", weights, hidden.float())
 
     def score_features(self, features: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
         """Normalised scores of pooled features."""
@@ -71,6 +76,8 @@ class RewardModel(nn.Module):
     def save(self, folder: Path) -> None:
         """Write head.safetensors and reward.json."""
         state = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+        if self.query is not None:
+            state["query"] = self.query.detach().cpu().contiguous()
         # mean and std as tensors too: JSON keeps 6 digits, and scores should not depend on that.
         state["normalisation"] = torch.tensor([self.mean, self.std], dtype=torch.float64)
         save_tensors(folder / "head.safetensors", state)
@@ -99,6 +106,7 @@ class RewardModel(nn.Module):
                 raise UserError(f"{folder}/reward.json: {key} is {found!r}, the backbone's is {wanted!r}")
         tensors = load_tensors(folder / "head.safetensors")
         mean, std = tensors.pop("normalisation").tolist()
+        query = tensors.pop("query", None)
         model = cls(
             about["hidden_size"],
             pooling=about["pooling"],
@@ -108,4 +116,8 @@ class RewardModel(nn.Module):
             std=std,
         )
         model.head.load_state_dict(tensors)
+        if model.query is not None:
+            if query is None:
+                raise UserError(f"{folder}/head.safetensors: no query; pooling is attention in reward.json")
+            model.query.data.copy_(query)
         return model.requires_grad_(False).eval()

@@ -1,10 +1,10 @@
-"""The frozen backbone as a source of features, and a reward model ready to score text.
+"""A backbone as a source of features, and a reward model ready to score text.
 
 scorer = Scorer.load(Path("artifacts/base"), Path("artifacts/sft"), Path("artifacts/reward"))
 scorer.score_texts(["\\n\\nHuman: Where is Paris?\\n\\nAssistant:"], [" In France."])  # -> [0.83]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from rlhf.models.sampling import Sample
 from rlhf.models.tokens import Episodes, encode_prompt, encode_response
 
 Row = tuple[Sequence[int], Sequence[int]]  # ids of a prompt and of the response to it
-ADAPTER = "sft"  # the name under which a scorer's backbone holds the adapter that the reward model was fitted on
+ADAPTER = "sft"  # the name under which a backbone holds the SFT adapter
+REWARD = "reward"  # and the reward model's own, where its backbone was trained too
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +30,16 @@ class Scorer:
 
     backbone: Backbone
     reward: RewardModel
+    adapter: str  # the one under which the reward model reads the backbone: ADAPTER or REWARD
 
     @classmethod
     def load(
         cls, base: Path, sft: Path, reward: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> "Scorer":
         """Load the three folders. Raises UserError if one is missing or the reward model is of another backbone."""
-        model = load_reward(reward, base=base, sft=sft)
-        backbone = Backbone.load(base, {ADAPTER: sft}, dtype=dtype, device=device)
-        return cls(backbone, model.to(device))
+        model, adapters = load_reward(reward, base=base, sft=sft), reward_adapters(reward, sft=sft)
+        backbone = Backbone.load(base, adapters, dtype=dtype, device=device)
+        return cls(backbone, model.to(device), read_under(adapters))
 
     def score_texts(
         self, prompts: Sequence[str], responses: Sequence[str], *, ended: bool = True, batch_tokens: int = 8192
@@ -57,10 +59,21 @@ class Scorer:
         """Score token ids, in their order; at most `batch_tokens` tokens, padding included, go through at once."""
         scores = [0.0] * len(rows)
         for batch in length_batches([len(p) + len(r) for p, r in rows], batch_tokens):
-            features = pooled(self.backbone, [rows[i] for i in batch], model=self.reward, adapter=ADAPTER)
+            features = pooled(self.backbone, [rows[i] for i in batch], model=self.reward, adapter=self.adapter)
             for i, score in zip(batch, self.reward.score_features(features).tolist(), strict=True):
                 scores[i] = score
         return scores
+
+
+def reward_adapters(reward: Path, *, sft: Path) -> dict[str, Path]:
+    """Adapters that a backbone needs for the reward model in folder `reward`, by the names of this module."""
+    own = reward / "adapter"
+    return {ADAPTER: sft, REWARD: own} if own.is_dir() else {ADAPTER: sft}
+
+
+def read_under(adapters: Mapping[str, Path]) -> str:
+    """The adapter under which the reward model reads, of those that `reward_adapters` gives."""
+    return REWARD if REWARD in adapters else ADAPTER
 
 
 @torch.no_grad()
@@ -68,6 +81,13 @@ def pooled(backbone: Backbone, rows: Sequence[Row], *, model: RewardModel, adapt
     """Pooled hidden states (float32) of one batch of prompts with responses, as `model` pools them."""
     prompts, responses = [p for p, _ in rows], [r for _, r in rows]
     episodes = Episodes.of(prompts, responses, pad_id=backbone.pad_id, device=backbone.device)
+    return pooled_episodes(backbone, episodes, model=model, adapter=adapter)
+
+
+def pooled_episodes(
+    backbone: Backbone, episodes: Episodes, *, model: RewardModel, adapter: str
+) -> Float[Tensor, "B D"]:
+    """The same of episodes, with gradients where they are enabled."""
     # As one long prompt without a response: no logits are made, which would cost more than small backbones do.
     whole = Episodes(episodes.sequence_ids, episodes.sequence_mask, episodes.response_ids[:, :0], episodes.mask[:, :0])
     hidden = backbone.forward(whole, adapter=adapter, temperature=1.0).hidden
@@ -86,9 +106,14 @@ def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]
     return batches
 
 
-def save_reward(model: RewardModel, folder: Path, *, base: Path, sft: Path) -> None:
-    """Write a reward model with the hashes of the backbone that it belongs to (backbone.json)."""
+def save_reward(model: RewardModel, folder: Path, *, base: Path, sft: Path, tuned: Backbone | None = None) -> None:
+    """Write a reward model with the hashes of the backbone that it belongs to (backbone.json).
+
+    `tuned`: the backbone whose adapter REWARD was trained with the head; it goes to adapter/ in peft form.
+    """
     model.save(folder)
+    if tuned is not None:
+        tuned.save_adapter(REWARD, folder / "adapter")
     write_json(folder / "backbone.json", {"base": sha256_tree(base), "sft": sha256_tree(sft)})
 
 

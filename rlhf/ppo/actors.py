@@ -8,14 +8,16 @@ from typing import Literal
 from torch import nn
 
 from rlhf.core.artifacts import atomic_dir, save_tensors
+from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime
 from rlhf.models.backbone import Backbone
 from rlhf.models.engine import Engine, load_backbone
 from rlhf.models.policy import ValueHead
 from rlhf.models.reward_model import RewardModel
-from rlhf.ppo.sources import RewardModelSource, RewardSource
+from rlhf.models.scoring import ADAPTER, REWARD, reward_adapters
+from rlhf.ppo.sources import RewardModelSource, RewardSource, TunedRewardSource
 
-POLICY, REFERENCE = "policy", "sft"  # adapter names on the shared backbone
+POLICY, REFERENCE = "policy", ADAPTER  # adapter names on the shared backbone
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,26 @@ def load_actors(
     reproduction: learns better).
 
     Raises:
-        UserError: a folder is incomplete, or the reward model is of another backbone.
+        UserError: a folder is incomplete, or the reward model is of another backbone, or `value_init` is "reward"
+            and it reads states that the policy does not have.
     """
-    adapters = {REFERENCE: sft, POLICY: sft}
+    adapters = {**reward_adapters(reward, sft=sft), POLICY: sft}
+    if value_init == "reward" and REWARD in adapters:
+        raise UserError(
+            "ppo.value_init: found 'reward', but the reward model has a backbone of its own (reward.train: lora); "
+            "allowed: zero"
+        )
     backbone = load_backbone(
         base, adapters, engine=engine, trainable=(POLICY,), dtype=runtime.dtype, device=runtime.device
     )
-    model = RewardModel.load(reward, hidden_size=backbone.hidden_size, adapter=sft.as_posix()).to(runtime.device)
+    own = adapters.get(REWARD, sft).as_posix()
+    model = RewardModel.load(reward, hidden_size=backbone.hidden_size, adapter=own).to(runtime.device)
     value_head = ValueHead(backbone.hidden_size).to(runtime.device)
     if value_init == "reward":
         weight, bias = model.head.weight.detach()[0], model.head.bias.detach()[0]
         value_head.load_from_reward(weight, bias, mean=model.mean, std=model.std)
-    return Actors(backbone, value_head, RewardModelSource(model))
+    tuned = TunedRewardSource(model, backbone, REWARD) if REWARD in adapters else None
+    return Actors(backbone, value_head, tuned or RewardModelSource(model))
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:

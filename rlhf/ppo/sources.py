@@ -7,8 +7,9 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlhf.models.backbone import Forward
+from rlhf.models.backbone import Backbone, Forward
 from rlhf.models.reward_model import RewardModel
+from rlhf.models.scoring import pooled_episodes
 from rlhf.models.tokens import Episodes
 
 
@@ -33,8 +34,22 @@ class RewardSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class TunedRewardSource:
+    """A reward model whose backbone was trained too: it reads a pass of its own, under its own adapter."""
+
+    model: RewardModel
+    backbone: Backbone
+    adapter: str
+
+    def score(self, batch: Scorable) -> Float[Tensor, " B"]:
+        """Normalised as those of RewardModelSource."""
+        features = pooled_episodes(self.backbone, batch.episodes, model=self.model, adapter=self.adapter)
+        return self.model.score_features(features)
+
+
+@dataclass(frozen=True, slots=True)
 class RewardModelSource:
-    """The frozen reward model, reading the reference pass instead of making one of its own."""
+    """The reward model on the frozen SFT policy, reading the reference pass instead of making one of its own."""
 
     model: RewardModel
 

@@ -2,15 +2,31 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlhf.core.params import Section
 
 
-class RewardParams(Section):
-    """A linear reward head on a frozen backbone; `params.yaml` says what each key means."""
+class TuneParams(Section):
+    """Training of the backbone with the head."""
 
-    pooling: Literal["mean", "last"]
+    epochs: int = Field(ge=1, le=1000)
+    batch_size: int = Field(ge=1)
+    lr: float = Field(gt=0, le=1)
+    schedule: Literal["linear", "cosine", "constant_with_warmup"]
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0, le=1)
+    grad_clip: float = Field(gt=0)
+    eval_every: int = Field(ge=1)
+    log_every: int = Field(ge=1)
+
+
+class RewardParams(Section):
+    """A linear reward head on a backbone, frozen or trained; `params.yaml` says what each key means."""
+
+    train: Literal["head", "lora"]
+    tune: TuneParams
+    pooling: Literal["mean", "last", "attention"]
     pool_over: Literal["sequence", "response"]
     standardise: bool
     lr: float = Field(gt=0, le=1)
@@ -23,3 +39,12 @@ class RewardParams(Section):
     temperature: float = Field(gt=0, le=10)
     sample_batch: int = Field(ge=1)
     calibration_bins: int = Field(ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _attention_is_trained(self) -> "RewardParams":
+        if self.pooling == "attention" and self.train == "head":
+            raise ValueError(
+                "pooling: found 'attention' with train: head, which fits the head on features pooled once; "
+                "allowed: mean or last, or train: lora"
+            )
+        return self

@@ -1,6 +1,6 @@
 """The reward stage: features once, a head, its scale, and what it is worth on held-out pairs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,70 +10,139 @@ from torch import Tensor
 
 from rlhf.core.artifacts import read_json
 from rlhf.core.checkpoint import Checkpoints
-from rlhf.core.curves import Curve
+from rlhf.core.curves import Cell, Curve, read_rows
 from rlhf.core.runtime import Runtime
 from rlhf.models.backbone import Backbone
 from rlhf.models.reward_model import RewardModel
 from rlhf.models.sampling import sample_texts
-from rlhf.models.scoring import ADAPTER, Scorer, prompts_that_fit
-from rlhf.reward.features import pair_features
+from rlhf.models.scoring import ADAPTER, REWARD, Scorer, prompts_that_fit
+from rlhf.reward.features import pair_features, pair_rows
 from rlhf.reward.fit import Fit, FitSettings, fit_head
 from rlhf.reward.metrics import accuracy
 from rlhf.reward.normalise import choose_prompts, mean_and_std
 from rlhf.reward.pairs import Pair, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
 from rlhf.reward.report import Held, held_out_metrics
+from rlhf.reward.tune import Sides, by_split, margins, tune
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the inputs are, and where the reward model will be."""
+
+    pairs: Path
+    base: Path
+    sft: Path
+    reward: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
-    """What the stage saves."""
+    """What the stage saves. `tuned` is the backbone whose adapter REWARD was trained; None if it stayed frozen."""
 
     model: RewardModel
+    tuned: Backbone | None
     metrics: dict[str, object]
     test_margins: list[float]  # raw rewards of chosen minus rejected, in logits
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A model before it is put on a scale. `margins`: raw rewards of chosen minus rejected of each split."""
+
+    scorer: Scorer
+    margins: Callable[[], dict[str, list[float]]]
+    numbers: Mapping[str, object]  # metrics that the two ways of training do not share
+
+
 def train_reward(
-    pairs: Path,
-    base: Path,
-    sft: Path,
+    at: Folders, params: RewardParams, *, runtime: Runtime, checkpoints: Checkpoints, curve: Curve
+) -> Trained:
+    """Fit a reward head on the SFT policy's states of the preference pairs; with train: lora the states learn too.
+
+    Nothing but validation loss chooses the epoch or step; the test split is only measured.
+
+    Raises:
+        UserError: a file is missing or malformed, a pair exceeds the context, or the fit is degenerate.
+    """
+    splits = {name: read_pairs(at.pairs / f"{name}.jsonl") for name in SPLITS}
+    task = read_json(at.pairs / "task.json")
+    way = _fit_head if params.train == "head" else _fit_backbone
+    fitted = way(at, splits, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
+    scorer, model = fitted.scorer, fitted.scorer.reward
+    prompts = prompts_that_fit(scorer.backbone, unique_prompts(splits["train"]), params.response_tokens)
+    prompts = choose_prompts(prompts, params.normalise_prompts, runtime.seed)
+    model.mean, model.std = mean_and_std(_sample_scores(scorer, prompts, params, runtime.seed))
+    margins = fitted.margins()
+    held = Held(splits["test"], margins["test"], task)
+    metrics = held_out_metrics(held, bins=params.calibration_bins, seed=runtime.seed)
+    metrics |= {**fitted.numbers} | _sizes(splits) | _scale_metrics(margins, model)
+    return Trained(model, scorer.backbone if params.train == "lora" else None, metrics, margins["test"])
+
+
+def _fit_head(
+    at: Folders,
+    splits: Mapping[str, list[Pair]],
     params: RewardParams,
     *,
     runtime: Runtime,
     checkpoints: Checkpoints,
     curve: Curve,
-) -> Trained:
-    """Fit a linear reward head on the frozen SFT policy's features of the pairs in folder `pairs`.
-
-    Nothing but validation loss chooses the epoch; the test split is only measured.
-
-    Raises:
-        UserError: a file is missing or malformed, a pair exceeds the context, or the fit is degenerate.
-    """
-    splits = {name: read_pairs(pairs / f"{name}.jsonl") for name in SPLITS}
-    task = read_json(pairs / "task.json")
-    backbone = Backbone.load(base, {ADAPTER: sft}, dtype=runtime.dtype, device=runtime.device)
+) -> Fitted:
+    """The backbone stays frozen: one pass over the data, then a small convex problem."""
+    backbone = Backbone.load(at.base, {ADAPTER: at.sft}, dtype=runtime.dtype, device=runtime.device)
     model = RewardModel(
-        backbone.hidden_size, pooling=params.pooling, pool_over=params.pool_over, backbone_adapter=sft.as_posix()
+        backbone.hidden_size, pooling=params.pooling, pool_over=params.pool_over, backbone_adapter=at.sft.as_posix()
     )
     every = [pair for name in SPLITS for pair in splits[name]]
     features = pair_features(
         backbone, every, model=model, adapter=ADAPTER, batch_tokens=params.batch_tokens, checkpoints=checkpoints
     )
-    sizes = [len(splits[name]) for name in SPLITS]
-    parts = dict(zip(SPLITS, torch.split(features, sizes), strict=True))
+    parts = dict(zip(SPLITS, torch.split(features, [len(splits[name]) for name in SPLITS]), strict=True))
     fit = fit_head(parts["train"], parts["validation"], fit_settings(params), seed=runtime.seed, on_epoch=curve.append)
     _install(model, fit)
-    prompts = prompts_that_fit(backbone, unique_prompts(splits["train"]), params.response_tokens)
-    prompts = choose_prompts(prompts, params.normalise_prompts, runtime.seed)
-    model.mean, model.std = mean_and_std(_sample_scores(Scorer(backbone, model), prompts, params, runtime.seed))
-    margins = {name: raw_margins(model, part) for name, part in parts.items()}
-    held = Held(splits["test"], margins["test"], task)
-    metrics = held_out_metrics(held, bins=params.calibration_bins, seed=runtime.seed)
-    return Trained(model, metrics | _fit_metrics(fit, margins, splits, model), margins["test"])
+    best = fit.curve[fit.best_epoch]
+    return Fitted(
+        Scorer(backbone, model, ADAPTER),
+        lambda: {name: raw_margins(model, part) for name, part in parts.items()},
+        {"reward_best_epoch": fit.best_epoch} | {f"reward_{k}": best[k] for k in ("train_loss", "validation_loss")},
+    )
+
+
+def _fit_backbone(
+    at: Folders,
+    splits: Mapping[str, list[Pair]],
+    params: RewardParams,
+    *,
+    runtime: Runtime,
+    checkpoints: Checkpoints,
+    curve: Curve,
+) -> Fitted:
+    """A copy of the SFT adapter learns with the head; the curve's epochs count in fractions."""
+    adapters = {ADAPTER: at.sft, REWARD: at.sft}
+    backbone = Backbone.load(at.base, adapters, trainable=(REWARD,), dtype=runtime.dtype, device=runtime.device)
+    own = (at.reward / "adapter").as_posix()
+    model = RewardModel(
+        backbone.hidden_size, pooling=params.pooling, pool_over=params.pool_over, backbone_adapter=own
+    ).to(runtime.device)
+    rows = pair_rows(backbone, [pair for name in SPLITS for pair in splits[name]])
+    sides = by_split(rows, {name: len(splits[name]) for name in SPLITS})
+    fit = tune(
+        backbone, model, Sides(sides["train"], sides["validation"]), params.tune, batch_tokens=params.batch_tokens,
+        runtime=runtime, checkpoints=checkpoints, curve=curve.path,
+    )  # fmt: skip
+    scorer, epoch = Scorer(backbone, model, REWARD), len(splits["train"]) // params.tune.batch_size
+    curve.rows = [_in_epochs(row, epoch) for row in read_rows(curve.path)]
+    curve.write()
+
+    def measured() -> dict[str, list[float]]:
+        scored = {name: margins(scorer, pairs, params.batch_tokens) for name, pairs in sides.items()}
+        return {name: (found * model.std).tolist() for name, found in scored.items()}
+
+    numbers = {"reward_train_loss": fit.train_loss, "reward_validation_loss": fit.validation_loss}
+    return Fitted(scorer, measured, numbers | {"reward_best_epoch": fit.best_step / epoch})
 
 
 def fit_settings(params: RewardParams) -> FitSettings:
@@ -115,17 +184,20 @@ def _sample_scores(scorer: Scorer, prompts: Sequence[str], params: RewardParams,
     return scorer.score_samples(samples, batch_tokens=params.batch_tokens)
 
 
-def _fit_metrics(
-    fit: Fit, margins: Mapping[str, list[float]], splits: Mapping[str, list[Pair]], model: RewardModel
-) -> dict[str, object]:
-    best = fit.curve[fit.best_epoch]
-    sizes: dict[str, object] = {f"reward_{name}_pairs": len(splits[name]) for name in SPLITS}
-    return sizes | {
-        "reward_best_epoch": fit.best_epoch,
+def _in_epochs(row: Mapping[str, str], steps: int) -> dict[str, Cell]:
+    """A row of the Trainer's curve with the columns of the head's; an empty cell was not measured."""
+    losses = {name: float(row[name]) if row[name] else None for name in ("train_loss", "validation_loss")}
+    return {"epoch": int(row["step"]) / steps, **losses, "validation_accuracy": None}
+
+
+def _sizes(splits: Mapping[str, list[Pair]]) -> dict[str, object]:
+    return {f"reward_{name}_pairs": len(splits[name]) for name in SPLITS}
+
+
+def _scale_metrics(margins: Mapping[str, list[float]], model: RewardModel) -> dict[str, object]:
+    return {
         "reward_train_accuracy": accuracy(margins["train"]).mean,
-        "reward_train_loss": best["train_loss"],
-        "reward_validation_accuracy": best["validation_accuracy"],
-        "reward_validation_loss": best["validation_loss"],
+        "reward_validation_accuracy": accuracy(margins["validation"]).mean,
         "reward_sft_mean": model.mean,
         "reward_sft_std": model.std,
     }

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ def make(**changes: Any) -> RewardModel:
 def test_pooling_by_hand(pooling: str, pool_over: str, expected: list[float]) -> None:
     features = make(pooling=pooling, pool_over=pool_over).pool(HIDDEN, EPISODES)
     torch.testing.assert_close(features, torch.tensor(expected).unsqueeze(-1))
+
+
+def test_attention_weighs_tokens_by_a_softmax(tmp_path: Path) -> None:
+    model = make(pooling="attention", pool_over="response")
+    torch.testing.assert_close(model.pool(HIDDEN, EPISODES), torch.tensor([[4.0], [9.0]]))  # query 0: the mean
+    assert model.query is not None
+    with torch.no_grad():
+        model.query.fill_(math.log(3) / 4)  # the states 2 and 6 weigh 1 to 3
+        model.head.weight.fill_(1.0)
+    torch.testing.assert_close(model.pool(HIDDEN, EPISODES), torch.tensor([[5.0], [9.0]]))
+    empty = Episodes.of([[5, 5]], [[]], pad_id=0, device="cpu")
+    assert model.pool(torch.ones(1, 2, 1), empty).tolist() == [[0.0]]
+    model.save(tmp_path)
+    assert RewardModel.load(tmp_path).score(HIDDEN, EPISODES).tolist() == model.score(HIDDEN, EPISODES).tolist()
 
 
 def test_an_empty_response_pools_to_zero_not_nan() -> None:

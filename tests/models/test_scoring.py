@@ -41,7 +41,7 @@ def test_batches_hold_every_index_once_and_stay_in_budget(lengths: list[int], bu
 @pytest.mark.parametrize("pool_over", ["sequence", "response"])
 def test_scores_do_not_depend_on_company(tiny_model_dir: Path, sft: Path, pooling: str, pool_over: str) -> None:
     backbone = Backbone.load(tiny_model_dir, {ADAPTER: sft}, dtype=torch.float32, device="cpu")
-    scorer = Scorer(backbone, head(32, 0, pooling=pooling, pool_over=pool_over))
+    scorer = Scorer(backbone, head(32, 0, pooling=pooling, pool_over=pool_over), ADAPTER)
     texts = [" Because air scatters blue light.", " No.", "", " light" * 12]
     alone = [scorer.score_texts([PROMPT], [text])[0] for text in texts]
     for tokens in (1, 64, 100_000):
@@ -59,12 +59,14 @@ def test_scores_are_the_head_on_pooled_states(tiny_model_dir: Path, sft: Path, p
         states = backbone.model(input_ids=torch.tensor([prompt + response]), output_hidden_states=True).hidden_states
     places = states[-1][0][-1:] if pooling == "last" else states[-1][0][len(prompt) * (pool_over == "response") :]
     expected = (float(places.mean(0) @ model.head.weight[0]) - 0.5) / 2.0
-    assert Scorer(backbone, model).score_texts([PROMPT], [" blue light"]) == pytest.approx([expected], abs=1e-4)
+    assert Scorer(backbone, model, ADAPTER).score_texts([PROMPT], [" blue light"]) == pytest.approx(
+        [expected], abs=1e-4
+    )
 
 
 def test_samples_are_scored_token_by_token(tiny_model_dir: Path, sft: Path) -> None:
     backbone = Backbone.load(tiny_model_dir, {ADAPTER: sft}, dtype=torch.float32, device="cpu")
-    scorer, tokenizer = Scorer(backbone, head(32, 0)), backbone.tokenizer
+    scorer, tokenizer = Scorer(backbone, head(32, 0), ADAPTER), backbone.tokenizer
     cut = tokenizer(" blue light")["input_ids"]
     samples = [
         Sample(PROMPT, " blue light", False, tuple(cut)),

@@ -7,11 +7,15 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf.core.artifacts import load_tensors, read_json, read_jsonl, sha256_tree
+from rlhf.core.artifacts import load_tensors, read_json, read_jsonl, sha256_tree, write_json
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
+from rlhf.models.tokens import Episodes
+from rlhf.ppo.actors import load_actors
+from rlhf.ppo.sources import Scorable
+from tests.model_fixtures import make_adapter
 from tests.ppo import disk
-from tests.ppo.worlds import make_params
+from tests.ppo.worlds import make_params, make_runtime
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +125,33 @@ def test_a_reward_model_of_another_backbone_is_refused(root: Path) -> None:
 def test_held_out_prompts_come_from_validation(root: Path) -> None:
     disk.run(root, make_params(heldout_every=1, heldout_prompts=3), root / "checkpoints")
     assert isinstance(read_json(Path("metrics/ppo.json"))["ppo_heldout_reward_best"], float)
+
+
+def test_a_reward_model_with_a_backbone_of_its_own(root: Path) -> None:
+    """Its scores are those of its own adapter, read by plain peft and added up by hand."""
+    layout = Layout()
+    own = layout.reward / "adapter"
+    make_adapter(layout.base, own, seed=77)
+    head = load_tensors(layout.reward / "head.safetensors")
+    about = read_json(layout.reward / "reward.json") | {"adapter": own.as_posix(), "pooling": "last"}
+    write_json(layout.reward / "reward.json", about)
+    with pytest.raises(UserError, match=r"ppo\.value_init: found 'reward'.*allowed: zero"):
+        disk.run(root, make_params(value_init="reward"), root / "checkpoints")
+    actors = load_actors(
+        base=layout.base, sft=layout.sft, reward=layout.reward, value_init="zero", engine="fast",
+        runtime=make_runtime(0),
+    )  # fmt: skip
+    prompts, responses = [[5, 9, 11], [7, 3]], [[8, 2], [30, 31, 32]]
+    episodes = Episodes.of(prompts, responses, pad_id=actors.backbone.pad_id, device="cpu")
+    reference = actors.backbone.forward(episodes, adapter="sft", temperature=1.0)
+    batch = Scorable(["", ""], ["", ""], torch.tensor([True, True]), episodes, reference)
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(layout.base), str(own)).eval()
+    mean, std = head["normalisation"].tolist()
+    expected = []
+    for prompt, response in zip(prompts, responses, strict=True):
+        with torch.no_grad():
+            hidden = plain.get_base_model().transformer(torch.tensor([prompt + response])).last_hidden_state[0, -1]
+        expected.append((float(hidden @ head["weight"][0] + head["bias"][0]) - mean) / std)
+    assert actors.source.score(batch).tolist() == pytest.approx(expected, abs=1e-4)
+    disk.run(root, make_params(), root / "checkpoints")
+    assert read_json(layout.metrics("ppo"))["ppo_stop_reason"] == "completed"

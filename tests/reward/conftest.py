@@ -29,6 +29,18 @@ def keyword_pairs(count: int, seed: int) -> list[Pair]:
     return pairs
 
 
+def first_word_pairs(count: int, seed: int) -> list[Pair]:
+    """The same words in another order: the annotator wants "blue" before "red"."""
+    rng = random.Random(seed)
+    pairs = []
+    for _ in range(count):
+        words = [rng.choice(WORDS[:7]) for _ in range(rng.randint(1, 4))]
+        prompt = f"\n\nHuman: What is {rng.choice(WORDS)}?\n\nAssistant:"
+        texts = (" " + " ".join([a, *words, b]) for a, b in (("blue", "red"), ("red", "blue")))
+        pairs.append(Pair(prompt, *texts, None, 1))
+    return pairs
+
+
 @pytest.fixture(scope="session")
 def sft_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_adapter(tiny_model_dir, tmp_path_factory.mktemp("sft"), seed=5)

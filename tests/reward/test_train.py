@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from rlhf.core.artifacts import write_json, write_jsonl, write_metrics
 from rlhf.core.checkpoint import Checkpoints
@@ -17,15 +18,23 @@ from rlhf.models.scoring import Scorer, save_reward
 from rlhf.reward.pairs import Pair
 from rlhf.reward.params import RewardParams
 from rlhf.reward.report import Held, held_out_metrics, write_reliability
-from rlhf.reward.train import Trained, train_reward
-from tests.reward.conftest import keyword_pairs
+from rlhf.reward.train import Folders, Trained, train_reward
+from tests.reward.conftest import first_word_pairs, keyword_pairs
+
+TUNE = {
+    "epochs": 3, "batch_size": 16, "lr": 5e-3, "schedule": "linear", "warmup_steps": 2, "weight_decay": 0.0,
+    "grad_clip": 1.0, "eval_every": 5, "log_every": 5,
+}  # fmt: skip
+
+
+HEAD, LORA = {"train": "head"}, {"train": "lora", "pooling": "attention"}
 
 
 def params(**changes: object) -> RewardParams:
     values = {
-        "pooling": "mean", "pool_over": "response", "standardise": True, "lr": 0.02, "weight_decay": 1e-4, "epochs": 20,
-        "batch_size": 32, "batch_tokens": 2048, "normalise_prompts": 20, "response_tokens": 8, "temperature": 1.0,
-        "sample_batch": 16, "calibration_bins": 5,
+        "train": "head", "tune": TUNE, "pooling": "mean", "pool_over": "response", "standardise": True, "lr": 0.02,
+        "weight_decay": 1e-4, "epochs": 20, "batch_size": 32, "batch_tokens": 2048, "normalise_prompts": 20,
+        "response_tokens": 8, "temperature": 1.0, "sample_batch": 16, "calibration_bins": 5,
     }  # fmt: skip
     return RewardParams(**(values | changes))
 
@@ -48,7 +57,8 @@ def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> T
     )
     checkpoints = Checkpoints(out / "checkpoints", every_s=1e9, every_steps=0)
     curve = Curve(out / "reward.csv")
-    return train_reward(pairs, base, sft, params(**changes), runtime=runtime, checkpoints=checkpoints, curve=curve)
+    at = Folders(pairs, base, sft, out / "reward")
+    return train_reward(at, params(**changes), runtime=runtime, checkpoints=checkpoints, curve=curve)
 
 
 def test_a_planted_keyword_is_learnt(pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path) -> None:
@@ -72,11 +82,12 @@ def test_a_planted_keyword_is_learnt(pairs_dir: Path, tiny_model_dir: Path, sft_
     assert loved > plain + 0.5
 
 
-def test_the_saved_head_gives_the_margins_that_were_measured(
-    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path
+@pytest.mark.parametrize("how", [HEAD, LORA])
+def test_the_saved_model_gives_the_margins_that_were_measured(
+    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, str]
 ) -> None:
-    trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / "out")
-    save_reward(trained.model, tmp_path / "reward", base=tiny_model_dir, sft=sft_dir)
+    trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / "out", **how)
+    save_reward(trained.model, tmp_path / "reward", base=tiny_model_dir, sft=sft_dir, tuned=trained.tuned)
     scorer = Scorer.load(tiny_model_dir, sft_dir, tmp_path / "reward")
     test = keyword_pairs(80, 3)
     prompts = [pair.prompt for pair in test]
@@ -86,13 +97,51 @@ def test_the_saved_head_gives_the_margins_that_were_measured(
     torch.testing.assert_close(torch.tensor(again), torch.tensor(trained.test_margins), atol=2e-4, rtol=1e-4)
 
 
-def test_equal_runs_write_equal_bytes(pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [HEAD, LORA])
+def test_equal_runs_write_equal_bytes(
+    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, str]
+) -> None:
     for name in ("a", "b"):
-        trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / name)
-        save_reward(trained.model, tmp_path / name / "reward", base=tiny_model_dir, sft=sft_dir)
+        trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / name, **how)
+        folder = tmp_path / name / "reward"
+        save_reward(trained.model, folder, base=tiny_model_dir, sft=sft_dir, tuned=trained.tuned)
         write_metrics(tmp_path / name / "reward.json", trained.metrics)
-    for file in ("reward/head.safetensors", "reward/reward.json", "reward/backbone.json", "reward.json", "reward.csv"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+        about = json.loads((folder / "reward.json").read_text())
+        write_json(folder / "reward.json", about | {"adapter": "same"})  # it names the folder
+    own = ["adapter/adapter_model.safetensors"] if how is LORA else []
+    for file in (*own, "head.safetensors", "reward.json", "backbone.json", "../reward.json", "../reward.csv"):
+        one, other = (tmp_path / name / "reward" / file for name in ("a", "b"))
+        assert one.read_bytes() == other.read_bytes(), file
+
+
+def test_a_tuned_backbone_learns_what_a_frozen_one_does_not_show(
+    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path
+) -> None:
+    """Which word is the reply's first: mean-pooled frozen states hardly tell. Only the adapter's copy moves."""
+    for name, count, seed in (("train", 320, 1), ("validation", 60, 2), ("test", 80, 3)):
+        write_split(pairs_dir / f"{name}.jsonl", first_word_pairs(count, seed))
+    before = (sft_dir / "adapter_model.safetensors").read_bytes()
+    head, lora = (train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / how["train"], **how) for how in (HEAD, LORA))
+    frozen, tuned = (float(trained.metrics["reward_accuracy"]) for trained in (head, lora))  # type: ignore[arg-type]
+    assert tuned > max(frozen, 0.85)
+    assert head.tuned is None
+    assert (sft_dir / "adapter_model.safetensors").read_bytes() == before
+    rows = list(csv.DictReader((tmp_path / "lora" / "reward.csv").open()))
+    assert list(rows[0]) == ["epoch", "train_loss", "validation_loss", "validation_accuracy"]
+    assert float(rows[-1]["epoch"]) == 3.0
+    assert lora.metrics["reward_validation_loss"] == pytest.approx(
+        min(float(row["validation_loss"]) for row in rows if row["validation_loss"]), rel=1e-5
+    )
+
+
+def test_attention_needs_a_trained_backbone() -> None:
+    with pytest.raises(ValidationError, match=r"attention.*allowed: mean or last, or train: lora"):
+        params(pooling="attention")
+
+
+def test_too_few_pairs_for_a_batch(pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="batch_size: found 500, with 160 training"):
+        train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / "out", **LORA, tune={**TUNE, "batch_size": 500})
 
 
 def test_identical_sides_are_refused_or_worth_one_half(

@@ -1,0 +1,156 @@
+"""A reward model whose backbone is trained too: a copy of the SFT adapter learns with the head.
+
+The loop, its checkpoints and the choice of the best step are those of `base` and `sft` (`rlhf.models.trainer`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.errors import UserError
+from rlhf.core.runtime import Runtime
+from rlhf.core.seeding import generator
+from rlhf.models.backbone import Backbone
+from rlhf.models.held_out import Batch
+from rlhf.models.reward_model import RewardModel
+from rlhf.models.scoring import REWARD, Row, Scorer, pooled_episodes
+from rlhf.models.tokens import Episodes
+from rlhf.models.trainer import Fit, Plan, fit
+from rlhf.reward.fit import initial_weight, pair_loss
+from rlhf.reward.params import TuneParams
+
+PairRows = tuple[Row, Row]  # the chosen response's, the rejected one's
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Token rows of training and validation pairs."""
+
+    train: Sequence[PairRows]
+    validation: Sequence[PairRows]
+
+
+class Pairwise(nn.Module):
+    """The pairwise loss as a module, so that the Trainer can train it. Its state is what is trained, no more."""
+
+    _keys_to_ignore_on_save = None  # the Trainer asks for it when it reads the best step back
+
+    def __init__(self, backbone: Backbone, model: RewardModel) -> None:
+        super().__init__()
+        self.network, self.reward = backbone.model, model
+        self._backbone = backbone
+
+    def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Mean of -log sigmoid(r_chosen - r_rejected) over pairs of rows, chosen first (Ouyang et al. 2022, eq. 1)."""
+        episodes = Episodes(prompt_ids, prompt_mask, response_ids, mask)
+        features = pooled_episodes(self._backbone, episodes, model=self.reward, adapter=REWARD)
+        scores = self.reward.score_features(features).view(-1, 2)
+        return {"loss": pair_loss(scores[:, 0] - scores[:, 1])}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Adapter, head and query: the frozen base is neither copied into checkpoints nor read back."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in trained}
+
+
+def tune(
+    backbone: Backbone,
+    model: RewardModel,
+    sides: Sides,
+    params: TuneParams,
+    *,
+    batch_tokens: int,
+    runtime: Runtime,
+    checkpoints: Checkpoints,
+    curve: Path,
+) -> Fit:
+    """Train the backbone's adapter REWARD and the head in place, to the lowest loss on the validation pairs.
+
+    Raises:
+        UserError: fewer training pairs than a batch holds, or the loss became NaN.
+        Stopped: a signal came; everything is saved.
+    """
+    steps = len(sides.train) // params.batch_size
+    if steps == 0 or not sides.validation:
+        raise UserError(
+            f"reward.tune.batch_size: found {params.batch_size}, with {len(sides.train)} training and "
+            f"{len(sides.validation)} validation pairs; allowed: 1 to the training pairs, and at least 1 to validate"
+        )
+    with torch.no_grad():
+        model.head.weight.copy_(initial_weight(backbone.hidden_size, runtime.seed).unsqueeze(0))
+    model.requires_grad_(True)
+    scorer = Scorer(backbone, model, REWARD)
+    found = fit(
+        Pairwise(backbone, model),
+        examples=sides.train,
+        order=_order(len(sides.train), steps * params.batch_size, params.epochs, runtime.seed),
+        collate=_collator(backbone.pad_id),
+        validate=lambda _: float(pair_loss(margins(scorer, sides.validation, batch_tokens))),
+        plan=_plan(params, steps * params.epochs),
+        runtime=runtime,
+        checkpoints=checkpoints,
+        curve=curve,
+    )
+    model.requires_grad_(False).eval()
+    for parameter in backbone.parameters_of(REWARD).values():
+        parameter.requires_grad_(False)
+    return found
+
+
+def margins(scorer: Scorer, pairs: Sequence[PairRows], batch_tokens: int) -> Tensor:
+    """Scores of chosen minus rejected, (N,) in float64, as the scorer's model gives them."""
+    with torch.no_grad():
+        rows = [row for pair in pairs for row in pair]
+        scores = torch.tensor(scorer.score_rows(rows, batch_tokens=batch_tokens), dtype=torch.float64).view(-1, 2)
+    return scores[:, 0] - scores[:, 1]
+
+
+def by_split(rows: Sequence[Row], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
+    """Rows of all pairs, chosen and rejected in turn, as pairs of each split."""
+    pairs = list(zip(rows[::2], rows[1::2], strict=True))
+    found, start = {}, 0
+    for name, size in sizes.items():
+        found[name] = pairs[start : start + size]
+        start += size
+    return found
+
+
+def _order(pairs: int, used: int, epochs: int, seed: int) -> list[int]:
+    """Each epoch in an order of its own, without the rest that fills no batch."""
+    draws = (torch.randperm(pairs, generator=generator(seed, "reward", "order", e + 1)) for e in range(epochs))
+    return [index for order in draws for index in order[:used].tolist()]
+
+
+def _collator(pad_id: int) -> Any:
+    def collate(pairs: list[PairRows]) -> Batch:
+        rows = [row for pair in pairs for row in pair]
+        episodes = Episodes.of([p for p, _ in rows], [r for _, r in rows], pad_id=pad_id, device="cpu")
+        return {
+            "prompt_ids": episodes.prompt_ids,
+            "prompt_mask": episodes.prompt_mask,
+            "response_ids": episodes.response_ids,
+            "mask": episodes.mask,
+        }
+
+    return collate
+
+
+def _plan(params: TuneParams, steps: int) -> Plan:
+    return Plan(
+        place="reward",
+        steps=steps,
+        batch_size=params.batch_size,
+        accumulate=1,
+        lr=params.lr,
+        schedule=params.schedule,
+        warmup_steps=params.warmup_steps,
+        weight_decay=params.weight_decay,
+        grad_clip=params.grad_clip,
+        eval_every=params.eval_every,
+        log_every=params.log_every,
+    )
