@@ -144,7 +144,7 @@ def _kind(event: str, arguments: tuple[object, ...]) -> str | None:
     elif event not in _FOLDER:
         return None
     path = os.path.relpath(_absolute(arguments[0], arguments[_FOLDER[event]] if event in _FOLDER else -1))
-    top = Path(path).parts[0]
+    top = path.partition(os.sep)[0]
     if ".checkpoints" in path:
         return "save"
     return "plot" if top == "plots" else "result" if top in ("artifacts", "metrics", "provenance") else None
