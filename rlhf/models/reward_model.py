@@ -65,8 +65,8 @@ class RewardModel(nn.Module):
         return torch.einsum("bt,btd->bd", weights, hidden.float())
 
     def score_features(self, features: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
-        """Normalised scores of pooled features."""
-        raw: Tensor = self.head(features.to(self.head.weight.dtype)).squeeze(-1)
+        """Normalised scores of pooled features, on the head's device (features may come from another one)."""
+        raw: Tensor = self.head(features.to(self.head.weight)).squeeze(-1)
         return (raw - self.mean) / self.std
 
     def score(self, hidden: Float[Tensor, "B T D"], episodes: Episodes) -> Float[Tensor, " B"]:

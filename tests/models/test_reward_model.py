@@ -79,3 +79,18 @@ def test_another_backbone_is_refused(tmp_path: Path) -> None:
     (tmp_path / "head.safetensors").unlink()
     with pytest.raises(UserError, match=r"no head\.safetensors"):
         RewardModel.load(tmp_path)
+
+
+def test_features_may_be_on_another_device_than_the_head() -> None:
+    """As in the reward stage on a GPU: features come from it, the head that was fitted is on the CPU.
+
+    Fake tensors know devices and shapes only, and refuse to mix devices, without a GPU.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model = make()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        features = torch.randn(2, 1, device="cuda")
+        with pytest.raises(RuntimeError, match="device"):
+            model.head(features)
+        assert model.score_features(features).device.type == "cpu"
