@@ -15,6 +15,8 @@ from rlhf.models.sampling import Sample
 from rlhf.models.scoring import length_batches
 from rlhf.models.tokens import Episodes, encode_prompt
 
+_ROWS = 512  # of the vocabulary's logits in float64 at once: 200 MB for 50,257 tokens, and several such buffers
+
 
 @torch.no_grad()
 def sampled_drift(
@@ -60,7 +62,7 @@ def exact_kl(
     for batch, episodes in _batches(backbone, samples, batch_tokens):
         policy = _states(backbone, episodes, adapter)
         other = _states(backbone, episodes, reference)
-        divergence = token_kl(_logits(backbone, policy) / temperature, _logits(backbone, other) / temperature)
+        divergence = _in_parts(_logits(backbone, policy) / temperature, _logits(backbone, other) / temperature)
         spread = torch.zeros(episodes.mask.shape, dtype=torch.float64, device=divergence.device)
         spread[episodes.mask] = divergence
         found |= dict(zip(batch, spread.sum(1).tolist(), strict=True))
@@ -71,6 +73,12 @@ def token_kl(logits: Float[Tensor, "N V"], reference: Float[Tensor, "N V"]) -> F
     """KL(softmax(logits) || softmax(reference)) of each row: sum of p (log p - log q), in nats, in float64."""
     logprobs, others = logits.double().log_softmax(-1), reference.double().log_softmax(-1)
     return (logprobs.exp() * (logprobs - others)).sum(-1)
+
+
+def _in_parts(logits: Float[Tensor, "N V"], reference: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
+    """`token_kl` some rows at a time: whole batches in float64 would be tens of gigabytes on a GPU."""
+    parts = zip(torch.split(logits, _ROWS), torch.split(reference, _ROWS), strict=True)
+    return torch.cat([token_kl(one, other) for one, other in parts])
 
 
 def _batches(backbone: Backbone, samples: Sequence[Sample], batch_tokens: int) -> Iterator[tuple[list[int], Episodes]]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf.evaluate import drift as subject
 from rlhf.evaluate.drift import exact_kl, sampled_drift, token_kl
 from rlhf.evaluate.record import Drift
 from rlhf.models.backbone import Backbone
@@ -56,6 +57,14 @@ def test_token_kl_by_hand() -> None:
     p, q = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, math.log(3)]])
     assert float(token_kl(p, q)) == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
     assert float(token_kl(q + 5, q - 3)) == pytest.approx(0, abs=1e-12)
+
+
+def test_in_parts_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven rows, three at a time."""
+    monkeypatch.setattr(subject, "_ROWS", 3)
+    logits, others = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(7, 5)
+    assert torch.equal(subject._in_parts(logits, others), subject.token_kl(logits, others))
+    assert len(subject._in_parts(logits[:0], others[:0])) == 0
 
 
 def test_everything_agrees_with_brute_force(backbone: Backbone) -> None:
