@@ -1,5 +1,6 @@
 """A linear reward head on pooled hidden states of a backbone."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from rlhf.core.artifacts import load_tensors, read_json, save_tensors, write_json
 from rlhf.core.errors import UserError
+from rlhf.models.ensemble import SINGLE, Ensemble
 from rlhf.models.tokens import Episodes
 
 Pooling = Literal["mean", "last", "attention"]
@@ -33,15 +35,16 @@ class RewardModel(nn.Module):
         backbone_adapter: str,
         mean: float = 0.0,
         std: float = 1.0,
+        ensemble: Ensemble = SINGLE,
     ) -> None:
         """The head starts at 0; `reward` fits it."""
         super().__init__()
-        self.head = nn.Linear(hidden_size, 1)
+        self.head = nn.Linear(hidden_size, ensemble.members)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.query = nn.Parameter(torch.zeros(hidden_size)) if pooling == "attention" else None
         self.pooling, self.pool_over, self.backbone_adapter = pooling, pool_over, backbone_adapter
-        self.mean, self.std = mean, std
+        self.mean, self.std, self.ensemble = mean, std, ensemble
 
     @property
     def hidden_size(self) -> int:
@@ -66,8 +69,12 @@ class RewardModel(nn.Module):
 
     def score_features(self, features: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
         """Normalised scores of pooled features, on the head's device (features may come from another one)."""
-        raw: Tensor = self.head(features.to(self.head.weight)).squeeze(-1)
-        return (raw - self.mean) / self.std
+        return (self.ensemble.combine(self.member_scores(features)) - self.mean) / self.std
+
+    def member_scores(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        """Raw scores of each head: sigmoid of a difference is the probability that the first is preferred."""
+        raw: Tensor = self.head(features.to(self.head.weight))
+        return raw
 
     def score(self, hidden: Float[Tensor, "B T D"], episodes: Episodes) -> Float[Tensor, " B"]:
         """Normalised scores of episodes, from the frozen backbone's hidden states."""
@@ -88,6 +95,7 @@ class RewardModel(nn.Module):
             "std": self.std,
             "hidden_size": self.hidden_size,
             "adapter": self.backbone_adapter,
+            "ensemble": asdict(self.ensemble),
         }
         write_json(folder / "reward.json", about)
 
@@ -114,6 +122,7 @@ class RewardModel(nn.Module):
             backbone_adapter=about["adapter"],
             mean=mean,
             std=std,
+            ensemble=Ensemble(**about["ensemble"]),
         )
         model.head.load_state_dict(tensors)
         if model.query is not None:

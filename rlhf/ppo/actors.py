@@ -70,7 +70,7 @@ def load_actors(
     model = RewardModel.load(reward, hidden_size=backbone.hidden_size, adapter=own).to(runtime.device)
     value_head = ValueHead(backbone.hidden_size).to(runtime.device)
     if value_init == "reward":
-        weight, bias = model.head.weight.detach()[0], model.head.bias.detach()[0]
+        weight, bias = model.head.weight.detach().mean(0), model.head.bias.detach().mean(0)
         value_head.load_from_reward(weight, bias, mean=model.mean, std=model.std)
     tuned = TunedRewardSource(model, backbone, REWARD) if REWARD in adapters else None
     return Actors(backbone, value_head, tuned or RewardModelSource(model))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlhf.core.errors import UserError
-from rlhf.core.seeding import generator
+from rlhf.core.seeding import derive, generator
 from rlhf.reward.metrics import accuracy
 
 CurveRow = dict[str, float | int | str | None]
@@ -98,6 +98,32 @@ def fit_head(
         if loss < best:
             best, best_epoch, best_weight = loss, epoch, weight.detach().clone()
     return Fit(_folded(best_weight, mean, scale), best_epoch, curve)
+
+
+def fit_ensemble(
+    train: Float[Tensor, "N 2 D"],
+    validation: Float[Tensor, "M 2 D"],
+    settings: FitSettings,
+    *,
+    members: int,
+    seed: int,
+    on_epoch: Callable[[CurveRow], None] = lambda row: None,
+) -> list[Fit]:
+    """As `fit_head`, as many heads as `members`; `on_epoch` sees the first one's curve.
+
+    One head is fitted on all pairs. Several are each fitted on a bootstrap draw of them (bagging, Breiman 1996): the
+    problem is convex, so that heads which differ by their start alone would end the same and never disagree.
+    """
+    if members == 1:
+        return [fit_head(train, validation, settings, seed=seed, on_epoch=on_epoch)]
+    fits = []
+    for member in range(members):
+        draw = generator(seed, "reward", "bootstrap", member)
+        rows = torch.randint(len(train), (len(train),), generator=draw) if len(train) else torch.arange(0)
+        own = derive(seed, "reward", "member", member)
+        told = on_epoch if member == 0 else lambda row: None
+        fits.append(fit_head(train[rows], validation, settings, seed=own, on_epoch=told))
+    return fits
 
 
 def initial_weight(width: int, seed: int) -> Float[Tensor, " D"]:

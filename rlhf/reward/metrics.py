@@ -1,5 +1,6 @@
 """How good a reward model is on held-out pairs."""
 
+import itertools
 from collections.abc import Sequence
 
 from rlhf.core.stats import Interval, wilson
@@ -42,6 +43,23 @@ def share_of_ceiling(rate: float, ceiling: float | None) -> float | None:
     if ceiling is None or ceiling <= 0.5:
         return None
     return (rate - 0.5) / (ceiling - 0.5)
+
+
+def member_metrics(margins: Sequence[Sequence[float]]) -> dict[str, float | int | None]:
+    """How K heads of an ensemble do and how far they agree, from each one's margins on the same pairs.
+
+    Agreement: share of pairs of heads that order a pair of responses the same way, a tie on either side half. None
+    with fewer than two heads.
+    """
+    rates = [accuracy(own).mean for own in margins]
+    shared = [agreement(one, other).mean for one, other in itertools.combinations(margins, 2)]
+    several = len(margins) > 1
+    return {
+        "reward_members": max(1, len(margins)),
+        "reward_member_accuracy_lowest": min(rates) if several else None,
+        "reward_member_accuracy_highest": max(rates) if several else None,
+        "reward_member_agreement": sum(shared) / len(shared) if several else None,
+    }
 
 
 def by_slice(margins: Sequence[float], labels: Sequence[str | None], name: str) -> dict[str, float | int | None]:

@@ -28,6 +28,9 @@ class RewardParams(Section):
     tune: TuneParams
     pooling: Literal["mean", "last", "attention"]
     pool_over: Literal["sequence", "response"]
+    members: int = Field(ge=1, le=64)
+    aggregate: Literal["mean", "worst", "uncertainty"]
+    uncertainty_weight: float = Field(ge=0, le=100)
     standardise: bool
     lr: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=10)
@@ -41,10 +44,14 @@ class RewardParams(Section):
     calibration_bins: int = Field(ge=1, le=100)
 
     @model_validator(mode="after")
-    def _attention_is_trained(self) -> "RewardParams":
+    def _what_goes_together(self) -> "RewardParams":
         if self.pooling == "attention" and self.train == "head":
             raise ValueError(
                 "pooling: found 'attention' with train: head, which fits the head on features pooled once; "
                 "allowed: mean or last, or train: lora"
+            )
+        if self.members > 1 and self.train == "lora":
+            raise ValueError(
+                f"members: found {self.members} with train: lora, which trains one backbone; allowed: 1, or train: head"
             )
         return self

@@ -13,12 +13,13 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Cell, Curve, read_rows
 from rlhf.core.runtime import Runtime
 from rlhf.models.backbone import Backbone
+from rlhf.models.ensemble import Ensemble
 from rlhf.models.reward_model import RewardModel
 from rlhf.models.sampling import sample_texts
 from rlhf.models.scoring import ADAPTER, REWARD, Scorer, prompts_that_fit
 from rlhf.reward.features import pair_features, pair_rows
-from rlhf.reward.fit import Fit, FitSettings, fit_head
-from rlhf.reward.metrics import accuracy
+from rlhf.reward.fit import Fit, FitSettings, fit_ensemble
+from rlhf.reward.metrics import accuracy, member_metrics
 from rlhf.reward.normalise import choose_prompts, mean_and_std
 from rlhf.reward.pairs import Pair, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
@@ -94,20 +95,32 @@ def _fit_head(
     """The backbone stays frozen: one pass over the data, then a small convex problem."""
     backbone = Backbone.load(at.base, {ADAPTER: at.sft}, dtype=runtime.dtype, device=runtime.device)
     model = RewardModel(
-        backbone.hidden_size, pooling=params.pooling, pool_over=params.pool_over, backbone_adapter=at.sft.as_posix()
+        backbone.hidden_size,
+        pooling=params.pooling,
+        pool_over=params.pool_over,
+        backbone_adapter=at.sft.as_posix(),
+        ensemble=Ensemble(params.members, params.aggregate, params.uncertainty_weight),
     )
     every = [pair for name in SPLITS for pair in splits[name]]
     features = pair_features(
         backbone, every, model=model, adapter=ADAPTER, batch_tokens=params.batch_tokens, checkpoints=checkpoints
     )
     parts = dict(zip(SPLITS, torch.split(features, [len(splits[name]) for name in SPLITS]), strict=True))
-    fit = fit_head(parts["train"], parts["validation"], fit_settings(params), seed=runtime.seed, on_epoch=curve.append)
-    _install(model, fit)
+    fits = fit_ensemble(
+        parts["train"], parts["validation"], fit_settings(params),
+        members=params.members, seed=runtime.seed, on_epoch=curve.append,
+    )  # fmt: skip
+    _install(model, fits)
+    fit = fits[0]
     best = fit.curve[fit.best_epoch]
     return Fitted(
         Scorer(backbone, model, ADAPTER),
         lambda: {name: raw_margins(model, part) for name, part in parts.items()},
-        {"reward_best_epoch": fit.best_epoch} | {f"reward_{k}": best[k] for k in ("train_loss", "validation_loss")},
+        {
+            "reward_best_epoch": fit.best_epoch,
+            **{f"reward_{key}": best[key] for key in ("train_loss", "validation_loss")},
+            **member_metrics(member_margins(model, parts["test"])),
+        },
     )
 
 
@@ -141,8 +154,13 @@ def _fit_backbone(
         scored = {name: margins(scorer, pairs, params.batch_tokens) for name, pairs in sides.items()}
         return {name: (found * model.std).tolist() for name, found in scored.items()}
 
-    numbers = {"reward_train_loss": fit.train_loss, "reward_validation_loss": fit.validation_loss}
-    return Fitted(scorer, measured, numbers | {"reward_best_epoch": fit.best_step / epoch})
+    numbers = {
+        "reward_best_epoch": fit.best_step / epoch,
+        "reward_train_loss": fit.train_loss,
+        "reward_validation_loss": fit.validation_loss,
+        **member_metrics([]),
+    }
+    return Fitted(scorer, measured, numbers)
 
 
 def fit_settings(params: RewardParams) -> FitSettings:
@@ -164,9 +182,17 @@ def raw_margins(model: RewardModel, features: Float[Tensor, "N 2 D"]) -> list[fl
 
 
 @torch.no_grad()
-def _install(model: RewardModel, fit: Fit) -> None:
-    model.head.weight.copy_(fit.head.weight.unsqueeze(0))
-    model.head.bias.copy_(fit.head.bias.reshape(1))
+def member_margins(model: RewardModel, features: Float[Tensor, "N 2 D"]) -> list[list[float]]:
+    """Raw reward of chosen minus rejected by each head: K lists of N."""
+    scores = model.member_scores(features.flatten(0, 1)).double().reshape(len(features), 2, -1)
+    found: list[list[float]] = (scores[:, 0] - scores[:, 1]).t().tolist()
+    return found
+
+
+@torch.no_grad()
+def _install(model: RewardModel, fits: Sequence[Fit]) -> None:
+    model.head.weight.copy_(torch.stack([fit.head.weight for fit in fits]))
+    model.head.bias.copy_(torch.stack([fit.head.bias for fit in fits]))
     model.requires_grad_(False).eval()
 
 

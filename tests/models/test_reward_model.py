@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlhf.core.errors import UserError
+from rlhf.models.ensemble import Ensemble
 from rlhf.models.reward_model import RewardModel
 from rlhf.models.tokens import Episodes
 
@@ -46,6 +47,21 @@ def test_attention_weighs_tokens_by_a_softmax(tmp_path: Path) -> None:
     assert model.pool(torch.ones(1, 2, 1), empty).tolist() == [[0.0]]
     model.save(tmp_path)
     assert RewardModel.load(tmp_path).score(HIDDEN, EPISODES).tolist() == model.score(HIDDEN, EPISODES).tolist()
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "expected"),
+    [("mean", (2 + 3 + 7) / 3), ("worst", 2.0), ("uncertainty", 4.0 - 0.5 * (4 + 1 + 9) / 3)],
+)
+def test_several_heads_by_hand(aggregate: Any, expected: float, tmp_path: Path) -> None:
+    """Heads 2x - 4, x, 3x - 2 at x = 3 give 2, 3, 7: mean 4, variance 14 / 3."""
+    model = make(ensemble=Ensemble(3, aggregate, 0.5), mean=1.0, std=2.0)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.tensor([[2.0], [1.0], [3.0]]))
+        model.head.bias.copy_(torch.tensor([-4.0, 0.0, -2.0]))
+    model.save(tmp_path)
+    for one in (model, RewardModel.load(tmp_path)):
+        assert one.score(HIDDEN, EPISODES)[0].item() == pytest.approx((expected - 1) / 2, abs=1e-6)
 
 
 def test_an_empty_response_pools_to_zero_not_nan() -> None:

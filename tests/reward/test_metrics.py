@@ -9,6 +9,7 @@ from rlhf.reward.metrics import (
     agreement,
     by_slice,
     length_baseline,
+    member_metrics,
     share_of_ceiling,
     slug,
     turns_label,
@@ -74,3 +75,15 @@ def test_slices_hold_their_own_pairs_only() -> None:
 def test_labels() -> None:
     assert [turns_label(n) for n in (1, 2, 3, 9)] == ["1", "2", "3plus", "3plus"]
     assert slug("How-To 2") == "how_to_2"
+
+
+def test_members_by_hand() -> None:
+    found = member_metrics([[1.0, -1.0, 2.0, 1.0], [1.0, 1.0, -2.0, 1.0], [3.0, -1.0, 0.0, -1.0]])
+    # right: 3, 3 and 1.5 of 4; agreement of 1-2: 2/4, 1-3: (1 + 1 + .5 + 0)/4, 2-3: (1 + 0 + .5 + 0)/4
+    assert found == {
+        "reward_members": 3,
+        "reward_member_accuracy_lowest": 0.375,
+        "reward_member_accuracy_highest": 0.75,
+        "reward_member_agreement": pytest.approx((2 + 2.5 + 1.5) / 12),
+    }
+    assert member_metrics([[1.0]])["reward_member_agreement"] is None

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,14 +28,16 @@ TUNE = {
 }  # fmt: skip
 
 
+SEVERAL = {"members": 3, "aggregate": "uncertainty"}
 HEAD, LORA = {"train": "head"}, {"train": "lora", "pooling": "attention"}
 
 
 def params(**changes: object) -> RewardParams:
     values = {
-        "train": "head", "tune": TUNE, "pooling": "mean", "pool_over": "response", "standardise": True, "lr": 0.02,
-        "weight_decay": 1e-4, "epochs": 20, "batch_size": 32, "batch_tokens": 2048, "normalise_prompts": 20,
-        "response_tokens": 8, "temperature": 1.0, "sample_batch": 16, "calibration_bins": 5,
+        "train": "head", "tune": TUNE, "members": 1, "aggregate": "mean", "uncertainty_weight": 0.5, "pooling": "mean",
+        "pool_over": "response", "standardise": True, "lr": 0.02, "weight_decay": 1e-4, "epochs": 20,
+        "batch_size": 32, "batch_tokens": 2048, "normalise_prompts": 20, "response_tokens": 8, "temperature": 1.0,
+        "sample_batch": 16, "calibration_bins": 5,
     }  # fmt: skip
     return RewardParams(**(values | changes))
 
@@ -82,9 +85,9 @@ def test_a_planted_keyword_is_learnt(pairs_dir: Path, tiny_model_dir: Path, sft_
     assert loved > plain + 0.5
 
 
-@pytest.mark.parametrize("how", [HEAD, LORA])
+@pytest.mark.parametrize("how", [HEAD, LORA, SEVERAL])
 def test_the_saved_model_gives_the_margins_that_were_measured(
-    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, str]
+    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
     trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / "out", **how)
     save_reward(trained.model, tmp_path / "reward", base=tiny_model_dir, sft=sft_dir, tuned=trained.tuned)
@@ -99,7 +102,7 @@ def test_the_saved_model_gives_the_margins_that_were_measured(
 
 @pytest.mark.parametrize("how", [HEAD, LORA])
 def test_equal_runs_write_equal_bytes(
-    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, str]
+    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
     for name in ("a", "b"):
         trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / name, **how)
@@ -132,6 +135,18 @@ def test_a_tuned_backbone_learns_what_a_frozen_one_does_not_show(
     assert lora.metrics["reward_validation_loss"] == pytest.approx(
         min(float(row["validation_loss"]) for row in rows if row["validation_loss"]), rel=1e-5
     )
+
+
+def test_several_heads(pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path) -> None:
+    trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / "out", **SEVERAL)
+    metrics = trained.metrics
+    assert metrics["reward_members"] == 3
+    assert len({tuple(row) for row in trained.model.head.weight.tolist()}) == 3
+    assert metrics["reward_member_accuracy_lowest"] <= metrics["reward_member_accuracy_highest"]  # type: ignore[operator]
+    assert 0.7 < float(metrics["reward_member_agreement"]) < 1  # type: ignore[arg-type]
+    assert float(metrics["reward_accuracy"]) > 0.85  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="members: found 3 with train: lora"):
+        params(**LORA, members=3)
 
 
 def test_attention_needs_a_trained_backbone() -> None:
