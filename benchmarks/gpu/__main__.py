@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.carry import ROOT, SITE, WHEELS, download, install
+from benchmarks.gpu.carry import ROOT, SITE, WHEELS, download, install, need_gpu
 
 
 def arguments() -> argparse.Namespace:
@@ -55,6 +55,8 @@ def measure(given: argparse.Namespace) -> int:
     from rlhf.core.provenance import library_versions
 
     dry = given.dry_run
+    if not (dry or given.list):
+        need_gpu()
     plan = Plan(
         device="cpu" if dry else "cuda", dtype=given.dtype, threads=1 if dry else given.threads,
         steps=2 if dry else given.steps, limit_s=given.limit_s, microbatch=given.microbatch, value=given.value, dry=dry,

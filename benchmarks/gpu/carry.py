@@ -3,6 +3,7 @@
 Only the standard library is imported here, so that it runs before anything is installed.
 """
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -40,7 +41,13 @@ def install(folder: Path, site: Path) -> None:
 
 def module_path(site: Path = SITE) -> str:
     """PYTHONPATH for child processes: what was installed, then the project, then what was there."""
-    import os
-
     given = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join(filter(None, [str(site) if site.is_dir() else "", str(ROOT), given]))
+
+
+def need_gpu() -> None:
+    """End with one line where torch sees no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit("error: torch sees no NVIDIA GPU here; --dry-run tries everything on a CPU in small sizes")

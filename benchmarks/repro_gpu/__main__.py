@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.carry import FOLDER, ROOT, SITE
+from benchmarks.gpu.carry import FOLDER, ROOT, SITE, need_gpu
 
 STAGES = ("make", "resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate")  # the order of dvc.yaml
 PAIRS = 40_700  # so that some 38,000 are left of at most 512 tokens
@@ -112,16 +112,16 @@ def measure(given: argparse.Namespace) -> int:
     from benchmarks.repro_gpu.workspace import prepare_workspace
     from rlhf.core.artifacts import read_json, write_json
 
+    if changes(given, Path())["runtime.device"] == "cuda":
+        need_gpu()
     work = (given.work or FOLDER / ("repro-dry" if given.dry_run else "repro")).resolve()
     if given.fresh:
         shutil.rmtree(work, ignore_errors=True)
     prepare_workspace(work, changes(given, work))
     record, status = work / "times.json", 0
     times: dict[str, Any] = read_json(record) if record.is_file() else {}
-    for stage in given.piece or STAGES:
+    for stage in chosen(given, times):
         own = times.get(stage, {"seconds": 0.0, "calls": 0, "done": False})
-        if own["done"] and not given.piece:
-            continue
         if stage == "make":
             start = time.perf_counter()
             make_inputs(given, work)
@@ -140,6 +140,12 @@ def measure(given: argparse.Namespace) -> int:
             return status
     print(f"all stages: {sum(own['seconds'] for name, own in times.items() if name != 'make'):.1f} s")
     return 0
+
+
+def chosen(given: argparse.Namespace, times: dict[str, Any]) -> list[str]:
+    """The pieces asked for, or those not done yet; always with resolve, so that what --set says holds."""
+    undone = {stage for stage in STAGES if not times.get(stage, {}).get("done")}
+    return [stage for stage in STAGES if stage == "resolve" or stage in (given.piece or undone)]
 
 
 def report(given: argparse.Namespace, times: dict[str, Any]) -> None:

@@ -109,6 +109,16 @@ def test_dry_run_and_going_on_where_it_stopped(tmp_path: Path) -> None:
     assert "| 4 | ours |" in (tmp_path / "gpu.md").read_text()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("words", [("benchmarks.gpu", "run"), ("benchmarks.repro_gpu",)])
+def test_without_a_gpu_it_says_so(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = command(*words, "--out", str(tmp_path), check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: torch sees no NVIDIA GPU")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 def test_a_piece_that_fails_is_said_and_tried_again(tmp_path: Path) -> None:
     words = ["run", "--dry-run", "--piece", "ours", "--out", str(tmp_path)]
     done = command("benchmarks.gpu", *words, "--limit-s", "0.01", check=False)
