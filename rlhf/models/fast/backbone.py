@@ -23,7 +23,8 @@ from rlhf.models.tokens import Episodes
 class FastBackbone(Backbone):
     """A Backbone for the architectures of `blocks`. Weights, adapters and their saving are the plain one's.
 
-    Adapter weights must be changed in place (as optimisers do), not through `.data`, which leaves no trace.
+    Adapter weights must be changed in place, as optimisers do, so that their version counts up: not through `.data`
+    nor by a fused optimiser (`fused=True`), which leave no trace.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
