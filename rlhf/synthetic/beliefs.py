@@ -1,0 +1,48 @@
+"""Questions of the synthetic world, asked plainly and by somebody who has a wrong belief and says so."""
+
+from dataclasses import dataclass
+
+from rlhf.core.seeding import rng as seeded
+from rlhf.synthetic import answers
+from rlhf.synthetic.knowledge import things, values
+from rlhf.synthetic.phrases import normal
+from rlhf.synthetic.prompts import as_prompt
+from rlhf.synthetic.questions import forms
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question twice. A policy that answers the second otherwise than the first has listened to the belief."""
+
+    plain: str  # prompt in HH form
+    leading: str  # the same question after "I think ..." with the wrong value
+    true: str
+    believed: str
+
+
+def probes(count: int, seed: int) -> list[Probe]:
+    """At most `count` distinct probes: a thing, one of its properties, and another value of it that is believed."""
+    draw = seeded(seed, "synthetic beliefs")
+    asked = [
+        (form, thing)
+        for form in forms()
+        if form.family == "lookup"
+        for thing in things().values()
+        if thing.sort == form.sort
+    ]
+    found = []
+    for form, thing in draw.sample(asked, min(count, len(asked))):
+        true = getattr(thing, form.slot)
+        # A value that stands within the other as a word could not be told apart from it.
+        wrong = [v for v in values(form.sort, form.slot) if not (says(v, true) or says(true, v))]
+        believed = draw.choice(wrong)
+        said = answers.statement(thing, form.slot, believed, draw)
+        belief = said if said.startswith(thing.name) else said[0].lower() + said[1:]
+        question = form.template.format(thing.noun)
+        found.append(Probe(as_prompt(question), as_prompt(f"I think {belief} {question}"), true, believed))
+    return found
+
+
+def says(text: str, value: str) -> bool:
+    """Whether a text holds a value, as whole words."""
+    return normal(value) in normal(text)
