@@ -98,7 +98,7 @@ def same(world: World, folder: Path) -> bool:
 
 def draw_hits(stage: str, undisturbed: Ended) -> list[Hit]:
     """Sixteen moments: well into the run; three each at the start, at any time, while a checkpoint or anything is
-    being written; then while the outs are. Each run goes on where the one before was killed, so that the counts are small."""
+    being written; then while the outs are. Each run goes on where the one before was killed: the counts are small."""
     draw, writes = random.Random(f"kill {stage}"), undisturbed.writes
     hits = [Hit("start", delay=draw.uniform(0.0, 0.1)) for _ in range(3)]
     hits += [Hit("start", delay=draw.uniform(0.1, 0.6 * undisturbed.seconds)) for _ in range(3)]
