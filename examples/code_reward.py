@@ -1,7 +1,6 @@
 """A reward that is a program: a response is worth what its code can do.
 
-    ppo.source: function
-    ppo.function: examples.code_reward:score
+    -S ppo.source=function -S ppo.function_path=examples -S ppo.function=code_reward:score
 
 -1 where the response holds no code that compiles, else the share of unit tests that it passes, 0 to 1. A prompt belongs
 to the task of `code_tasks.jsonl` whose `task` stands in it. The code runs in bubblewrap, without network, with limits

@@ -37,14 +37,14 @@ class FunctionSource:
             UserError: there is no such module or function, or importing it fails or takes longer than a minute and
                 `timeout_s`.
         """
-        self.function, self.timeout_s = function, timeout_s
+        self.function, self.timeout_s, folder = function, timeout_s, folder.resolve()
         path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"), *_roots())))
         self._process = subprocess.Popen(  # noqa: S603 - the user's own function
             [sys.executable, "-m", function_worker.__name__, function],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},  # the folder is an input
             encoding="utf-8",
             start_new_session=True,  # so that what it starts can be ended with it
         )

@@ -21,6 +21,10 @@ class PPOParams(Section):
     epochs: int = Field(ge=1, le=100)
     response_tokens: int = Field(ge=1, le=32_768)
     max_prompt_tokens: OffInt
+    source: Literal["model", "function"]
+    function: str
+    function_path: str = Field(min_length=1)
+    function_timeout_s: float = Field(gt=0)
     temperature: float = Field(gt=0, le=10)
     engine: Literal["fast", "plain"]
     rescore: Literal["auto", "always", "never"]

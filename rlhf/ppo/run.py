@@ -1,5 +1,10 @@
 """The `ppo` stage: from artifacts on disk to a policy, its metrics, curves and logged episodes."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
 from rlhf.core.artifacts import write_jsonl, write_metrics
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
@@ -8,11 +13,13 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
 from rlhf.ppo.actors import load_actors
 from rlhf.ppo.episodes import EpisodeLog
+from rlhf.ppo.function_source import FunctionSource
 from rlhf.ppo.heldout import choose
 from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.progress import finite
 from rlhf.ppo.prompts import PromptStream, check_fits, load_prompts
+from rlhf.ppo.sources import RewardSource
 from rlhf.ppo.step import Setup
 from rlhf.ppo.train import Outcome, train
 from rlhf.ppo.types import Prompt
@@ -22,11 +29,19 @@ def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Ch
     """Train, and write artifacts/ppo, artifacts/rollouts/ppo.jsonl, metrics/ppo.json and plots/ppo.csv.
 
     Raises:
-        UserError: an input is missing or does not fit, before any work; a self-check failed.
+        UserError: an input is missing or does not fit, before any work; a self-check failed; a reward function gave
+            something else than rewards.
         Stopped: a signal came; the next run resumes.
     """
     if runtime.world_size > 1:
         raise UserError(f"ppo: started as {runtime.world_size} processes; it runs in one")
+    with _function(params) as source:
+        _run(layout, params, runtime, checkpoints, source)
+
+
+def _run(
+    layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Checkpoints, source: RewardSource | None
+) -> None:
     if params.engine == "fast":
         keep_memory()
     actors = load_actors(
@@ -37,6 +52,8 @@ def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Ch
         engine=params.engine,
         runtime=runtime,
     )
+    if source is not None:
+        actors = replace(actors, source=source)
     tokenizer, longest = actors.backbone.tokenizer, params.max_prompt_tokens
     prompts, dropped = load_prompts(layout.pairs / "train.jsonl", tokenizer, longest=longest)
     heldout: list[Prompt] = []
@@ -58,6 +75,22 @@ def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Ch
     counts: dict[str, object] = {"prompts": len(prompts), "prompts_dropped": dropped}
     weights = sum(parameter.numel() for parameter in learner.parameters.values())
     write_metrics(layout.metrics("ppo"), metrics(outcome) | _named(counts | {"trainable_parameters": weights}))
+
+
+@contextmanager
+def _function(params: PPOParams) -> Iterator[RewardSource | None]:
+    """The reward function that the parameters name, running; None where the reward model gives the scores."""
+    if params.source == "model":
+        yield None
+        return
+    folder = Path(params.function_path)
+    if not params.function or not folder.is_dir():
+        raise UserError(
+            "ppo.source is function, so ppo.function must be a module:function in the folder ppo.function_path "
+            f"(found {params.function!r} and {params.function_path!r})"
+        )
+    with closing(FunctionSource(params.function, timeout_s=params.function_timeout_s, folder=folder)) as source:
+        yield source
 
 
 def metrics(outcome: Outcome) -> dict[str, object]:

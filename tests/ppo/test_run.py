@@ -155,3 +155,46 @@ def test_a_reward_model_with_a_backbone_of_its_own(root: Path) -> None:
     assert actors.source.score(batch).tolist() == pytest.approx(expected, abs=1e-4)
     disk.run(root, make_params(), root / "checkpoints")
     assert read_json(layout.metrics("ppo"))["ppo_stop_reason"] == "completed"
+
+
+SHOUT = """
+def shout(prompts, responses):
+    return [float(len(response)) for response in responses]
+
+def silent(prompts, responses):
+    return []
+"""
+
+
+def test_a_function_may_give_the_scores(root: Path) -> None:
+    folder = root / "rewards"
+    folder.mkdir()
+    (folder / "shout.py").write_text(SHOUT)
+    params = make_params(source="function", function="shout:shout", function_path=folder.as_posix(), score_clip=0)
+    disk.run(root, params, root / "checkpoints")
+    rows = [json.loads(line) for line in Path("artifacts/rollouts/ppo.jsonl").read_text().splitlines()]
+    assert rows
+    assert [row["score"] for row in rows] == [float(len(row["response"])) for row in rows]
+    assert sorted(path.name for path in folder.iterdir()) == ["shout.py"]  # an input stays as it is
+    first = disk.outputs(root)
+    disk.run(root, params, root / "checkpoints")
+    assert disk.outputs(root) == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"function": "shout:silent"}, r"reward function shout:silent: returned 0 scores for \d+ responses"),
+        ({"function": "shout:whisper"}, r"reward function shout:whisper: shout has no function 'whisper'"),
+        ({"function": ""}, r"ppo.function must be a module:function in the folder ppo.function_path \(found ''"),
+        ({"function": "shout:shout", "function_path": "nowhere"}, r"found 'shout:shout' and 'nowhere'"),
+    ],
+)
+def test_a_function_that_gives_none_is_one_line(root: Path, changes: dict[str, str], message: str) -> None:
+    (root / "rewards").mkdir()
+    (root / "rewards" / "shout.py").write_text(SHOUT)
+    params = make_params(**{"source": "function", "function_path": "rewards", **changes})
+    with pytest.raises(UserError, match=message) as caught:
+        disk.run(root, params, root / "checkpoints")
+    assert "\n" not in str(caught.value)
+    assert not Path("artifacts/ppo").exists()
