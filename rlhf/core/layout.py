@@ -1,5 +1,6 @@
 """Where everything lies on disk: the one place that knows the names in `dvc.yaml`."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,12 @@ class Layout:
     @property
     def evaluate(self) -> Path:
         return self.artifacts / "evaluate"
+
+    @property
+    def judge_cache(self) -> Path:
+        """A language model's verdicts, kept between runs. RLHF_JUDGE_CACHE names another place, as for experiments that
+        run in folders of their own."""
+        return Path(os.environ.get("RLHF_JUDGE_CACHE") or self.root / ".judge_cache")
 
     def metrics(self, stage: str) -> Path:
         return self.root / "metrics" / f"{stage}.json"

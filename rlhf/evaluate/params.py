@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from rlhf.core.params import Section
+from rlhf.evaluate.judge.params import JudgeParams
 
 
 class EvaluateParams(Section):
@@ -19,3 +20,4 @@ class EvaluateParams(Section):
     batch_tokens: int = Field(ge=1)
     exact_kl_prompts: int = Field(ge=0)
     samples: int = Field(ge=0)
+    judge: JudgeParams

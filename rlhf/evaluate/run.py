@@ -1,5 +1,6 @@
 """The evaluate stage: base, SFT and PPO on prompts that nothing was trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,16 @@ from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.evaluate.answer import Gold, Panel, ask
 from rlhf.evaluate.frontier import Point, frontier, read_episodes, summary
+from rlhf.evaluate.judge.cache import Cache
+from rlhf.evaluate.judge.client import Endpoint, read_key
+from rlhf.evaluate.judge.duel import Duel, judge
+from rlhf.evaluate.judge.params import JudgeParams
 from rlhf.evaluate.metrics import all_metrics
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.prompts import choose, read_prompts
 from rlhf.evaluate.samples import Row, side_by_side
 from rlhf.models.backbone import Backbone
+from rlhf.models.sampling import Sample
 from rlhf.models.scoring import Scorer, load_reward, prompts_that_fit, read_under, reward_adapters
 from rlhf.synthetic.gold import gold_reward
 
@@ -31,9 +37,11 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation
     """Sample every policy on held-out and on out-of-distribution prompts, and measure what comes.
 
     Raises:
-        UserError: an artifact is missing, the reward model is of another backbone, or no prompt fits the context;
-            all before anything is sampled.
+        UserError: an artifact is missing, the reward model is of another backbone, no prompt fits the context, or the
+            judge's key is not there; all before anything is sampled. Or the judge fails for good.
     """
+    if params.judge.prompts:
+        read_key(params.judge)
     gold = known_gold(at.pairs)
     reward = load_reward(at.reward, base=at.base, sft=at.sft)
     episodes = read_episodes(at.rollouts)
@@ -53,8 +61,19 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation
     else:
         metrics["eval_ood_prompts"] = 0
     metrics["eval_ood_too_long"] = ood_dropped
+    if params.judge.prompts:
+        metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, params.judge, at.judge_cache)
     points = frontier(episodes, gold)
     return Evaluation(metrics | summary(points), side_by_side(answers, params.samples), points)
+
+
+def by_language_model(
+    ppo: Sequence[Sample], sft: Sequence[Sample], params: JudgeParams, cache: Path
+) -> dict[str, object]:
+    """PPO against SFT before a language model, on the first prompts: metrics `eval_judge_*`."""
+    pairs = list(zip(ppo, sft, strict=True))[: params.prompts]
+    duels = [Duel(a.prompt, a.response, b.response) for a, b in pairs]
+    return judge(duels, Cache(cache).asking(params, Endpoint(params).ask)).metrics("eval_judge_")
 
 
 def known_gold(pairs: Path) -> Gold | None:

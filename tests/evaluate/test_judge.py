@@ -51,7 +51,8 @@ class FakeClock:
 
 def make(url: str, clock: FakeClock | None = None, **changes: Any) -> Endpoint:
     values = {
-        "endpoint": url, "model": "judge", "key_env": "", "temperature": 0.0, "max_tokens": 20, "timeout_s": 5.0,
+        "prompts": 100, "endpoint": url, "model": "judge",
+        "key_env": "", "temperature": 0.0, "max_tokens": 20, "timeout_s": 5.0,
         "attempts": 3, "requests_per_minute": 0.0, "budget_requests": 1000, "budget_tokens": 10**6,
     }  # fmt: skip
     params = check(JudgeParams, values | changes, where="params.yaml", key="evaluate.judge")
@@ -213,11 +214,23 @@ def test_nobody_there() -> None:
         make(f"http://127.0.0.1:{port}/v1").ask(MESSAGES)
 
 
-@pytest.mark.parametrize("endpoint", ["", "judge.example", "ftp://x"])
-def test_an_endpoint_that_is_none(endpoint: str) -> None:
-    with pytest.raises(UserError, match=r"params.yaml: evaluate.judge.endpoint: must be the address") as caught:
-        make(endpoint)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"endpoint": ""}, r"params.yaml: evaluate.judge: endpoint must be the address .*\(found ''\)"),
+        ({"endpoint": "judge.example"}, r"endpoint must be the address .*\(found 'judge.example'\)"),
+        ({"endpoint": "ftp://x"}, r"endpoint must be the address"),
+        ({"model": ""}, r"params.yaml: evaluate.judge: model must name a model"),
+    ],
+)
+def test_an_endpoint_that_is_none(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        make(**{"url": changes.pop("endpoint", "http://127.0.0.1:1/v1"), **changes})
     assert "\n" not in str(caught.value)
+
+
+def test_no_judge_needs_no_endpoint() -> None:
+    assert make("", prompts=0, model="").params.prompts == 0
 
 
 def test_the_rate_is_kept(server: JudgeServer) -> None:

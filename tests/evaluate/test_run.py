@@ -20,6 +20,7 @@ from rlhf.models.reward_model import RewardModel
 from rlhf.models.scoring import ADAPTER, Scorer, save_reward
 from rlhf.synthetic.gold import gold_reward
 from tests.evaluate.conftest import World, params
+from tests.judge_server import JudgeServer
 
 
 def measured(at: Layout, settings: EvaluateParams | None = None) -> Evaluation:
@@ -178,3 +179,22 @@ def test_chosen_prompts_do_not_depend_on_training(world: World) -> None:
     assert len(set(choose(prompts, 10, 0, "held-out"))) == 10
     assert len(choose(prompts, 99, 0, "ood")) == 30
     assert run.known_gold(world(gold=None).pairs) is None
+
+
+def test_a_language_model_may_judge_and_is_asked_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RLHF_JUDGE_CACHE", raising=False)
+    at = world()
+    with JudgeServer() as server:
+        judged = params().judge.model_dump() | {"prompts": 8, "endpoint": server.url, "model": "m"}
+        found = measured(at, params(judge=judged)).metrics
+        assert (found["eval_judge_prompts"], found["eval_judge_malformed"], found["eval_judge_unasked"]) == (8, 0, 0)
+        assert isinstance(found["eval_judge_winrate"], float)
+        asked = len(server.asked)
+        assert 0 < asked <= 16
+        assert measured(at, params(judge=judged)).metrics == found
+        assert len(server.asked) == asked
+        monkeypatch.delenv("JUDGE_KEY", raising=False)
+        with pytest.raises(UserError, match="JUDGE_KEY holds no key"):
+            measured(at, params(judge=judged | {"key_env": "JUDGE_KEY"}))
+    without = measured(at).metrics
+    assert without == {name: value for name, value in found.items() if not name.startswith("eval_judge_")}

@@ -91,8 +91,9 @@ class Endpoint:
 
         params = self.params
         if self._client is None:
-            key = _key(params)
-            self._client = openai.OpenAI(base_url=params.endpoint, api_key=key, max_retries=0, timeout=params.timeout_s)
+            key = read_key(params)
+            address = params.endpoint.rstrip("/")
+            self._client = openai.OpenAI(base_url=address, api_key=key, max_retries=0, timeout=params.timeout_s)
         try:
             answer = self._client.chat.completions.create(
                 model=params.model,
@@ -124,7 +125,8 @@ class Endpoint:
         self.clock.sleep(min(wait, LONGEST_WAIT_S))
 
 
-def _key(params: JudgeParams) -> str:
+def read_key(params: JudgeParams) -> str:
+    """The key that the environment holds. Raises UserError where one is named and is not there."""
     if not params.key_env:
         return "none"  # the client insists on one
     key = os.environ.get(params.key_env, "").strip()
