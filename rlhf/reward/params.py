@@ -25,6 +25,7 @@ class RewardParams(Section):
     """A linear reward head on a backbone, frozen or trained; `params.yaml` says what each key means."""
 
     train: Literal["head", "lora"]
+    engine: Literal["fast", "plain"]
     tune: TuneParams
     pooling: Literal["mean", "last", "attention"]
     pool_over: Literal["sequence", "response"]

@@ -13,7 +13,9 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Cell, Curve, read_rows
 from rlhf.core.runtime import Runtime
 from rlhf.models.backbone import Backbone
+from rlhf.models.engine import load_backbone
 from rlhf.models.ensemble import Ensemble
+from rlhf.models.fast.allocator import keep_memory
 from rlhf.models.reward_model import RewardModel
 from rlhf.models.sampling import sample_texts
 from rlhf.models.scoring import ADAPTER, REWARD, Scorer, prompts_that_fit
@@ -93,7 +95,11 @@ def _fit_head(
     curve: Curve,
 ) -> Fitted:
     """The backbone stays frozen: one pass over the data, then a small convex problem."""
-    backbone = Backbone.load(at.base, {ADAPTER: at.sft}, dtype=runtime.dtype, device=runtime.device)
+    if params.engine == "fast":
+        keep_memory()
+    backbone = load_backbone(
+        at.base, {ADAPTER: at.sft}, engine=params.engine, dtype=runtime.dtype, device=runtime.device
+    )
     model = RewardModel(
         backbone.hidden_size,
         pooling=params.pooling,
@@ -133,7 +139,10 @@ def _fit_backbone(
     checkpoints: Checkpoints,
     curve: Curve,
 ) -> Fitted:
-    """A copy of the SFT adapter learns with the head; the curve's epochs count in fractions."""
+    """A copy of the SFT adapter learns with the head; the curve's epochs count in fractions.
+
+    On the plain engine: the Trainer's fused AdamW leaves no trace for the fast one's merged weights to follow.
+    """
     adapters = {ADAPTER: at.sft, REWARD: at.sft}
     backbone = Backbone.load(at.base, adapters, trainable=(REWARD,), dtype=runtime.dtype, device=runtime.device)
     own = (at.reward / "adapter").as_posix()

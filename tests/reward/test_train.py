@@ -29,13 +29,13 @@ TUNE = {
 
 
 SEVERAL = {"members": 3, "aggregate": "uncertainty"}
-HEAD, LORA = {"train": "head"}, {"train": "lora", "pooling": "attention"}
+HEAD, LORA = {"train": "head", "engine": "plain"}, {"train": "lora", "pooling": "attention"}
 
 
 def params(**changes: object) -> RewardParams:
     values = {
-        "train": "head", "tune": TUNE, "members": 1, "aggregate": "mean", "uncertainty_weight": 0.5, "pooling": "mean",
-        "pool_over": "response", "standardise": True, "lr": 0.02, "weight_decay": 1e-4, "epochs": 20,
+        "train": "head", "engine": "fast", "tune": TUNE, "members": 1, "aggregate": "mean", "uncertainty_weight": 0.5,
+        "pooling": "mean", "pool_over": "response", "standardise": True, "lr": 0.02, "weight_decay": 1e-4, "epochs": 20,
         "batch_size": 32, "batch_tokens": 2048, "normalise_prompts": 20, "response_tokens": 8, "temperature": 1.0,
         "sample_batch": 16, "calibration_bins": 5,
     }  # fmt: skip
