@@ -98,7 +98,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8, help="pairs a step where the backbone is in the loop")
     parser.add_argument("--batch-tokens", type=int, default=8192, dest="batch-tokens", help="tokens a pass of ours")
-    parser.add_argument("--engine", choices=["plain", "fast"], default="plain", help="of ours")
+    parser.add_argument("--engine", choices=["plain", "fast"], default="fast", help="of ours")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=1)
