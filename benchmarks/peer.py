@@ -9,16 +9,16 @@ weight gradients, logits at response positions only, at the matrix-product rate 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import venv
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workload import GPT2_SMALL, TINY, Shape
+from benchmarks.workload import GPT2_SMALL, TINY, Shape, processor
 
 ROOT = Path(__file__).resolve().parents[1]
 PINS = (
@@ -113,7 +113,8 @@ def _median(runs: list[dict[str, Any]]) -> dict[str, float]:
 def table(results: dict[str, Any], rate: float, threads: int) -> str:
     """The results in Markdown."""
     lines = [
-        f"{platform.processor() or platform.machine()}, {threads} threads, float32, {rate:.0f} GFLOP/s measured. "
+        f"{processor()}, {threads} threads, float32, torch {version('torch')}, transformers {version('transformers')}, "
+        f"trl 1.12.0; {rate:.0f} GFLOP/s measured. "
         "Seconds a step, medians. Part of the ratio is architecture: the peer trains a second model for values, here a "
         "value head sits on the policy.",
         "",
@@ -143,15 +144,17 @@ def main() -> None:
     given = parser.parse_args()
     python = peer_python(given.environment)
     rate = gigaflops(given.threads)
-    results = {
-        name: compare(name, python, rounds=given.rounds, steps=given.steps, threads=given.threads, rate=rate)
-        for name in given.settings
-    }
+    results: dict[str, Any] = {}
     given.out.mkdir(parents=True, exist_ok=True)
-    text = table(results, rate, given.threads)
-    about = {"gigaflops": round(rate, 1), "threads": given.threads, "peer_pins": " ".join(PINS), "settings": results}
-    (given.out / "peer.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
-    (given.out / "peer.md").write_text(text)
+    text = ""
+    for name in given.settings:  # written after each: what was measured is kept
+        results[name] = compare(name, python, rounds=given.rounds, steps=given.steps, threads=given.threads, rate=rate)
+        text = table(results, rate, given.threads)
+        about = {"gigaflops": round(rate, 1), "threads": given.threads, "peer_pins": " ".join(PINS)}
+        (given.out / "peer.json").write_text(
+            json.dumps({**about, "settings": results}, indent=2, sort_keys=True) + "\n"
+        )
+        (given.out / "peer.md").write_text(text)
     print(text)
 
 

@@ -9,7 +9,6 @@ is linear in the pairs, which the table shows (seconds a pair at each size), and
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.workload import processor
 from rlhf.core.artifacts import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +69,7 @@ def table(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> str:
     sizes = sorted({int(n) for way in found.values() for n in way["seconds"]})
     at = " | ".join(f"{n} pairs (a pair)" for n in sizes)
     lines = [
-        f"{platform.processor() or platform.machine()}, {given.threads} threads, float32, shape {given.shape}, pairs "
+        f"{processor()}, {given.threads} threads, float32, shape {given.shape}, pairs "
         f"of 2 × {given.tokens} tokens, {given.epochs} epochs, our engine {given.engine}. {kind}, medians of "
         f"{given.rounds}. Part of trl's time is training the backbone, which the others leave as it is.",
         "",

@@ -9,7 +9,6 @@ benchmarks/results/slopes.json and slopes.md.
 import argparse
 import gc
 import math
-import platform
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.workload import GPT2_SMALL, TOLERANCES, Shape, clock_of, make_setup, run
+from benchmarks.workload import GPT2_SMALL, TOLERANCES, Shape, clock_of, make_setup, processor, run
 from rlhf.core.artifacts import write_json, write_text
 from rlhf.models.fast.allocator import keep_memory
 
@@ -97,7 +96,7 @@ def along(shapes: dict[int, Shape], given: argparse.Namespace, name: str) -> dic
 
 def table(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> str:
     """The results in Markdown."""
-    where = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
+    where = torch.cuda.get_device_name() if given.device == "cuda" else processor()
     text = (
         f"{where}, {given.threads} threads, {given.dtype}, engine {given.engine}, scale {given.scale}. Seconds a step, "
     )

@@ -9,6 +9,7 @@ prints one JSON line: seconds of each step, split into rollout, scoring and upda
 import argparse
 import contextlib
 import json
+import platform
 import resource
 import statistics
 import tempfile
@@ -217,6 +218,14 @@ def run(setup: Scheduled, iterations: int, now: Any = time.perf_counter) -> list
             steps.step(setup, FixedController(0.05), None, iteration=iteration)
             found.append({**clock.spent, "total": now() - start})
     return found
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def main() -> None:
