@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from rlhf.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("rlhf", "stages", "profiles")
+CODE = ("rlhf", "stages", "profiles", "inputs/reward")  # the last one is a dependency of ppo, empty or not
 FILES = ("dvc.yaml", "params.yaml")
 
 

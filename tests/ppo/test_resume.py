@@ -97,6 +97,7 @@ def stage(root: Path) -> subprocess.Popen[bytes]:
 def as_project(root: Path) -> Path:
     for name in ("rlhf", "stages", "dvc.yaml", "params.yaml"):
         (root / name).symlink_to(REPOSITORY / name)
+    (root / "inputs" / "reward").mkdir(parents=True)  # a dependency of the stage, empty unless ppo.source is function
     disk.write_resolved(root, **SHORTER)
     return root
 
