@@ -1,4 +1,4 @@
-"""The README keeps its word: every metric is explained, every command and file that it names exists."""
+"""The README and docs/metrics.md keep their word: every metric is explained, every command and file named exists."""
 
 import itertools
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
 def expanded(pattern: str) -> list[str]:
@@ -17,7 +18,7 @@ def expanded(pattern: str) -> list[str]:
 
 
 def explained() -> list[re.Pattern[str]]:
-    names = [name for code in re.findall(r"`([a-z][a-z0-9_{},<>*]+)`", README) for name in expanded(code)]
+    names = [name for code in re.findall(r"`([a-z][a-z0-9_{},<>*]+)`", METRICS) for name in expanded(code)]
     wild = [re.escape(n).replace(r"\*", ".*") for n in names]
     return [re.compile(re.sub(r"<[a-z]+>", ".+", pattern) + "(_low|_high)?") for pattern in wild]
 
@@ -25,8 +26,8 @@ def explained() -> list[re.Pattern[str]]:
 def test_every_metric_is_explained() -> None:
     patterns = explained()
     files = sorted((ROOT / "metrics").glob("*.json"))
-    assert len(files) == 6
     names = [name for file in files for name in json.loads(file.read_text())]
+    assert len(files) >= 6 and len(names) > 200
     assert [name for name in names if not any(p.fullmatch(name) for p in patterns)] == []
 
 
