@@ -1,8 +1,8 @@
-"""`make readme`: draw docs/figures/ and fill the README's blocks from metrics/, plots/ and benchmarks/results/.
+"""`make readme`: draw docs/figures/ and fill the blocks of README and docs from metrics/, plots/, benchmarks/results/.
 
     python tools/readme.py [--check]
 
-With --check, exit with status 1 if the README's numbers are not those of the files. Nothing is typed by hand.
+With --check, exit with status 1 if their numbers are not those of the files. Nothing is typed by hand.
 """
 
 import csv
@@ -13,7 +13,6 @@ from pathlib import Path
 import speed
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
 FIGURE = ROOT / "docs" / "figures" / "default-run.png"
 
 
@@ -24,19 +23,31 @@ def main() -> None:
         for path in sorted((ROOT / "metrics").glob("*.json"))
         for name, value in json.loads(path.read_text(encoding="utf-8")).items()
     }
-    before = README.read_text(encoding="utf-8")
-    after = before
-    for name, text in (("results", results(metrics)), ("speed", speed.block())):
+    blocks = {
+        ROOT / "README.md": {"results": results(metrics), "speed-summary": speed.summary()},
+        ROOT / "docs" / "speed.md": {"speed": speed.block()},
+    }
+    for path, texts in blocks.items():
+        before = path.read_text(encoding="utf-8")
+        after = filled(before, texts)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(after, encoding="utf-8")
+        elif after != before:
+            sys.exit(f"{path.name}: the numbers are not those of metrics/ and benchmarks/results/; run `make readme`")
+    if "--check" not in sys.argv[1:]:
+        draw(metrics)
+        speed.draw()
+
+
+def filled(page: str, texts: dict[str, str]) -> str:
+    """The page with these texts in its blocks."""
+    for name, text in texts.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        head, _, rest = after.partition(start)
-        after = f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}" if rest else after
-    if "--check" in sys.argv[1:]:
-        if after != before:
-            sys.exit("README.md: the numbers are not those of metrics/ and benchmarks/results/; run `make readme`")
-        return
-    README.write_text(after, encoding="utf-8")
-    draw(metrics)
-    speed.draw()
+        head, found, rest = page.partition(start)
+        if not found:
+            sys.exit(f"there is no block {start}")
+        page = f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}"
+    return page
 
 
 def results(metrics: dict[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""README's "How fast": the tables of benchmarks/results/ and docs/figures/speed.png, drawn from peer.json."""
+"""README's "How fast" and docs/speed.md: tables of benchmarks/results/; docs/figures/speed.png, from peer.json."""
 
 import json
 from pathlib import Path
@@ -20,6 +20,40 @@ def block() -> str:
     """The tables, as the benchmarks wrote them."""
     files = [RESULTS / name for name in ("peer.md", "reward.md", "slopes.md")]
     return "\n\n".join(path.read_text(encoding="utf-8").strip() for path in files if path.is_file())
+
+
+def summary() -> str:
+    """How many times as fast as the peer, a setting a row, with the goal, what the floor allows, and memory."""
+    rows = [
+        "| setting | peer, s | ours, s | times as fast (goal) | memory | ours / arithmetic floor |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in json.loads((RESULTS / "peer.json").read_text(encoding="utf-8"))["settings"].items():
+        median, ratio = found["median"], _reached(found["ratio"], found["goal"])
+        label = LABELS[name].replace("\n", " ")
+        rows.append(
+            f"| {label} | {median['peer']['total']:.2f} | {median['ours']['total']:.2f} | {ratio}"
+            f" | {median['ours']['peak_gb'] / median['peer']['peak_gb']:.2f} of the peer's"
+            f" | {median['ours']['total'] / found['floor']['total']:.2f} |"
+        )
+    return "\n".join(rows + _reward_rows())
+
+
+def _reward_rows() -> list[str]:
+    found = json.loads((RESULTS / "reward.json").read_text(encoding="utf-8"))
+    ways, goals = found["summary"], found["goals"]
+    pairs, ours = next(iter(ways["ours"]["seconds"].items()))
+    peers = {"naive": "a backbone pass every epoch", "trl": "trl's RewardTrainer with LoRA"}
+    return [
+        f"| reward model on {pairs} pairs, beside {label} | {ways[way]['seconds'][pairs]:.2f} | {ours:.2f}"
+        f" | {_reached(ways[way]['seconds'][pairs] / ours, goals[way])}"
+        f" | {ways['ours']['peak_rss_gb'] / ways[way]['peak_rss_gb']:.2f} of that way's | |"
+        for way, label in peers.items()
+    ]
+
+
+def _reached(ratio: float, goal: float) -> str:
+    return f"**{ratio:.2f}** ({goal:g}{'' if ratio >= goal else ', missed'})"
 
 
 def draw() -> None:

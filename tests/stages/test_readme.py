@@ -1,4 +1,4 @@
-"""The README and docs/metrics.md keep their word: every metric is explained, every command and file named exists."""
+"""README and docs/ keep their word: every metric is explained, every command, knob and file that they name exists."""
 
 import itertools
 import json
@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+TEXT = "\n".join(PAGES.values())
+METRICS = PAGES[ROOT / "docs" / "metrics.md"]
 
 
 def expanded(pattern: str) -> list[str]:
@@ -34,7 +35,7 @@ def test_every_metric_is_explained() -> None:
 
 def test_every_make_target_it_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", README, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", TEXT, flags=re.MULTILINE))
     assert {target for target in named if f"\n{target}:" not in makefile} == set()
 
 
@@ -43,7 +44,7 @@ def test_every_knob_it_names_exists() -> None:
 
     params = read_yaml(ROOT / "params.yaml")
     sections = "data|base|sft|reward|ppo|evaluate|runtime"
-    for dotted in set(re.findall(rf"-S ([a-z_.]+)=|`((?:{sections})\.[a-z_.]+)`", README)):
+    for dotted in set(re.findall(rf"-S ([a-z_.]+)=|`((?:{sections})\.[a-z_.]+)`", TEXT)):
         place = params
         for key in "".join(dotted).split("."):
             assert key in place, dotted
@@ -51,5 +52,6 @@ def test_every_knob_it_names_exists() -> None:
 
 
 def test_every_file_it_names_exists() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    links = [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^)#:]+)\)", text)]
+    assert len(links) > 5
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
