@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes bench-gpu repro-gpu deps readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds bench-gpu repro-gpu deps readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ bench-reward: $(STAMP) ## Time reward-model training against the naive loop and 
 
 bench-slopes: $(STAMP) ## Time the PPO step over batch, response length and width
 	python -m benchmarks.slopes
+
+seeds: $(STAMP) ## The default pipeline with seeds 0, 1 and 2, one after the other, and the README's table of them
+	python -m benchmarks.seeds
 
 bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the hardware's limits, determinism
 	python3 -m benchmarks.gpu run

@@ -24,7 +24,7 @@ def main() -> None:
         for name, value in json.loads(path.read_text(encoding="utf-8")).items()
     }
     blocks = {
-        ROOT / "README.md": {"results": results(metrics), "speed-summary": speed.summary()},
+        ROOT / "README.md": {"results": results(metrics), "seeds": stored("seeds"), "speed-summary": speed.summary()},
         ROOT / "docs" / "speed.md": {"speed": speed.block()},
     }
     for path, texts in blocks.items():
@@ -37,6 +37,11 @@ def main() -> None:
     if "--check" not in sys.argv[1:]:
         draw(metrics)
         speed.draw()
+
+
+def stored(name: str) -> str:
+    """A table as its benchmark wrote it."""
+    return (ROOT / "benchmarks" / "results" / f"{name}.md").read_text(encoding="utf-8").strip()
 
 
 def filled(page: str, texts: dict[str, str]) -> str:
