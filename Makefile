@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds bench-gpu repro-gpu deps readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds bench-gpu repro-gpu deps costs readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ repro-gpu: ## On one NVIDIA GPU: the reference run at full scale, every stage ti
 
 deps: $(STAMP) ## Write the code dependencies in dvc.yaml from the imports
 	python tools/sync_deps.py
+
+costs: $(STAMP) ## Gather what the last run of each stage cost (.costs/) into benchmarks/results/stages.json
+	python tools/costs.py
 
 readme: $(STAMP) ## Put the numbers of metrics/ into the README and draw its figure
 	python tools/readme.py

@@ -3,10 +3,11 @@
 Nothing heavy is imported here: `python -m stages.<name> --help` answers at once.
 """
 
+import contextlib
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from rlhf.core.checkpoint import Checkpoints
+    from rlhf.core.costs import Meter
     from rlhf.core.runtime import Runtime
 
     S = TypeVar("S", bound=BaseModel)
@@ -32,6 +34,7 @@ class Run:
         self.stage = stage
         self.layout = Layout()
         self._sections: dict[str, object] = {}
+        self._resumed = False
 
     def section(self, name: str, cls: "type[S]") -> "S":
         """The resolved section `name`, validated. Tests hold the names used here equal to dvc.yaml's `params`."""
@@ -76,6 +79,7 @@ class Run:
         folder = checkpoint_root(self.layout.checkpoints) / f"{self.stage}-{fingerprint(params, stage.deps)}"
         checkpoints = Checkpoints(folder, every_s=runtime.checkpoint_s, every_steps=runtime.checkpoint_steps)
         checkpoints.claim()
+        self._resumed = any(folder.iterdir())
         return checkpoints
 
     def provenance(self, *, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
@@ -84,6 +88,25 @@ class Run:
 
         path = self.layout.provenance(self.stage)
         write_provenance(path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs)
+
+    def card(self, folder: Path, metrics: Mapping[str, object]) -> None:
+        """Write the model card of `folder`: the sections this run has read, and its metrics. Before `provenance`, whose
+        hash covers it."""
+        from rlhf.core.card import write_card
+
+        write_card(folder, stage=self.stage, params=self._sections, metrics=metrics)
+
+    def costs(self, meter: "Meter") -> None:
+        """Write .costs/<stage>.json. What a run cost is never a reason for it to fail."""
+        from rlhf.core.artifacts import write_json
+        from rlhf.core.costs import machine, settings_hash
+        from rlhf.core.params import read_resolved
+
+        with contextlib.suppress(Exception):
+            names = sorted(self._sections)
+            settings = settings_hash(read_resolved(self.layout.resolved), names)
+            record = {"machine": machine(), "resumed": self._resumed, "sections": names, "settings": settings}
+            write_json(self.layout.costs / f"{self.stage}.json", {**meter.read(), **record})
 
 
 def stage_command(name: str) -> Callable[[Callable[[Run], None]], click.Command]:
@@ -96,7 +119,11 @@ def stage_command(name: str) -> Callable[[Callable[[Run], None]], click.Command]
             try:
                 for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has had SIGINT ignored
                     signal.signal(number, _interrupt)
-                function(Run(name))
+                from rlhf.core.costs import Meter
+
+                meter, run = Meter(), Run(name)
+                function(run)
+                run.costs(meter)
             except UserError as error:
                 for line in str(error).splitlines():
                     click.echo(f"error: {line}", err=True)

@@ -8,15 +8,17 @@ def main(run: Run) -> None:
     """Optimise the policy with PPO against the reward model, close to the SFT policy.
 
     Reads artifacts/base, artifacts/sft, artifacts/reward and the prompts of artifacts/prepare/pairs; writes
-    artifacts/ppo (LoRA adapter, value head, tokenizer), artifacts/rollouts/ppo.jsonl, plots/ppo.csv,
+    artifacts/ppo (LoRA adapter, value head, tokenizer, model card), artifacts/rollouts/ppo.jsonl, plots/ppo.csv,
     metrics/ppo.json and provenance/ppo.json. Parameters: the section `ppo`. Killed or stopped, it resumes.
     """
+    from rlhf.core.artifacts import read_json
     from rlhf.ppo.params import PPOParams
     from rlhf.ppo.run import run_ppo
 
     params = run.section("ppo", PPOParams)
     layout, checkpoints = run.layout, run.checkpoints()
     run_ppo(layout, params, run.runtime(), checkpoints)
+    run.card(layout.ppo, read_json(layout.metrics("ppo")))
     run.provenance(inputs=[layout.base, layout.sft, layout.reward, layout.pairs], outputs=[layout.ppo])
     checkpoints.clear()
 

@@ -25,6 +25,7 @@ def main(run: Run) -> None:
         save_reward(trained.model, folder, base=at.base, sft=at.sft, tuned=trained.tuned)
     write_reliability(at.plot("reward_calibration"), trained.test_margins, params.calibration_bins)
     write_metrics(at.metrics("reward"), trained.metrics)
+    run.card(at.reward, trained.metrics)
     run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward])
     checkpoints.clear()
 

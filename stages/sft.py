@@ -9,8 +9,8 @@ def main(run: Run) -> None:
 
     Reads artifacts/base and artifacts/prepare/pairs (train, validation, test).
 
-    Writes artifacts/sft (adapter and tokenizer), artifacts/sft_samples.jsonl (replies before and after), plots/sft.csv,
-    metrics/sft.json, provenance/sft.json.
+    Writes artifacts/sft (adapter, tokenizer, model card), artifacts/sft_samples.jsonl (replies before and after),
+    plots/sft.csv, metrics/sft.json, provenance/sft.json.
     """
     from rlhf.core.artifacts import write_metrics
     from rlhf.sft.params import SFTParams
@@ -20,6 +20,7 @@ def main(run: Run) -> None:
     checkpoints = run.checkpoints()
     metrics = run_sft(params, run.layout, run.runtime(), checkpoints)
     write_metrics(run.layout.metrics("sft"), metrics)
+    run.card(run.layout.sft, metrics)
     run.provenance(inputs=[run.layout.base, run.layout.pairs], outputs=[run.layout.sft])
     checkpoints.clear()
 

@@ -79,5 +79,10 @@ class Layout:
         return self.root / "provenance" / f"{stage}.json"
 
     @property
+    def costs(self) -> Path:
+        """What each stage's last finished run cost on this machine; git ignores it."""
+        return self.root / ".costs"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / ".checkpoints"

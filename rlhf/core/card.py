@@ -1,0 +1,160 @@
+"""Model cards in the hub's form: a README.md with YAML front matter beside every saved model.
+
+A stage writes the card from what it knows itself: its parameters and its metrics. What is measured later (the
+evaluation) is on the cards that the report writes. Cards hold no time and no place, so equal models have equal cards.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf.core.artifacts import rounded, write_text
+
+CARD = "README.md"
+ENDS = ("_low", "_high")
+HEADLINES = (  # front matter's metrics, where the card has them
+    "eval_gold_winrate", "eval_rm_winrate", "eval_heldout_winrate", "eval_kl", "reward_accuracy", "reward_ece",
+    "sft_perplexity_after", "ppo_score_final", "ppo_kl_final",
+)  # fmt: skip
+
+_ADAPTER = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+```"""
+_REWARD = """With the code of the project that made it (it refuses weights that it was not fitted on):
+
+```python
+from pathlib import Path
+from rlhf.models.scoring import load_reward
+
+reward = load_reward(Path("{folder}"), base=Path("{base}"), sft=Path("artifacts/sft"))
+```"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is said of one sort of model."""
+
+    title: str
+    what: str
+    tags: tuple[str, ...]
+    adapter: bool = True  # loads with peft
+
+
+KINDS = {
+    "sft": Kind("Supervised fine-tuned policy", "A LoRA adapter, fine-tuned on the chosen replies of preference pairs; "
+                "prompts are read, not learnt, and the base model is frozen.", ("sft", "lora")),
+    "reward": Kind("Reward model", "A scalar head on mean or last hidden states of the fine-tuned policy, fitted to "
+                   "preference pairs with the Bradley-Terry loss; scores have mean 0 and standard deviation 1 on the "
+                   "fine-tuned policy's own replies.", ("reward-model",), adapter=False),
+    "ppo": Kind("Policy aligned by PPO", "A LoRA adapter, optimised by proximal policy optimisation against a reward "
+                "model, with a KL penalty that keeps it near the fine-tuned policy.", ("ppo", "rlhf", "lora")),
+}  # fmt: skip
+
+
+def kind_of(stage: str) -> Kind:
+    """The kind of a stage's model; any other name is a method that trains an adapter on the same pairs."""
+    what = f"A LoRA adapter trained by the method {stage} on the same preference pairs and base model as PPO."
+    return KINDS.get(stage) or Kind(f"Policy aligned by {stage}", what, (stage, "lora"))
+
+
+def write_card(folder: Path, *, stage: str, params: Mapping[str, object], metrics: Mapping[str, object]) -> None:
+    """Write `folder`/README.md from what the stage knows; arguments as for `model_card`."""
+    write_text(folder / CARD, model_card(folder=folder.as_posix(), stage=stage, params=params, metrics=metrics))
+
+
+def model_card(
+    *,
+    folder: str,
+    stage: str,
+    params: Mapping[str, object],
+    metrics: Mapping[str, object],
+    base: str | None = None,
+    dataset: str | None = None,
+    licence: str | None = None,
+) -> str:
+    """The card's text.
+
+    `params` are the sections that made the model, `metrics` what is known of it (ends of intervals beside their
+    means). `base` is the base model's name on the hub and `dataset` the data's, `licence` an SPDX identifier; what is
+    None is left out rather than guessed.
+    """
+    kind, known = kind_of(stage), {name: value for name, value in metrics.items() if value is not None}
+    load = (_ADAPTER if kind.adapter else _REWARD).format(base=base or "artifacts/base", folder=folder)
+    at = base or "the folder `artifacts/base` of the run that made it"
+    parts = [
+        f"---\n{_front(stage, known, base=base, dataset=dataset, licence=licence)}\n---",
+        f"# {kind.title}",
+        f"{kind.what} Base model: {at}. The hashes of everything it was made from are in `provenance/{stage}.json`.",
+        f"## Loading it\n\n{load}",
+        f"## Measured\n\nIn brackets the 95 % interval.\n\n{_table('measure', _measured(known))}",
+        f"## Made with\n\n{_table('parameter', _flat(params))}",
+        "## Limits\n\nIt knows what its base model and its preference pairs hold, and nothing was checked beyond the "
+        "numbers above. A reward model's score is what was optimised, not a measure of quality.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(
+    stage: str, known: Mapping[str, object], *, base: str | None, dataset: str | None, licence: str | None
+) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    kind = kind_of(stage)
+    numbers = {name: value for name in HEADLINES if isinstance(value := known.get(name), int | float)}
+    task = "text-generation" if kind.adapter else "text-classification"
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=dataset or "preferences",
+            dataset_name="held-out prompts of the run",
+            metric_type=name,
+            metric_value=rounded(value),
+        )
+        for name, value in numbers.items()
+    ]
+    data = ModelCardData(
+        base_model=base,
+        library_name="peft" if kind.adapter else None,
+        license=licence,
+        datasets=[dataset] if dataset else None,
+        pipeline_tag=task,
+        tags=list(kind.tags),
+        model_name=stage if results else None,
+        eval_results=results or None,
+    )
+    return str(data.to_yaml()).rstrip()
+
+
+def _measured(known: Mapping[str, object]) -> dict[str, str]:
+    """Means with their intervals behind them."""
+    shown = {}
+    for name, value in known.items():
+        if name.endswith(ENDS) or isinstance(value, Mapping | list):
+            continue
+        ends = [known.get(name + end) for end in ENDS]
+        shown[name] = number(value) + (f" ({number(ends[0])} to {number(ends[1])})" if None not in ends else "")
+    return shown
+
+
+def number(value: object) -> str:
+    """Four significant digits; integers and texts as they are."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _flat(params: Mapping[str, object], key: str = "") -> dict[str, str]:
+    """Dotted names and their values."""
+    rows: dict[str, str] = {}
+    for name, value in params.items():
+        dotted = f"{key}{name}"
+        rows |= _flat(value, f"{dotted}.") if isinstance(value, Mapping) else {dotted: number(value)}
+    return rows
+
+
+def _table(head: str, rows: Mapping[str, str]) -> str:
+    lines = [f"| {head} | value |", "|---|---|"]
+    shown = {name: " ".join(value.replace("|", r"\|").split()) for name, value in sorted(rows.items())}
+    return "\n".join(lines + [f"| `{name}` | {value} |" for name, value in shown.items()])

@@ -1,0 +1,114 @@
+"""What a stage's process cost: time, memory and, where the machine lets it be read, energy.
+
+These are facts of one machine on one day, so they stay out of metrics and of dvc.lock: they are written to the
+git-ignored `.costs/<stage>.json`, and `make costs` gathers them into a file that git tracks.
+
+How each is measured: `wall_s` on a monotonic clock from the command's first line to its end; `cpu_s` by the kernel's
+account of this process and the children it has waited for; `peak_memory_mb` is the largest resident set of the
+process (10^6 bytes; `ru_maxrss`); `gpu_peak_memory_mb` is the most that torch's allocator held at once;
+`cpu_energy_j` is the difference of the processor packages' RAPL counters, whatever else ran on them included;
+`gpu_energy_j` the difference of NVML's counters of the GPUs that the process used, idle power included. What cannot
+be read is None, never an estimate.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlhf.core.nvml import energy_mj
+
+POWERCAP = Path("/sys/class/powercap")
+MEGA = 1e6
+
+
+def packages(powercap: Path = POWERCAP) -> dict[str, tuple[int, int]]:
+    """RAPL's (counter, where it wraps) in microjoules for each processor package; empty where it cannot be read."""
+    found = {}
+    for zone in sorted(powercap.glob("intel-rapl:*")):  # AMD's too; subzones (cores, memory) are intel-rapl:0:1
+        if zone.name.count(":") == 1:
+            with contextlib.suppress(OSError, ValueError):
+                found[zone.name] = (
+                    int((zone / "energy_uj").read_text()),
+                    int((zone / "max_energy_range_uj").read_text()),
+                )
+    return found
+
+
+def joules(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]]) -> float | None:
+    """Energy between two readings; a counter that fell has wrapped once. None unless both name the same packages."""
+    if not before or set(before) != set(after):
+        return None
+    return sum((after[name][0] - start) % wrap for name, (start, wrap) in before.items()) / MEGA
+
+
+class Meter:
+    """Started when a stage starts; `read` says what it has cost since."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._packages, self._gpus = packages(), energy_mj()
+
+    def read(self) -> dict[str, float | None]:
+        """The costs so far, named as in the module's text."""
+        wall = time.perf_counter() - self._started
+        own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes there, KiB on Linux
+        memory, used = gpu_use()
+        after = energy_mj() if used else {}
+        same = bool(used) and used <= set(self._gpus) and used <= set(after)
+        return {
+            "wall_s": wall,
+            "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+            "peak_memory_mb": max(own.ru_maxrss, children.ru_maxrss) * unit / MEGA,
+            "gpu_peak_memory_mb": memory,
+            "cpu_energy_j": joules(self._packages, packages()),
+            "gpu_energy_j": sum(after[gpu] - self._gpus[gpu] for gpu in used) / 1e3 if same else None,
+        }
+
+
+def gpu_use() -> tuple[float | None, set[str]]:
+    """The most GPU memory that torch held, in 10^6 bytes, and the UUIDs of its GPUs; None if this process used none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None, set()
+    indices = [index for index in range(torch.cuda.device_count()) if torch.cuda.max_memory_allocated(index) > 0]
+    peak = sum(torch.cuda.max_memory_allocated(index) for index in indices) / MEGA
+    return peak, {f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in indices}
+
+
+def machine() -> dict[str, object]:
+    """The processor, its share that this process may use, memory, and the GPUs that torch sees."""
+    torch = sys.modules.get("torch")
+    gpus = []
+    if torch is not None and torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": _processor(),
+        "cores": cores,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "system": f"{platform.system()} {platform.machine()}",
+        "gpus": gpus,
+    }
+
+
+def _processor(info: Path = Path("/proc/cpuinfo")) -> str:
+    with contextlib.suppress(OSError):
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def settings_hash(resolved: Mapping[str, Any], names: Iterable[str]) -> str:
+    """SHA-256 of the named parts of the resolved parameters: whether a cost belongs to a run with these settings."""
+    part = {name: resolved.get(name) for name in sorted(names)}
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
