@@ -7,15 +7,17 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Fit a reward head on preference pairs and measure it on held-out ones.
 
-    Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, metrics/reward.json,
-    plots/reward.csv, plots/reward_calibration.csv and provenance/reward.json. Killed, it resumes.
+    Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, artifacts/reward_heldout
+    (a second one, on prompts of its own), metrics/reward.json, plots/reward.csv, plots/reward_calibration.csv and
+    provenance/reward.json. Killed, it resumes.
     """
     from rlhf.core.artifacts import atomic_dir, write_metrics
     from rlhf.core.curves import Curve
-    from rlhf.models.scoring import save_reward
+    from rlhf.models.scoring import save_heldout, save_reward
     from rlhf.reward.params import RewardParams
+    from rlhf.reward.record import Folders
     from rlhf.reward.report import write_reliability
-    from rlhf.reward.train import Folders, train_reward
+    from rlhf.reward.train import train_reward
 
     params, at = run.section("reward", RewardParams), run.layout
     runtime, checkpoints = run.runtime(), run.checkpoints()
@@ -23,10 +25,12 @@ def main(run: Run) -> None:
     trained = train_reward(folders, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
     with atomic_dir(at.reward) as folder:
         save_reward(trained.model, folder, base=at.base, sft=at.sft, tuned=trained.tuned)
+    with atomic_dir(at.reward_heldout) as folder:
+        save_heldout(trained.heldout, folder, base=at.base, sft=at.sft)
     write_reliability(at.plot("reward_calibration"), trained.test_margins, params.calibration_bins)
     write_metrics(at.metrics("reward"), trained.metrics)
     run.card(at.reward, trained.metrics)
-    run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward])
+    run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward, at.reward_heldout])
     checkpoints.clear()
 
 

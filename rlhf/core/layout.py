@@ -51,6 +51,11 @@ class Layout:
         return self.artifacts / "reward"
 
     @property
+    def reward_heldout(self) -> Path:
+        """The second reward model, on prompts that the first never sees; without one it only says so."""
+        return self.artifacts / "reward_heldout"
+
+    @property
     def ppo(self) -> Path:
         return self.artifacts / "ppo"
 

@@ -21,6 +21,7 @@ class Panel:
 
     scorer: Scorer
     gold: Gold | None
+    heldout: Scorer | None  # the second reward model, which PPO never earned from
     params: EvaluateParams
     seed: int
 
@@ -52,6 +53,7 @@ def _answers(panel: Panel, prompts: Sequence[str], name: str, adapter: str | Non
         batch_size=params.batch_size,
     )
     rewards = panel.scorer.score_samples(samples, batch_tokens=params.batch_tokens)
+    heldouts = tuple(panel.heldout.score_samples(samples, batch_tokens=params.batch_tokens)) if panel.heldout else None
     golds = _golds(panel.gold, samples)
     drift = sampled_drift(
         backbone,
@@ -69,7 +71,7 @@ def _answers(panel: Panel, prompts: Sequence[str], name: str, adapter: str | Non
         temperature=params.temperature,
         batch_tokens=params.batch_tokens,
     )
-    return Answers(tuple(samples), tuple(rewards), golds, drift, exact)
+    return Answers(tuple(samples), tuple(rewards), golds, heldouts, drift, exact)
 
 
 def _golds(gold: Gold | None, samples: Sequence[Sample]) -> tuple[float, ...] | None:

@@ -32,6 +32,7 @@ class Point:
     sqrt_kl: float  # sqrt of nats; a negative sampled mean counts as 0
     proxy: float
     gold: float | None
+    heldout: float | None  # by the held-out reward model
 
 
 def read_episodes(path: Path) -> list[Episode]:
@@ -55,15 +56,21 @@ def read_episodes(path: Path) -> list[Episode]:
     return episodes
 
 
-def frontier(episodes: Sequence[Episode], gold: Gold | None) -> list[Point]:
-    """One point an iteration, in order of iterations; gold is None where the task has no gold reward."""
+def frontier(episodes: Sequence[Episode], gold: Gold | None, heldouts: Sequence[float] | None = None) -> list[Point]:
+    """One point an iteration, in order of iterations; gold is None where the task has no gold reward.
+
+    `heldouts`: what the held-out reward model gives each episode, if there is one.
+    """
     points = []
+    judged = list(zip(episodes, heldouts if heldouts is not None else [None] * len(episodes), strict=True))
     for iteration in sorted({episode.iteration for episode in episodes}):
-        inside = [episode for episode in episodes if episode.iteration == iteration]
+        rows = [row for row in judged if row[0].iteration == iteration]
+        inside, scores = [row[0] for row in rows], [row[1] for row in rows if row[1] is not None]
         golds = [gold(e.prompt, e.response, e.ended) for e in inside] if gold else None
         kl = _mean([e.kl for e in inside])
         proxy = _mean([e.score for e in inside])
-        points.append(Point(iteration, math.sqrt(max(0.0, kl)), proxy, _mean(golds) if golds else None))
+        means = [_mean(found) if found else None for found in (golds, scores)]
+        points.append(Point(iteration, math.sqrt(max(0.0, kl)), proxy, *means))
     return points
 
 
@@ -74,21 +81,31 @@ def smoothed(values: Sequence[float], width: int = 3) -> list[float]:
 
 
 def summary(points: Sequence[Point]) -> dict[str, float | int | None]:
-    """Peak and end of the smoothed gold curve, and what was lost between; all None without gold or episodes."""
-    names = ("eval_gold_peak", "eval_gold_peak_iteration", "eval_gold_peak_sqrt_kl", "eval_gold_end", "eval_gold_lost")
+    """Peak and end of the smoothed curves of gold and of the held-out judge, and what was lost between; all None
+    without the one, the other, or episodes."""
     proxy = smoothed([point.proxy for point in points])
     ends: dict[str, float | int | None] = {
         "eval_proxy_start": proxy[0] if proxy else None,
         "eval_proxy_end": proxy[-1] if proxy else None,
     }
-    golds = [point.gold for point in points if point.gold is not None]
-    if not golds:
-        return ends | dict.fromkeys(names)
-    curve = smoothed(golds)
-    peak = max(range(len(curve)), key=curve.__getitem__)
-    at = points[peak]
-    values = (curve[peak], at.iteration, at.sqrt_kl, curve[-1], curve[peak] - curve[-1])
-    return ends | dict(zip(names, values, strict=True))
+    curves = {"gold": [point.gold for point in points], "heldout": [point.heldout for point in points]}
+    return ends | {f"eval_{name}_{key}": value for name, curve in curves.items() for key, value in _peak(points, curve)}
+
+
+def _peak(points: Sequence[Point], values: Sequence[float | None]) -> list[tuple[str, float | int | None]]:
+    known = [value for value in values if value is not None]
+    if not known:
+        return [(key, None) for key in ("peak", "peak_iteration", "peak_sqrt_kl", "end", "lost")]
+    curve = smoothed(known)
+    best = max(range(len(curve)), key=curve.__getitem__)
+    at = points[best]
+    return [
+        ("peak", curve[best]),
+        ("peak_iteration", at.iteration),
+        ("peak_sqrt_kl", at.sqrt_kl),
+        ("end", curve[-1]),
+        ("lost", curve[best] - curve[-1]),
+    ]
 
 
 def _mean(values: Sequence[float]) -> float:

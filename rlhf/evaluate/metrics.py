@@ -21,6 +21,8 @@ def policy_metrics(answers: Mapping[str, Answers], prefix: str) -> Metrics:
         means: dict[str, Sequence[float]] = {"reward": given.rewards, "length": given.drift.tokens}
         if given.golds is not None:
             means["gold"] = given.golds
+        if given.heldouts is not None:
+            means["heldout"] = given.heldouts
         for measure, values in means.items():
             metrics |= mean_interval(values).named(f"{prefix}{measure}_{policy}")
         metrics |= {
@@ -53,6 +55,9 @@ def comparison_metrics(ppo: Answers, sft: Answers, prefix: str, seed: int) -> Me
     metrics: Metrics = {**_against(ppo.rewards, sft.rewards, f"{prefix}rm_winrate", f"{prefix}reward_gain", seed)}
     if ppo.golds is not None and sft.golds is not None:
         metrics |= _against(ppo.golds, sft.golds, f"{prefix}gold_winrate", f"{prefix}gold_gain", seed)
+    if ppo.heldouts is not None and sft.heldouts is not None:
+        own = (f"{prefix}heldout_winrate", f"{prefix}heldout_gain")
+        metrics |= _against(ppo.heldouts, sft.heldouts, *own, seed)
     length = paired_difference(ppo.drift.tokens, sft.drift.tokens, seed)
     return metrics | length.named(f"{prefix}length_gain")
 

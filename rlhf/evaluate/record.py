@@ -26,6 +26,7 @@ class Answers:
     samples: tuple[Sample, ...]
     rewards: tuple[float, ...]  # by the reward model, in standard deviations of SFT responses
     golds: tuple[float, ...] | None  # None where the task has no gold reward
+    heldouts: tuple[float, ...] | None  # by the held-out reward model, likewise; None where there is none
     drift: Drift
     exact_kl: tuple[float, ...]  # on the first few prompts only
 

@@ -9,7 +9,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.evaluate.answer import Gold, Panel, ask
-from rlhf.evaluate.frontier import Point, frontier, read_episodes, summary
+from rlhf.evaluate.frontier import Episode, Point, frontier, read_episodes, summary
 from rlhf.evaluate.judge.cache import Cache
 from rlhf.evaluate.judge.client import Endpoint, read_key
 from rlhf.evaluate.judge.duel import Duel, judge
@@ -20,7 +20,16 @@ from rlhf.evaluate.prompts import choose, read_prompts
 from rlhf.evaluate.samples import Row, side_by_side
 from rlhf.models.backbone import Backbone
 from rlhf.models.sampling import Sample
-from rlhf.models.scoring import Scorer, load_reward, prompts_that_fit, read_under, reward_adapters
+from rlhf.models.scoring import (
+    ADAPTER,
+    Scorer,
+    load_heldout,
+    load_reward,
+    prompts_that_fit,
+    read_under,
+    reward_adapters,
+)
+from rlhf.models.tokens import encode_prompt, encode_response
 from rlhf.synthetic.gold import gold_reward
 
 
@@ -44,13 +53,16 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation
         read_key(params.judge)
     gold = known_gold(at.pairs)
     reward = load_reward(at.reward, base=at.base, sft=at.sft)
+    heldout = load_heldout(at.reward_heldout, base=at.base, sft=at.sft)
     episodes = read_episodes(at.rollouts)
     held_out, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
     if not held_out:
         raise UserError(f"{at.pairs / params.split}.jsonl: no prompts; at least one is needed")
     adapters = reward_adapters(at.reward, sft=at.sft)
     backbone = Backbone.load(at.base, {**adapters, "policy": at.ppo}, dtype=runtime.dtype, device=runtime.device)
-    panel = Panel(Scorer(backbone, reward.to(runtime.device), read_under(adapters)), gold, params, runtime.seed)
+    scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
+    second = Scorer(backbone, heldout.to(runtime.device), ADAPTER) if heldout else None
+    panel = Panel(scorer, gold, second, params, runtime.seed)
     asked, dropped = _fitting(panel, held_out, params.prompts, "held-out")
     ood_asked, ood_dropped = _fitting(panel, ood, params.ood_prompts, "ood") if ood and params.ood_prompts else ([], 0)
 
@@ -63,7 +75,7 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation
     metrics["eval_ood_too_long"] = ood_dropped
     if params.judge.prompts:
         metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, params.judge, at.judge_cache)
-    points = frontier(episodes, gold)
+    points = frontier(episodes, gold, by_heldout(second, episodes, params.batch_tokens))
     return Evaluation(metrics | summary(points), side_by_side(answers, params.samples), points)
 
 
@@ -74,6 +86,17 @@ def by_language_model(
     pairs = list(zip(ppo, sft, strict=True))[: params.prompts]
     duels = [Duel(a.prompt, a.response, b.response) for a, b in pairs]
     return judge(duels, Cache(cache).asking(params, Endpoint(params).ask)).metrics("eval_judge_")
+
+
+def by_heldout(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens: int) -> list[float] | None:
+    """The held-out reward model's score of each logged episode, from its text; None without such a model."""
+    if scorer is None:
+        return None
+    tokenizer = scorer.backbone.tokenizer
+    rows = [
+        (encode_prompt(tokenizer, e.prompt), encode_response(tokenizer, e.response, ended=e.ended)) for e in episodes
+    ]
+    return scorer.score_rows(rows, batch_tokens=batch_tokens)
 
 
 def known_gold(pairs: Path) -> Gold | None:

@@ -21,6 +21,7 @@ from rlhf.models.tokens import Episodes, encode_prompt, encode_response
 
 Row = tuple[Sequence[int], Sequence[int]]  # ids of a prompt and of the response to it
 ADAPTER = "sft"  # the name under which a backbone holds the SFT adapter
+NO_HELDOUT = "none.json"  # in the folder of the second reward model, where there is none
 REWARD = "reward"  # and the reward model's own, where its backbone was trained too
 
 
@@ -132,6 +133,20 @@ def load_reward(folder: Path, *, base: Path, sft: Path) -> RewardModel:
                 "fit it again (stage reward), or point to the one it was fitted on"
             )
     return model
+
+
+def save_heldout(model: RewardModel | None, folder: Path, *, base: Path, sft: Path) -> None:
+    """Write the second reward model, which PPO never earns from, in the same form; None leaves a note in its place."""
+    if model is None:
+        write_json(folder / NO_HELDOUT, {"heldout": False, "why": "reward.heldout_share is 0"})
+    else:
+        save_reward(model, folder, base=base, sft=sft)
+
+
+def load_heldout(folder: Path, *, base: Path, sft: Path) -> RewardModel | None:
+    """Read what `save_heldout` wrote; None where the run has no second reward model. It reads the backbone under
+    ADAPTER, also where the first has an adapter of its own. UserError as `load_reward`."""
+    return None if (folder / NO_HELDOUT).is_file() else load_reward(folder, base=base, sft=sft)
 
 
 def prompts_that_fit(backbone: Backbone, prompts: Sequence[str], new_tokens: int) -> list[str]:

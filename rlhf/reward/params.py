@@ -29,6 +29,7 @@ class RewardParams(Section):
     tune: TuneParams
     pooling: Literal["mean", "last", "attention"]
     pool_over: Literal["sequence", "response"]
+    heldout_share: float = Field(ge=0, le=0.5)
     members: int = Field(ge=1, le=64)
     aggregate: Literal["mean", "worst", "uncertainty"]
     uncertainty_weight: float = Field(ge=0, le=100)

@@ -18,8 +18,9 @@ from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.models.scoring import Scorer, save_reward
 from rlhf.reward.pairs import Pair
 from rlhf.reward.params import RewardParams
+from rlhf.reward.record import Folders
 from rlhf.reward.report import Held, held_out_metrics, write_reliability
-from rlhf.reward.train import Folders, Trained, train_reward
+from rlhf.reward.train import Trained, train_reward
 from tests.reward.conftest import first_word_pairs, keyword_pairs
 
 TUNE = {
@@ -37,7 +38,7 @@ def params(**changes: object) -> RewardParams:
         "train": "head", "engine": "fast", "tune": TUNE, "members": 1, "aggregate": "mean", "uncertainty_weight": 0.5,
         "pooling": "mean", "pool_over": "response", "standardise": True, "lr": 0.02, "weight_decay": 1e-4, "epochs": 20,
         "batch_size": 32, "batch_tokens": 2048, "normalise_prompts": 20, "response_tokens": 8, "temperature": 1.0,
-        "sample_batch": 16, "calibration_bins": 5,
+        "sample_batch": 16, "calibration_bins": 5, "heldout_share": 0.0,
     }  # fmt: skip
     return RewardParams(**(values | changes))
 

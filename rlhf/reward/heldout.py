@@ -1,0 +1,75 @@
+"""A second reward model, fitted on prompts whose pairs the first never sees: a judge that is held out from PPO.
+
+It shares the backbone and its features with the first, so that both are blind to what those do not show; the pairs,
+the annotators' noise in them and the start are its own.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rlhf.core.errors import UserError
+from rlhf.core.seeding import derive, rng
+from rlhf.models.reward_model import Pooling, PoolOver, RewardModel
+from rlhf.reward.fit import FitSettings, fit_head
+from rlhf.reward.metrics import accuracy, agreement
+from rlhf.reward.pairs import Pair, unique_prompts
+
+HELDOUT = "heldout"  # the name of its pairs beside the splits
+_RATES = ("accuracy", "agreement")
+
+
+def divide(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Training pairs for the first reward model and for the second, by prompt: no prompt is on both sides.
+
+    `share` of the prompts, drawn by the seed, go to the second; 0 gives it none.
+
+    Raises:
+        UserError: a share above 0 leaves one of the two without a prompt.
+    """
+    prompts = unique_prompts(pairs)
+    count = round(share * len(prompts))
+    if share > 0 and not 0 < count < len(prompts):
+        raise UserError(
+            f"reward.heldout_share: found {share:g}, which is {count} of {len(prompts)} training prompts; "
+            "allowed: a share that leaves both reward models at least one, or 0"
+        )
+    held = set(rng(seed, "reward", "heldout", "prompts").sample(prompts, count))
+    return [pair for pair in pairs if pair.prompt not in held], [pair for pair in pairs if pair.prompt in held]
+
+
+def fit_second(
+    parts: Mapping[str, Float[Tensor, "N 2 D"]],
+    settings: FitSettings,
+    *,
+    pooling: Pooling,
+    pool_over: PoolOver,
+    adapter: str,
+    seed: int,
+) -> RewardModel:
+    """A linear head on frozen features of the pairs `heldout`, its epoch chosen on `validation`; not yet on a scale.
+
+    Always one head on the frozen SFT backbone, whatever the first is. `adapter`: path of the SFT adapter.
+    """
+    own = derive(seed, "reward", "heldout")
+    head = fit_head(parts[HELDOUT], parts["validation"], settings, seed=own).head
+    model = RewardModel(head.weight.shape[0], pooling=pooling, pool_over=pool_over, backbone_adapter=adapter)
+    with torch.no_grad():
+        model.head.weight.copy_(head.weight.unsqueeze(0))
+        model.head.bias.copy_(head.bias.unsqueeze(0))
+    return model.requires_grad_(False).eval()
+
+
+def heldout_metrics(pairs: Sequence[Pair], margins: Sequence[float], first: Sequence[float]) -> dict[str, object]:
+    """Metrics named reward_heldout_*: its training pairs, and accuracy and agreement with the first model on test pairs
+    from the margins (raw rewards of chosen minus rejected) that the two give. Without a second model all but the
+    number of pairs are None."""
+    metrics: dict[str, object] = {"reward_heldout_pairs": len(pairs)}
+    if not pairs:
+        return metrics | {f"reward_heldout_{rate}{end}": None for rate in _RATES for end in ("", "_low", "_high")}
+    found = dict(zip(_RATES, (accuracy(margins), agreement(margins, first)), strict=True))
+    for rate, interval in found.items():
+        metrics |= interval.named(f"reward_heldout_{rate}")
+    return metrics

@@ -1,0 +1,32 @@
+"""What the two ways of training share: where things lie, and a model before it is put on a scale."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from rlhf.models.scoring import Scorer
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the inputs are, and where the reward model will be."""
+
+    pairs: Path
+    base: Path
+    sft: Path
+    reward: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A model before it is put on a scale. `margins`: raw rewards of chosen minus rejected of each split. `frozen`:
+    features of pairs under the SFT adapter, for the second model: of "heldout", "validation" and "test" at least."""
+
+    scorer: Scorer
+    margins: Callable[[], dict[str, list[float]]]
+    frozen: Callable[[], dict[str, Tensor]]
+    numbers: Mapping[str, object]  # metrics that the two ways of training do not share
