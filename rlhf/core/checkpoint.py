@@ -71,6 +71,10 @@ class Checkpoints:
         self._every_s, self._every_steps, self._keep = every_s, every_steps, keep
         self._last_time, self._last_step = time.monotonic(), 0
 
+    def within(self, name: str) -> "Checkpoints":
+        """Those of a part of the run that counts its own steps; they go when the run's go."""
+        return Checkpoints(self.folder / name, every_s=self._every_s, every_steps=self._every_steps, keep=self._keep)
+
     def due(self, step: int) -> bool:
         """Whether it is time to save after `step` steps. When it is saved never changes what is computed."""
         by_steps = self._every_steps > 0 and step - self._last_step >= self._every_steps

@@ -105,8 +105,8 @@ def _fit_backbone(
         "reward_validation_loss": fit.validation_loss,
         **member_metrics([]),
     }
-    pieces = Checkpoints(checkpoints.folder / "second", every_s=runtime.checkpoint_s, every_steps=0)
-    return Fitted(scorer, measured, lambda: _features_for_second(at, backbone, splits, params, pieces), numbers)
+    part = checkpoints.within("second")
+    return Fitted(scorer, measured, lambda: _features_for_second(at, backbone, splits, params, part), numbers)
 
 
 def _features_for_second(

@@ -17,7 +17,8 @@ from rlhf.evaluate.prompts import choose, read_prompts
 from rlhf.evaluate.run import Evaluation, evaluate
 from rlhf.models.backbone import Backbone
 from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import ADAPTER, Scorer, save_reward
+from rlhf.models.sampling import Sample
+from rlhf.models.scoring import ADAPTER, REWARD, Scorer, load_reward, save_reward
 from rlhf.synthetic.gold import gold_reward
 from tests.evaluate.conftest import World, params
 from tests.judge_server import JudgeServer
@@ -82,6 +83,41 @@ def test_a_single_prompt_has_means_and_no_intervals(world: World) -> None:
     low, high = found.metrics["eval_rm_winrate_low"], found.metrics["eval_rm_winrate_high"]
     assert float(high) - float(low) > 0.5  # type: ignore[arg-type]
     assert read_json(at.metrics("evaluate"))["eval_prompts"] == 1
+
+
+def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the first reward model brings an adapter of its own."""
+    at, original = world(gold=None), answer.sample_texts
+    taken: list[list[Sample]] = []
+
+    def recorded(*given: object, **rest: object) -> list[Sample]:
+        taken.append(original(*given, **rest))  # type: ignore[arg-type]
+        return taken[-1]
+
+    tuned = Backbone.load(at.base, {REWARD: at.ppo}, dtype=torch.float32, device="cpu")
+    first = load_reward(at.reward, base=at.base, sft=at.sft)
+    before = measured(at).metrics
+    monkeypatch.setattr(answer, "sample_texts", recorded)
+    save_reward(first, at.reward, base=at.base, sft=at.sft, tuned=tuned)
+    found = measured(at)
+    assert found.metrics["eval_reward_ppo"] != before["eval_reward_ppo"]
+    scorer = Scorer.load(at.base, at.sft, at.reward_heldout)
+    for policy, samples in zip(("base", "sft", "ppo"), taken, strict=False):
+        assert found.metrics[f"eval_heldout_{policy}"] == before[f"eval_heldout_{policy}"]
+        mean = math.fsum(scorer.score_samples(samples, batch_tokens=4000)) / 12
+        assert found.metrics[f"eval_heldout_{policy}"] == pytest.approx(mean, abs=1e-4)
+    gain = float(before["eval_heldout_ppo"]) - float(before["eval_heldout_sft"])  # type: ignore[arg-type]
+    assert before["eval_heldout_gain"] == pytest.approx(gain)
+    assert 0 <= float(before["eval_ood_heldout_winrate"]) <= 1  # type: ignore[arg-type]
+    (single,) = {point.heldout for point in found.frontier}  # every logged episode is the same
+    assert single == pytest.approx(scorer.score_texts(["p"], [" r"])[0], abs=1e-4)
+
+
+def test_without_a_held_out_judge_its_metrics_are_left_out(world: World) -> None:
+    found = measured(world(gold="synthetic", heldout=False))
+    named = {name for name in found.metrics if "heldout" in name and found.metrics[name] is not None}
+    assert named == set()
+    assert {point.heldout for point in found.frontier} == {None}
 
 
 def test_validation_prompts_are_used_when_asked_for(world: World) -> None:
@@ -166,7 +202,7 @@ def test_policies_draw_with_the_same_numbers_on_the_same_prompts(world: World) -
     at = world(policy_seed=5)
     backbone = Backbone.load(at.base, {ADAPTER: at.sft, "policy": at.ppo}, dtype=torch.float32, device="cpu")
     model = RewardModel(32, pooling="mean", pool_over="sequence", backbone_adapter="artifacts/sft")
-    panel = Panel(Scorer(backbone, model, ADAPTER), None, params(), 0)
+    panel = Panel(Scorer(backbone, model, ADAPTER), None, None, params(), 0)
     prompts = choose(read_prompts(at.pairs / "test.jsonl"), 8, 0, "held-out")
     answers = ask(panel, prompts, "held-out")
     assert answers["sft"].samples == answers["ppo"].samples

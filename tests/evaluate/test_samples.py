@@ -26,7 +26,7 @@ def answers(texts: list[str], golds: tuple[float, ...] | None) -> Answers:
     samples = tuple(Sample(f"\n\nHuman: {t}\n\nAssistant:", t, len(t) % 2 == 0, (1, 2)) for t in texts)
     n = len(texts)
     drift = Drift((0.0,) * n, (0.0,) * n, (0.0,) * n, (2,) * n)
-    return Answers(samples, tuple(float(k) for k in range(n)), golds, drift, ())
+    return Answers(samples, tuple(float(k) for k in range(n)), golds, None, drift, ())
 
 
 def table(text: str) -> list[list[str]]:

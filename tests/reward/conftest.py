@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlhf.core.artifacts import write_json, write_jsonl
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.models.backbone import Backbone
 from rlhf.models.reward_model import RewardModel
@@ -39,6 +40,18 @@ def first_word_pairs(count: int, seed: int) -> list[Pair]:
         texts = (" " + " ".join([a, *words, b]) for a, b in (("blue", "red"), ("red", "blue")))
         pairs.append(Pair(prompt, *texts, None, 1))
     return pairs
+
+
+def write_split(path: Path, pairs: list[Pair]) -> None:
+    write_jsonl(path, ({n: getattr(pair, n) for n in Pair.__dataclass_fields__} for pair in pairs))
+
+
+@pytest.fixture
+def pairs_dir(tmp_path: Path) -> Path:
+    for name, count, seed in (("train", 160, 1), ("validation", 60, 2), ("test", 80, 3)):
+        write_split(tmp_path / f"{name}.jsonl", keyword_pairs(count, seed))
+    write_json(tmp_path / "task.json", {"gold": None, "noise_ceiling": 0.9})
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

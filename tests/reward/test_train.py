@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from rlhf.core.artifacts import write_json, write_jsonl, write_metrics
+from rlhf.core.artifacts import write_json, write_metrics
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Curve
 from rlhf.core.errors import UserError
@@ -21,7 +21,7 @@ from rlhf.reward.params import RewardParams
 from rlhf.reward.record import Folders
 from rlhf.reward.report import Held, held_out_metrics, write_reliability
 from rlhf.reward.train import Trained, train_reward
-from tests.reward.conftest import first_word_pairs, keyword_pairs
+from tests.reward.conftest import first_word_pairs, keyword_pairs, write_split
 
 TUNE = {
     "epochs": 3, "batch_size": 16, "lr": 5e-3, "schedule": "linear", "warmup_steps": 2, "weight_decay": 0.0,
@@ -41,18 +41,6 @@ def params(**changes: object) -> RewardParams:
         "sample_batch": 16, "calibration_bins": 5, "heldout_share": 0.0,
     }  # fmt: skip
     return RewardParams(**(values | changes))
-
-
-def write_split(path: Path, pairs: list[Pair]) -> None:
-    write_jsonl(path, ({n: getattr(pair, n) for n in Pair.__dataclass_fields__} for pair in pairs))
-
-
-@pytest.fixture
-def pairs_dir(tmp_path: Path) -> Path:
-    for name, count, seed in (("train", 160, 1), ("validation", 60, 2), ("test", 80, 3)):
-        write_split(tmp_path / f"{name}.jsonl", keyword_pairs(count, seed))
-    write_json(tmp_path / "task.json", {"gold": None, "noise_ceiling": 0.9})
-    return tmp_path
 
 
 def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> Trained:
