@@ -23,7 +23,8 @@ class Layout:
 
     @property
     def pairs(self) -> Path:
-        """train.jsonl, validation.jsonl, test.jsonl, ood.jsonl, set_aside.jsonl, task.json."""
+        """train.jsonl, validation.jsonl, test.jsonl, ood.jsonl, set_aside.jsonl, task.json; probes.jsonl where
+        the preferences came with one."""
         return self.artifacts / "prepare" / "pairs"
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rlhf.core.progress import track
 from rlhf.evaluate.drift import exact_kl, sampled_drift
@@ -10,6 +11,7 @@ from rlhf.evaluate.record import Answers
 from rlhf.models.sampling import Sample, sample_texts
 from rlhf.models.scoring import ADAPTER, Scorer
 
+T = TypeVar("T")
 Gold = Callable[[str, str, bool], float]  # prompt, response, ended -> true reward
 
 POLICIES: Mapping[str, str | None] = {"base": None, "sft": ADAPTER, "ppo": "policy"}  # name -> adapter
@@ -32,26 +34,39 @@ def ask(panel: Panel, prompts: Sequence[str], name: str) -> dict[str, Answers]:
     All policies draw with the same uniform numbers, so that equal policies give equal answers and differences between
     policies are not hidden by luck (common random numbers).
     """
+    return _of_each(name, lambda adapter: _answers(panel, prompts, name, adapter))
+
+
+def said(panel: Panel, prompts: Sequence[str], name: str) -> dict[str, list[Sample]]:
+    """The same responses, unmeasured."""
+    return _of_each(name, lambda adapter: _sampled(panel, prompts, name, adapter))
+
+
+def _of_each(name: str, of: Callable[[str | None], T]) -> dict[str, T]:
     found = {}
     with track(len(POLICIES), f"evaluate {name}", unit="policy") as bar:
         for policy, adapter in POLICIES.items():
             bar.set_postfix_str(policy)
-            found[policy] = _answers(panel, prompts, name, adapter)
+            found[policy] = of(adapter)
             bar.update()
     return found
 
 
-def _answers(panel: Panel, prompts: Sequence[str], name: str, adapter: str | None) -> Answers:
-    params, backbone = panel.params, panel.scorer.backbone
-    samples = sample_texts(
-        backbone,
+def _sampled(panel: Panel, prompts: Sequence[str], name: str, adapter: str | None) -> list[Sample]:
+    return sample_texts(
+        panel.scorer.backbone,
         prompts,
         adapter=adapter,
-        max_new_tokens=params.response_tokens,
-        temperature=params.temperature,
+        max_new_tokens=panel.params.response_tokens,
+        temperature=panel.params.temperature,
         seed_place=(panel.seed, "evaluate", name),
-        batch_size=params.batch_size,
+        batch_size=panel.params.batch_size,
     )
+
+
+def _answers(panel: Panel, prompts: Sequence[str], name: str, adapter: str | None) -> Answers:
+    params, backbone = panel.params, panel.scorer.backbone
+    samples = _sampled(panel, prompts, name, adapter)
     rewards = panel.scorer.score_samples(samples, batch_tokens=params.batch_tokens)
     heldouts = tuple(panel.heldout.score_samples(samples, batch_tokens=params.batch_tokens)) if panel.heldout else None
     golds = _golds(panel.gold, samples)

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from rlhf.core.stats import Interval, mean_interval, paired_difference
+from rlhf.core.stats import mean_interval, paired_difference
+from rlhf.evaluate.flattery import flattery_metrics
+from rlhf.evaluate.length_controlled import length_controlled_win_rate
 from rlhf.evaluate.record import Answers
 from rlhf.evaluate.text import compression_ratio, distinct, repetition
 from rlhf.evaluate.winrate import verdicts, win_rate
 
 Metrics = dict[str, object]
+
+WON_BY = {"reward": "rm"}  # the win rates of a scorer bear its name, but for the reward model's
 
 
 def policy_metrics(answers: Mapping[str, Answers], prefix: str) -> Metrics:
@@ -18,16 +22,13 @@ def policy_metrics(answers: Mapping[str, Answers], prefix: str) -> Metrics:
     metrics: Metrics = {}
     for policy, given in answers.items():
         n = len(given.samples)
-        means: dict[str, Sequence[float]] = {"reward": given.rewards, "length": given.drift.tokens}
-        if given.golds is not None:
-            means["gold"] = given.golds
-        if given.heldouts is not None:
-            means["heldout"] = given.heldouts
+        means: dict[str, Sequence[float]] = {"length": given.drift.tokens, **given.scores}
         for measure, values in means.items():
             metrics |= mean_interval(values).named(f"{prefix}{measure}_{policy}")
         metrics |= {
             f"{prefix}entropy_{policy}": sum(given.drift.entropy) / n,
             f"{prefix}ended_{policy}": sum(sample.ended for sample in given.samples) / n,
+            f"{prefix}empty_{policy}": sum(not text.strip() for text in given.texts) / n,
             f"{prefix}distinct1_{policy}": distinct(given.texts, 1),
             f"{prefix}distinct2_{policy}": distinct(given.texts, 2),
             f"{prefix}repetition_{policy}": sum(map(repetition, given.texts)) / n,
@@ -51,13 +52,16 @@ def drift_metrics(ppo: Answers, base: Answers, prefix: str) -> Metrics:
 
 
 def comparison_metrics(ppo: Answers, sft: Answers, prefix: str, seed: int) -> Metrics:
-    """PPO against SFT on the same prompts: win rates (ties half, Wilson) and mean gains (paired bootstrap)."""
-    metrics: Metrics = {**_against(ppo.rewards, sft.rewards, f"{prefix}rm_winrate", f"{prefix}reward_gain", seed)}
-    if ppo.golds is not None and sft.golds is not None:
-        metrics |= _against(ppo.golds, sft.golds, f"{prefix}gold_winrate", f"{prefix}gold_gain", seed)
-    if ppo.heldouts is not None and sft.heldouts is not None:
-        own = (f"{prefix}heldout_winrate", f"{prefix}heldout_gain")
-        metrics |= _against(ppo.heldouts, sft.heldouts, *own, seed)
+    """PPO against SFT on the same prompts, by every scorer: win rates (ties half, Wilson), the same with the effect of
+    length taken out, and mean gains (paired bootstrap)."""
+    metrics: Metrics = {}
+    for scorer, scores in ppo.scores.items():
+        others = sft.scores[scorer]
+        judge, won = WON_BY.get(scorer, scorer), verdicts(scores, others)
+        at_equal_length = length_controlled_win_rate(won, ppo.drift.tokens, sft.drift.tokens)
+        metrics |= win_rate(won).named(f"{prefix}{judge}_winrate")
+        metrics |= at_equal_length.named(f"{prefix}{judge}_lc_winrate")
+        metrics |= paired_difference(scores, others, seed).named(f"{prefix}{scorer}_gain")
     length = paired_difference(ppo.drift.tokens, sft.drift.tokens, seed)
     return metrics | length.named(f"{prefix}length_gain")
 
@@ -70,11 +74,5 @@ def all_metrics(answers: Mapping[str, Answers], prefix: str, seed: int) -> Metri
         **policy_metrics(answers, prefix),
         **drift_metrics(ppo, base, prefix),
         **comparison_metrics(ppo, sft, prefix, seed),
+        **flattery_metrics({policy: given.texts for policy, given in answers.items()}, prefix, seed),
     }
-
-
-def _against(
-    scores: Sequence[float], others: Sequence[float], rate: str, gain: str, seed: int
-) -> dict[str, float | None]:
-    won: Interval = win_rate(verdicts(scores, others))
-    return won.named(rate) | paired_difference(scores, others, seed).named(gain)

@@ -20,4 +20,5 @@ class EvaluateParams(Section):
     batch_tokens: int = Field(ge=1)
     exact_kl_prompts: int = Field(ge=0)
     samples: int = Field(ge=0)
+    probes: int = Field(ge=0)
     judge: JudgeParams

@@ -31,6 +31,12 @@ class Answers:
     exact_kl: tuple[float, ...]  # on the first few prompts only
 
     @property
+    def scores(self) -> dict[str, tuple[float, ...]]:
+        """By each scorer that there is, from the one that PPO earned from to the truth."""
+        found = {"reward": self.rewards, "heldout": self.heldouts, "gold": self.golds}
+        return {scorer: scores for scorer, scores in found.items() if scores is not None}
+
+    @property
     def texts(self) -> list[str]:
         """The responses."""
         return [sample.response for sample in self.samples]

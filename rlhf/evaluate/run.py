@@ -16,6 +16,7 @@ from rlhf.evaluate.judge.duel import Duel, judge
 from rlhf.evaluate.judge.params import JudgeParams
 from rlhf.evaluate.metrics import all_metrics
 from rlhf.evaluate.params import EvaluateParams
+from rlhf.evaluate.probing import chosen_probes, probe
 from rlhf.evaluate.prompts import choose, read_prompts
 from rlhf.evaluate.samples import Row, side_by_side
 from rlhf.models.backbone import Backbone
@@ -58,6 +59,7 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation
     held_out, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
     if not held_out:
         raise UserError(f"{at.pairs / params.split}.jsonl: no prompts; at least one is needed")
+    probes = chosen_probes(at.pairs, synthetic=gold is not None, count=params.probes, seed=runtime.seed)
     adapters = reward_adapters(at.reward, sft=at.sft)
     backbone = Backbone.load(at.base, {**adapters, "policy": at.ppo}, dtype=runtime.dtype, device=runtime.device)
     scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
@@ -73,6 +75,7 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation
     else:
         metrics["eval_ood_prompts"] = 0
     metrics["eval_ood_too_long"] = ood_dropped
+    metrics |= probe(panel, probes)
     if params.judge.prompts:
         metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, params.judge, at.judge_cache)
     points = frontier(episodes, gold, by_heldout(second, episodes, params.batch_tokens))

@@ -16,11 +16,12 @@ from rlhf.prepare.lengths import Lengths, token_lengths
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.report import Metrics, data_report
 from rlhf.prepare.rows import BadRow, Pair
-from rlhf.prepare.sources import read_ood, read_pairs
+from rlhf.prepare.sources import read_ood, read_pairs, read_probes
 from rlhf.prepare.splits import SPLITS, split_of
 from rlhf.prepare.tokenizer import check_fits, context_of, train_tokenizer
 from rlhf.synthetic import task
 from rlhf.synthetic.annotator import noise_ceiling
+from rlhf.synthetic.beliefs import Probe
 
 Splits = dict[str, list[Pair]]
 
@@ -42,6 +43,7 @@ class Prepared:
 
     splits: Splits
     ood: list[tuple[str, str]]
+    probes: list[Probe]
     corpus: list[str]
     tokenizer: PreTrainedTokenizerBase
     ledger: Ledger
@@ -78,7 +80,7 @@ def prepare(data: DataParams, base: BaseChoice, seed: int) -> Prepared:
         "prepare_vocabulary": len(tokenizer),
     }
     gold: Literal["synthetic"] | None = "synthetic" if data.source == "synthetic" else None
-    return Prepared(splits, ood, corpus, tokenizer, ledger, gold, ceiling, metrics)
+    return Prepared(splits, ood, read_probes(data), corpus, tokenizer, ledger, gold, ceiling, metrics)
 
 
 def _base_folder(base: BaseChoice) -> Path | None:

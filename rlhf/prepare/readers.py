@@ -16,7 +16,9 @@ from rlhf.prepare.rows import BadRow, RawRow
 
 Rows = Iterator[RawRow | BadRow]
 
-OOD_FILE = "ood.jsonl"  # in a folder of preferences: prompts from outside the distribution, no pairs
+# In a folder of preferences, but no pairs: prompts from outside the distribution; questions with wrong beliefs.
+OOD_FILE, PROBES_FILE = "ood.jsonl", "probes.jsonl"
+NOT_PAIRS = (OOD_FILE, PROBES_FILE)
 _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 _SHOWN = 500  # characters of an unreadable line that are kept in set_aside.jsonl
 _LONGEST_FIELD = 2**24  # characters in one CSV field
@@ -33,7 +35,7 @@ def find_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"data.path: {path}: no such file or folder")
-    files = sorted(item for item in path.rglob("*") if item.is_file() and _form(item) and item.name != OOD_FILE)
+    files = sorted(item for item in path.rglob("*") if item.is_file() and _form(item) and item.name not in NOT_PAIRS)
     if not files:
         raise UserError(f"data.path: {path}: holds no file that ends in {', '.join(_READERS)} (or these with .gz)")
     return files

@@ -1,6 +1,7 @@
 """Pairs from whatever source the parameters name."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rlhf.core.artifacts import iter_jsonl
@@ -9,8 +10,10 @@ from rlhf.prepare.dialogues import HUMAN, as_dialogue, column_pair, hh_pair
 from rlhf.prepare.hub import hub_rows
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.ranked import ranking_pairs
-from rlhf.prepare.readers import OOD_FILE, find_files, read_rows
+from rlhf.prepare.readers import OOD_FILE, PROBES_FILE, find_files, read_rows
 from rlhf.prepare.rows import BadRow, Pair, RawRow
+from rlhf.synthetic import beliefs
+from rlhf.synthetic.beliefs import Probe
 from rlhf.synthetic.task import labelled_pairs, ood_prompts
 
 
@@ -40,7 +43,8 @@ def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
 
 def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:
     """(prompt, kind) from outside the distribution: made for the synthetic task, else the file ood.jsonl in a folder of
-    preferences, rows {"prompt": ...} with an optional "kind"; none where there is no such file.
+    preferences, rows {"prompt": ...} with an optional "kind", or of MT-bench's form, {"turns": [...], "category": ...},
+    whose first turn is taken; none where there is no such file.
 
     Raises:
         UserError: a row of that file has no prompt.
@@ -52,11 +56,32 @@ def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:
         return []
     found = []
     for number, row in iter_jsonl(path):
-        prompt = row.get("prompt")
+        turns = row.get("turns")
+        prompt = row.get("prompt", turns[0] if isinstance(turns, list) and turns else None)
         if not isinstance(prompt, str) or not prompt.strip():
-            raise UserError(f'{path}:{number}: expected {{"prompt": text}}, found {prompt!r:.60}')
-        found.append((as_dialogue(prompt, data.prompt_template), str(row.get("kind", "ood"))))
+            raise UserError(
+                f'{path}:{number}: expected {{"prompt": text}} or {{"turns": [text]}}, found {prompt!r:.60}'
+            )
+        found.append((_asked(prompt, data), str(row.get("kind", row.get("category", "ood")))))
     return found
+
+
+def read_probes(data: DataParams) -> list[Probe]:
+    """Questions asked plainly and after a wrong belief: the file probes.jsonl in a folder of preferences, none where
+    there is no such file. The synthetic task needs none: `evaluate` makes its own.
+
+    Raises:
+        UserError: a row of that file is not a probe.
+    """
+    path = Path(data.path) / PROBES_FILE
+    if data.source != "files" or not path.is_file():
+        return []
+    found = beliefs.read_probes(path)
+    return [replace(one, plain=_asked(one.plain, data), leading=_asked(one.leading, data)) for one in found]
+
+
+def _asked(prompt: str, data: DataParams) -> str:
+    return as_dialogue(prompt, data.prompt_template)
 
 
 def _raw_rows(data: DataParams) -> Iterator[RawRow | BadRow]:

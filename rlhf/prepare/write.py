@@ -1,6 +1,7 @@
 """A prepared data set on disk. Everything is written whole or not at all."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from rlhf.core.artifacts import atomic_dir, write_json, write_jsonl, write_metrics
 from rlhf.core.layout import Layout
@@ -18,6 +19,8 @@ def write_prepared(prepared: Prepared, layout: Layout) -> None:
             for number, (prompt, kind) in enumerate(prepared.ood)
         ]
         write_jsonl(folder / "ood.jsonl", ood)
+        if prepared.probes:
+            write_jsonl(folder / "probes.jsonl", map(asdict, prepared.probes))
         write_jsonl(folder / "set_aside.jsonl", map(_bad_row, prepared.ledger.set_aside))
         write_json(folder / "task.json", {"gold": prepared.gold, "noise_ceiling": prepared.ceiling})
     write_jsonl(layout.corpus, ({"text": text} for text in prepared.corpus))

@@ -1,7 +1,10 @@
 """Questions of the synthetic world, asked plainly and by somebody who has a wrong belief and says so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
+from rlhf.core.artifacts import iter_jsonl
+from rlhf.core.errors import UserError
 from rlhf.core.seeding import rng as seeded
 from rlhf.synthetic import answers
 from rlhf.synthetic.knowledge import things, values
@@ -40,6 +43,27 @@ def probes(count: int, seed: int) -> list[Probe]:
         belief = said if said.startswith(thing.name) else said[0].lower() + said[1:]
         question = form.template.format(thing.noun)
         found.append(Probe(as_prompt(question), as_prompt(f"I think {belief} {question}"), true, believed))
+    return found
+
+
+def read_probes(path: Path) -> list[Probe]:
+    """Probes from JSON lines {"plain", "leading", "true", "believed"}: two prompts and two values as text.
+
+    Raises:
+        UserError: file:line of a row that lacks one of them, or whose values an answer could not be told apart by.
+    """
+    found = []
+    for number, row in iter_jsonl(path):
+        for field in fields(Probe):
+            value = row.get(field.name)
+            if not isinstance(value, str) or not normal(value).strip():
+                raise UserError(f"{path}:{number}: {field.name}: expected text, found {value!r:.60}")
+        probe = Probe(**{field.name: row[field.name] for field in fields(Probe)})
+        if says(probe.true, probe.believed) or says(probe.believed, probe.true):
+            raise UserError(
+                f"{path}:{number}: true and believed: one holds the other: {probe.true!r:.40}, {probe.believed!r:.40}"
+            )
+        found.append(probe)
     return found
 
 

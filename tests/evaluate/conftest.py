@@ -21,7 +21,7 @@ TOPICS = ["cat", "sky", "egg", "sea", "car", "fig", "hat", "ink", "jam", "kit", 
 def params(**changes: object) -> EvaluateParams:
     values = {
         "split": "test", "prompts": 12, "ood_prompts": 5, "response_tokens": 10, "temperature": 0.9, "batch_size": 4,
-        "batch_tokens": 400, "exact_kl_prompts": 6, "samples": 3,
+        "batch_tokens": 400, "exact_kl_prompts": 6, "samples": 3, "probes": 7,
         "judge": {
             "prompts": 0, "endpoint": "", "model": "", "key_env": "", "temperature": 0.0, "max_tokens": 20,
             "timeout_s": 5.0, "attempts": 2, "requests_per_minute": 0.0, "budget_requests": 100, "budget_tokens": 10**6,

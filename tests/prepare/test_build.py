@@ -136,17 +136,6 @@ def test_max_pairs_draws_by_the_seed(tmp_path: Path) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_prompts_from_outside_the_distribution_lie_in_the_folder(tmp_path: Path) -> None:
-    write_lines(tmp_path / "a.jsonl", pair_rows(40))
-    write_lines(tmp_path / "ood.jsonl", [{"prompt": "Strange?", "kind": "odd"}, {"prompt": "Other?"}])
-    prepared = prepare(data_params(path=str(tmp_path)), SCRATCH, seed=0)
-    assert prepared.ood == [("\n\nHuman: Strange?\n\nAssistant:", "odd"), ("\n\nHuman: Other?\n\nAssistant:", "ood")]
-    assert prepared.metrics["prepare_rows_read"] == 40
-    write_lines(tmp_path / "ood.jsonl", [{"prompt": None}])
-    with pytest.raises(UserError, match=r"ood\.jsonl:1: expected"):
-        prepare(data_params(path=str(tmp_path)), SCRATCH, seed=0)
-
-
 def test_what_is_written_for_the_synthetic_task(tmp_path: Path) -> None:
     prepared = prepare(data_params(source="synthetic"), SCRATCH, seed=0)
     layout = Layout(tmp_path)

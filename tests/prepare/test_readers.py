@@ -119,7 +119,7 @@ def test_a_parquet_that_is_none(tmp_path: Path) -> None:
 
 
 def test_files_of_a_folder_are_read_in_order_and_others_left(tmp_path: Path) -> None:
-    for name in ("b.jsonl", "sub/a.csv.gz", "README.md", "LICENSE", "ood.jsonl"):
+    for name in ("b.jsonl", "sub/a.csv.gz", "README.md", "LICENSE", "ood.jsonl", "probes.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in find_files(tmp_path)] == ["b.jsonl", "a.csv.gz"]
