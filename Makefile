@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds bench-gpu repro-gpu deps costs readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds bench-gpu repro-gpu export deps costs readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the 
 
 repro-gpu: ## On one NVIDIA GPU: the reference run at full scale, every stage timed
 	python3 -m benchmarks.repro_gpu
+
+export: $(STAMP) ## Write all of the run's models to exports/, for plain transformers and peft
+	python -m stages.export
 
 deps: $(STAMP) ## Write the code dependencies in dvc.yaml from the imports
 	python tools/sync_deps.py

@@ -109,21 +109,25 @@ class Run:
             write_json(self.layout.costs / f"{self.stage}.json", {**meter.read(), **record})
 
 
-def stage_command(name: str) -> Callable[[Callable[[Run], None]], click.Command]:
-    """Make a click command of a function of a Run. Its docstring is the help text."""
+def stage_command(name: str, *, costs: bool = True) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a click command of a function of a Run and of its click options. Its docstring is the help text.
 
-    def wrap(function: Callable[[Run], None]) -> click.Command:
+    `costs`: whether what it took is kept in .costs/, as of the pipeline's stages.
+    """
+
+    def wrap(function: Callable[..., None]) -> click.Command:
         @click.command(name, help=function.__doc__, context_settings={"max_content_width": 110})
         @functools.wraps(function)
-        def command() -> None:
+        def command(**options: object) -> None:
             try:
                 for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has had SIGINT ignored
                     signal.signal(number, _interrupt)
                 from rlhf.core.costs import Meter
 
                 meter, run = Meter(), Run(name)
-                function(run)
-                run.costs(meter)
+                function(run, **options)
+                if costs:
+                    run.costs(meter)
             except UserError as error:
                 for line in str(error).splitlines():
                     click.echo(f"error: {line}", err=True)

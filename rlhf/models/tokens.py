@@ -33,7 +33,7 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, text: str, *, ended: boo
 def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """Text of response ids without special tokens; inverse of `encode_response`, leading space included."""
     ids = [int(i) for i in ids]
-    if not _prepends_space(tokenizer):
+    if not prepends_space(tokenizer):
         return _decode(tokenizer, ids)
     anchor = list(tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"])
     return _decode(tokenizer, anchor + ids).removeprefix(_decode(tokenizer, anchor))
@@ -41,14 +41,14 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> s
 
 def _continuation(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     plain = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if not text or not _prepends_space(tokenizer):
+    if not text or not prepends_space(tokenizer):
         return plain
     anchor = list(tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"])
     both = list(tokenizer(_ANCHOR + text, add_special_tokens=False)["input_ids"])
     return both[len(anchor) :] if both[: len(anchor)] == anchor else plain
 
 
-def _prepends_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+def prepends_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer writes a space of its own before any text ("a" becomes "▁a")."""
     ids = tokenizer("a", add_special_tokens=False)["input_ids"]
     return bool(ids) and str(tokenizer.convert_ids_to_tokens(ids)[0]).startswith("▁")

@@ -1,0 +1,80 @@
+"""Policies for others: the adapter as it is, or merged into the base model."""
+
+import shutil
+from pathlib import Path
+from typing import cast
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf.core.artifacts import write_text
+from rlhf.core.errors import UserError
+from rlhf.export.card import adapter_card, merged_card
+from rlhf.export.place import export_dir
+from rlhf.export.probe import must_agree, padded, probe_rows
+from rlhf.models.backbone import Backbone
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_NAME = "policy"
+
+
+def export_adapter(name: str, adapter: Path, base: Path, to: Path) -> None:
+    """The adapter's files and its tokenizer, byte for byte; `PeftModel.from_pretrained` puts it onto the base.
+
+    Raises:
+        UserError: the adapter is incomplete, or `to` is taken.
+    """
+    with export_dir(to, about={"model": name, "kind": "adapter"}, inputs=[base, adapter]) as folder:
+        for file in ADAPTER_FILES:
+            if not (adapter / file).is_file():
+                raise UserError(f"{adapter}: no {file}; a LoRA adapter in peft form is needed there")
+        beside = [path for path in sorted(adapter.iterdir()) if path.name.startswith(("token", "special_tokens"))]
+        for path in [*(adapter / file for file in ADAPTER_FILES), *beside]:
+            shutil.copyfile(path, folder / path.name)
+        write_text(folder / "README.md", adapter_card(name, adapter, base))
+
+
+@torch.no_grad()
+def export_merged(name: str, adapter: Path | None, base: Path, to: Path) -> None:
+    """One model without adapters, in float32: base + (alpha / rank) B A, with its tokenizer and generation config.
+
+    Logits are those of base and adapter within 1e-4 (of their size, where they are above 1), which is checked on the
+    files written before they are kept. Adapter None exports the base model.
+
+    Raises:
+        UserError: base or adapter is missing or does not fit, or `to` is taken.
+    """
+    adapters = {} if adapter is None else {_NAME: adapter}
+    backbone = Backbone.load(base, adapters, dtype=torch.float32, device="cpu")
+    batch = padded(probe_rows(backbone), backbone.tokenizer)
+    ours = backbone.model(**batch).logits
+    inputs = [base] if adapter is None else [base, adapter]
+    with export_dir(to, about={"model": name, "kind": "merged"}, inputs=inputs) as folder:
+        model = merge(backbone)
+        model.generation_config = generation_config(model, backbone.tokenizer)
+        model.save_pretrained(folder)
+        backbone.tokenizer.save_pretrained(folder)
+        write_text(folder / "README.md", merged_card(name, adapter))
+        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+        real = batch["attention_mask"].bool()
+        must_agree(f"{to}", loaded(**batch).logits[real], ours[real])
+
+
+def merge(backbone: Backbone, adapter: str = _NAME) -> PreTrainedModel:
+    """The plain model with one adapter merged into its weights; the backbone is used up."""
+    if not isinstance(backbone.model, PeftModel):
+        return backbone.model
+    return cast(PreTrainedModel, backbone.model.merge_and_unload(adapter_names=[adapter]))  # type: ignore[operator]
+
+
+def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Where to stop and what to pad with, as the run did; it samples, at temperature 1, as the run's policies do."""
+    return GenerationConfig(
+        bos_token_id=model.config.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+    )
