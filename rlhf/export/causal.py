@@ -56,7 +56,8 @@ def export_merged(name: str, adapter: Path | None, base: Path, to: Path) -> None
         model.save_pretrained(folder)
         backbone.tokenizer.save_pretrained(folder)
         write_text(folder / "README.md", merged_card(name, adapter))
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        loaded.eval()  # type: ignore[no-untyped-call]
         real = batch["attention_mask"].bool()
         must_agree(f"{to}", loaded(**batch).logits[real], ours[real])
 
@@ -65,12 +66,12 @@ def merge(backbone: Backbone, adapter: str = _NAME) -> PreTrainedModel:
     """The plain model with one adapter merged into its weights; the backbone is used up."""
     if not isinstance(backbone.model, PeftModel):
         return backbone.model
-    return cast(PreTrainedModel, backbone.model.merge_and_unload(adapter_names=[adapter]))  # type: ignore[operator]
+    return cast(PreTrainedModel, backbone.model.merge_and_unload(adapter_names=[adapter]))
 
 
 def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     """Where to stop and what to pad with, as the run did; it samples, at temperature 1, as the run's policies do."""
-    return GenerationConfig(
+    return GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=model.config.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -6,9 +6,10 @@ the README.md beside the parts, and are run before anything is kept.
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from transformers import PreTrainedModel
 
 from rlhf.core.artifacts import save_tensors, write_text
 from rlhf.core.errors import UserError
@@ -70,7 +71,7 @@ def export_parts(base: Path, sft: Path, reward: Path, to: Path) -> None:
     with export_dir(to, about={"model": "reward", "kind": "reward-parts"}, inputs=[base, sft, reward]) as folder:
         tokenizer, model = scorer.backbone.tokenizer, scorer.reward
         code = scoring_code(model, anchored=prepends_space(tokenizer))
-        merge(scorer.backbone, scorer.adapter).base_model.save_pretrained(folder / "backbone")
+        cast(PreTrainedModel, merge(scorer.backbone, scorer.adapter).base_model).save_pretrained(folder / "backbone")
         tokenizer.save_pretrained(folder / "backbone")
         tensors = {"weight": model.head.weight, "bias": model.head.bias}
         tensors |= {} if model.query is None else {"query": model.query}

@@ -110,7 +110,7 @@ def classifier(
     )
     config.problem_type = "regression"
     try:
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
     except ValueError:
         raise UserError(
             f"transformers has no sequence classifier for {config.model_type}; export it as --kind reward-parts"
