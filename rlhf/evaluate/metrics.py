@@ -7,11 +7,9 @@ from rlhf.evaluate.flattery import flattery_metrics
 from rlhf.evaluate.length_controlled import length_controlled_win_rate
 from rlhf.evaluate.record import Answers
 from rlhf.evaluate.text import compression_ratio, distinct, repetition
-from rlhf.evaluate.winrate import verdicts, win_rate
+from rlhf.evaluate.winrate import WON_BY, verdicts, win_rate
 
 Metrics = dict[str, object]
-
-WON_BY = {"reward": "rm"}  # the win rates of a scorer bear its name, but for the reward model's
 
 
 def policy_metrics(answers: Mapping[str, Answers], prefix: str) -> Metrics:
@@ -52,7 +50,7 @@ def drift_metrics(ppo: Answers, base: Answers, prefix: str) -> Metrics:
 
 
 def comparison_metrics(ppo: Answers, sft: Answers, prefix: str, seed: int) -> Metrics:
-    """PPO against SFT on the same prompts, by every scorer: win rates (ties half, Wilson), the same with the effect of
+    """PPO against SFT on the same prompts, by every scorer: win rates (ties half), the same with the effect of
     length taken out, and mean gains (paired bootstrap)."""
     metrics: Metrics = {}
     for scorer, scores in ppo.scores.items():

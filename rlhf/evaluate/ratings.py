@@ -100,5 +100,6 @@ def _errors(theta: Counts, counts: Counts, wins: Counts, anchor: int) -> Counts:
     bread = np.linalg.inv(information[np.ix_(free, free)])
     meat = scores[:, free].T @ scores[:, free]
     errors = np.zeros(len(theta))
-    errors[free] = np.sqrt(np.diag(bread @ meat @ bread))
+    variances = np.diag(bread @ meat @ bread)  # of a policy equal to the anchor 0, which rounding may put below
+    errors[free] = np.sqrt(np.maximum(variances, 0))
     return errors

@@ -15,6 +15,7 @@ from rlhf.evaluate.judge.client import Endpoint, read_key
 from rlhf.evaluate.judge.duel import Duel, judge
 from rlhf.evaluate.judge.params import JudgeParams
 from rlhf.evaluate.metrics import all_metrics
+from rlhf.evaluate.pairings import pairing_metrics
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.probing import chosen_probes, probe
 from rlhf.evaluate.prompts import choose, read_prompts
@@ -75,7 +76,7 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation
     else:
         metrics["eval_ood_prompts"] = 0
     metrics["eval_ood_too_long"] = ood_dropped
-    metrics |= probe(panel, probes)
+    metrics |= pairing_metrics(answers, "eval_") | probe(panel, probes)
     if params.judge.prompts:
         metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, params.judge, at.judge_cache)
     points = frontier(episodes, gold, by_heldout(second, episodes, params.batch_tokens))

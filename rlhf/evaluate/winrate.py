@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from rlhf.core.stats import Interval, wilson
+from rlhf.core.stats import Interval, tied_rate
 
 TIE = 1e-6  # of a score's unit: equal responses get equal scores up to the rounding of a batched forward
+WON_BY = {"reward": "rm"}  # the win rates of a scorer bear its name, but for the reward model's
 
 
 def verdicts(scores: Sequence[float], others: Sequence[float], *, tie: float = TIE) -> list[float]:
@@ -16,8 +17,8 @@ def verdicts(scores: Sequence[float], others: Sequence[float], *, tie: float = T
 
 
 def win_rate(outcomes: Sequence[float]) -> Interval:
-    """Mean verdict with Wilson's 95 % interval. Raises ValueError if there are none."""
-    return wilson(sum(outcomes), len(outcomes))
+    """Mean verdict with Tango's 95 % interval, which without ties is Wilson's. Raises ValueError if there are none."""
+    return tied_rate(outcomes)
 
 
 def _verdict(difference: float, tie: float) -> float:

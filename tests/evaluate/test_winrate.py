@@ -13,10 +13,14 @@ def test_ties_count_half() -> None:
     assert win_rate(found).mean == 0.5
 
 
-def test_wilson_of_half_won() -> None:
-    # n = 100, rate .5: centre .5, half width 1.96 / 1.038416 * sqrt(.0025 + .000096) = .0962
-    interval = win_rate([1.0] * 40 + [0.0] * 40 + [0.5] * 20)
+def test_of_half_won() -> None:
+    # n = 100, no ties, rate .5: centre .5, half width 1.96 / 1.038416 * sqrt(.0025 + .000096) = .0962 (Wilson)
+    interval = win_rate([1.0] * 50 + [0.0] * 50)
     assert (interval.low, interval.high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    # with 20 ties the score test of a difference of 0 has variance .8 / 100: narrower by about sqrt(.8)
+    tied = win_rate([1.0] * 40 + [0.0] * 40 + [0.5] * 20)
+    assert tied.mean == 0.5
+    assert tied.high == pytest.approx(0.5 + 0.0962 * 0.8**0.5, abs=0.003)
 
 
 @given(SCORES)
@@ -36,7 +40,7 @@ def test_one_prompt_gives_a_wide_interval_and_none_is_an_error() -> None:
     interval = win_rate([1.0])
     assert interval.mean == 1
     assert interval.low == pytest.approx(0.2065, abs=1e-4)  # 1 / (1 + 1.96²)
-    with pytest.raises(ValueError, match="n >= 1"):
+    with pytest.raises(ValueError, match="at least one; got 0"):
         win_rate([])
     with pytest.raises(ValueError, match="zip"):
         verdicts([1.0], [])

@@ -28,6 +28,7 @@ MICRO: dict[str, object] = {
     "evaluate.ood_prompts": 8,
     "evaluate.exact_kl_prompts": 4,
     "evaluate.samples": 4,
+    "evaluate.probes": 8,
 }
 
 
