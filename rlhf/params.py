@@ -12,6 +12,7 @@ from rlhf.core.params import Section, check
 from rlhf.core.runtime import RuntimeParams
 from rlhf.core.yaml import read_yaml
 from rlhf.evaluate.params import EvaluateParams
+from rlhf.offline.params import OfflineParams
 from rlhf.ppo.params import PPOParams
 from rlhf.prepare.params import DataParams
 from rlhf.reward.params import RewardParams
@@ -29,6 +30,7 @@ class Params(Section):
     sft: SFTParams
     reward: RewardParams
     ppo: PPOParams
+    offline: OfflineParams
     evaluate: EvaluateParams
 
 

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One run of one stage: its parameters, its place on disk, its process."""
+    """One run of one stage: its parameters, its place on disk, its process.
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    `variant` is the item of a stage that dvc.yaml repeats with `foreach`, empty for all others.
+    """
+
+    def __init__(self, stage: str, variant: str = "") -> None:
+        self.stage, self.variant = (f"{stage}@{variant}" if variant else stage), variant
         self.layout = Layout()
         self._sections: dict[str, object] = {}
         self._resumed = False
@@ -67,13 +70,13 @@ class Run:
         """
         from rlhf.core.checkpoint import Checkpoints, checkpoint_root, fingerprint
         from rlhf.core.dag import declared
-        from rlhf.core.params import read_resolved
+        from rlhf.core.params import dug, read_resolved
         from rlhf.core.provenance import library_versions
         from rlhf.core.runtime import RuntimeParams
 
         resolved = read_resolved(self.layout.resolved)
         stage = declared(Path("dvc.yaml"), self.stage)
-        params: dict[str, object] = {name: resolved.get(name) for name in stage.params}
+        params: dict[str, object] = {name: dug(resolved, name) for name in stage.params}
         params["versions"] = library_versions()
         runtime = self.section("runtime", RuntimeParams)
         folder = checkpoint_root(self.layout.checkpoints) / f"{self.stage}-{fingerprint(params, stage.deps)}"
@@ -86,7 +89,7 @@ class Run:
         """Write provenance/<stage>.json with the sections this run has read."""
         from rlhf.core.provenance import write_provenance
 
-        path = self.layout.provenance(self.stage)
+        path = self.layout.provenance(self.stage.replace("@", "_"))
         write_provenance(path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs)
 
     def card(self, folder: Path, metrics: Mapping[str, object]) -> None:
@@ -94,7 +97,7 @@ class Run:
         hash covers it."""
         from rlhf.core.card import write_card
 
-        write_card(folder, stage=self.stage, params=self._sections, metrics=metrics)
+        write_card(folder, stage=self.variant or self.stage, params=self._sections, metrics=metrics)
 
     def costs(self, meter: "Meter") -> None:
         """Write .costs/<stage>.json. What a run cost is never a reason for it to fail."""
@@ -109,9 +112,12 @@ class Run:
             write_json(self.layout.costs / f"{self.stage}.json", {**meter.read(), **record})
 
 
-def stage_command(name: str, *, costs: bool = True) -> Callable[[Callable[..., None]], click.Command]:
+def stage_command(
+    name: str, variants: Sequence[str] = (), *, costs: bool = True
+) -> Callable[[Callable[..., None]], click.Command]:
     """Make a click command of a function of a Run and of its click options. Its docstring is the help text.
 
+    `variants`: what the command's argument may be, of a stage that dvc.yaml repeats.
     `costs`: whether what it took is kept in .costs/, as of the pipeline's stages.
     """
 
@@ -124,7 +130,7 @@ def stage_command(name: str, *, costs: bool = True) -> Callable[[Callable[..., N
                     signal.signal(number, _interrupt)
                 from rlhf.core.costs import Meter
 
-                meter, run = Meter(), Run(name)
+                meter, run = Meter(), Run(name, str(options.pop("variant", "")))
                 function(run, **options)
                 if costs:
                     run.costs(meter)
@@ -144,7 +150,7 @@ def stage_command(name: str, *, costs: bool = True) -> Callable[[Callable[..., N
                 click.echo(f"error: {name}: {reason}", err=True)
                 sys.exit(1)
 
-        return command
+        return click.argument("variant", type=click.Choice(variants))(command) if variants else command
 
     return wrap
 

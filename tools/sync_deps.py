@@ -30,7 +30,8 @@ def main() -> None:
     pipeline = yaml.load(before)
     sys.path.insert(0, str(ROOT))
     graph = grimp.build_graph("rlhf", "stages")
-    for name, stage in pipeline["stages"].items():
+    for name, entry in pipeline["stages"].items():
+        stage = entry.get("do", entry)  # a foreach holds its stage one level down
         data = [dep for dep in stage["deps"] if not str(dep).endswith(".py")]
         stage["deps"] = data + closure(graph, name)
     changed = tool_output(yaml, pipeline) != before

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.core.nvml import energy_mj
+from rlhf.core.params import dug
 
 POWERCAP = Path("/sys/class/powercap")
 MEGA = 1e6
@@ -110,5 +111,5 @@ def _processor(info: Path = Path("/proc/cpuinfo")) -> str:
 
 def settings_hash(resolved: Mapping[str, Any], names: Iterable[str]) -> str:
     """SHA-256 of the named parts of the resolved parameters: whether a cost belongs to a run with these settings."""
-    part = {name: resolved.get(name) for name in sorted(names)}
+    part = {name: dug(resolved, name) for name in sorted(names)}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()

@@ -21,19 +21,25 @@ class StageSpec:
 def declared(path: Path, stage: str) -> StageSpec:
     """What `stage` declares in the dvc.yaml at `path`, with `${...}` filled in from params.yaml beside it.
 
+    `name@item` is one of the stages that a `foreach` over a list makes, as DVC calls them.
+
     Raises:
         UserError: no such file or stage.
     """
     stages = read_yaml(path).get("stages", {})
-    if stage not in stages:
+    name, _, item = stage.partition("@")
+    if name not in stages or item not in stages[name].get("foreach", [""]):
         raise UserError(f"{path}: no stage {stage!r}; found {', '.join(stages)}")
-    spec = stages[stage]
-    values = read_yaml(path.with_name("params.yaml"))
+    spec = stages[name]["do"] if item else stages[name]
+    values = {**read_yaml(path.with_name("params.yaml")), "item": item}
     params = [name for item in spec.get("params", []) if isinstance(item, dict) for v in item.values() for name in v]
-    deps = tuple(Path(_filled(dep, values)) for dep in spec.get("deps", []))
-    outs = tuple(Path(out if isinstance(out, str) else next(iter(out))) for out in spec.get("outs", []))
-    metrics = tuple(Path(out if isinstance(out, str) else next(iter(out))) for out in spec.get("metrics", []))
-    return StageSpec(stage, deps, tuple(params), outs + metrics)
+    outs = [out if isinstance(out, str) else next(iter(out)) for out in spec.get("outs", []) + spec.get("metrics", [])]
+    return StageSpec(
+        stage,
+        tuple(Path(_filled(dep, values)) for dep in spec.get("deps", [])),
+        tuple(_filled(param, values) for param in params),
+        tuple(Path(_filled(out, values)) for out in outs),
+    )
 
 
 def _filled(text: str, values: dict[str, Any]) -> str:

@@ -65,6 +65,10 @@ class Layout:
         """Episodes logged by PPO, one JSON object a line."""
         return self.artifacts / "rollouts" / "ppo.jsonl"
 
+    def offline(self, method: str) -> Path:
+        """What PPO's alternative `method` made: an adapter as in artifacts/sft, or only policy.json."""
+        return self.artifacts / "offline" / method
+
     @property
     def evaluate(self) -> Path:
         return self.artifacts / "evaluate"

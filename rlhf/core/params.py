@@ -37,15 +37,24 @@ def check(cls: type[S], value: object, *, where: str, key: str = "") -> S:
 
 
 def read_section(path: Path, name: str, cls: type[S]) -> S:
-    """Read one section of the resolved parameters (JSON written by the `resolve` stage).
+    """Read one section of the resolved parameters (JSON written by the `resolve` stage); "a.b" is section b of a.
 
     Raises:
         UserError: the file or the section is missing, or the section is not valid.
     """
     resolved = read_resolved(path)
-    if name not in resolved:
+    section = dug(resolved, name)
+    if section is None:
         raise UserError(f"{path}: no section {name!r}; found {', '.join(sorted(resolved))}")
-    return check(cls, resolved[name], where=str(path), key=name)
+    return check(cls, section, where=str(path), key=name)
+
+
+def dug(values: Mapping[str, Any], dotted: str) -> Any:
+    """The value at a dotted key, or None."""
+    value: Any = values
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def read_resolved(path: Path) -> dict[str, Any]:

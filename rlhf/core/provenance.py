@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rlhf.core.artifacts import sha256_tree, write_json
 
-LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy", "trl")
 
 
 def write_provenance(

@@ -77,8 +77,14 @@ class InOrder(Dataset[T], Generic[T]):
         return self._examples[self._order[index]]
 
 
-class ExactTrainer(Trainer):
-    """transformers' Trainer with training losses recorded step by step, and validation by a function."""
+class Exact:
+    """Mixed into a Trainer: training losses recorded step by step, and validation by a function."""
+
+    args: Any
+    state: Any
+    control: Any
+    model: Any
+    callback_handler: Any
 
     def __init__(self, *, validate: Callable[[nn.Module], float], record: Record, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -86,7 +92,7 @@ class ExactTrainer(Trainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward; the loss is its share of the step's mean over labelled tokens."""
-        loss: Tensor = super().training_step(*args, **kwargs)
+        loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
         self._record.add(loss)
         return loss
 
@@ -102,6 +108,10 @@ class ExactTrainer(Trainer):
         return 0
 
 
+class ExactTrainer(Exact, Trainer):
+    """transformers' Trainer, exact."""
+
+
 def fit(
     model: PreTrainedModel | nn.Module,
     *,
@@ -113,12 +123,15 @@ def fit(
     runtime: Runtime,
     checkpoints: Checkpoints,
     curve: Path,
+    trainer: Callable[..., Trainer] = ExactTrainer,
+    arguments: Callable[..., TrainingArguments] = TrainingArguments,
 ) -> Fit:
     """Train the trainable weights of `model` in place, and leave them at the best validation loss.
 
     Continues from the newest whole checkpoint in `checkpoints.folder`. `order` holds steps * accumulate * batch_size
     indices into `examples`. The first label of each row that `collate` makes must be -100. `curve` becomes a CSV with
-    columns step, train_loss, validation_loss.
+    columns step, train_loss, validation_loss. `trainer` and `arguments` are for a loss of another library's, or of
+    one's own: what is given to `ExactTrainer` and `TrainingArguments` is given to them.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; everything is saved.
@@ -133,31 +146,31 @@ def fit(
         say_resumed(plan.place, "step", record.step, plan.steps)
     data = InOrder(examples, order)
     with interruptible() as stop, _without_cache(model), _quiet():
-        trainer = ExactTrainer(
+        loop = trainer(
             model=model,
-            args=_arguments(plan, runtime, checkpoints.folder),
+            args=_arguments(plan, runtime, checkpoints.folder, arguments),
             train_dataset=data,
             eval_dataset=data,  # the library wants one; `validate` has its own
             data_collator=collate,
             validate=validate,
             record=record,
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(Keeper(checkpoints, stop, record))
+        loop.remove_callback(PrinterCallback)
+        loop.add_callback(Keeper(checkpoints, stop, record))
         with record:
-            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+            loop.train(resume_from_checkpoint=None if resume is None else str(resume))
         if stop.requested:
             raise Stopped
-    state = trainer.state
+    state = loop.state
     if not state.best_global_step or state.best_metric is None or record.last_train_loss is None:
         raise RuntimeError(f"{plan.place}: the last step was not validated")
     model.eval()
     return Fit(state.best_global_step, state.best_metric, record.last_train_loss)
 
 
-def _arguments(plan: Plan, runtime: Runtime, folder: Path) -> TrainingArguments:
+def _arguments(plan: Plan, runtime: Runtime, folder: Path, make: Callable[..., TrainingArguments]) -> TrainingArguments:
     on_cpu = runtime.device.type == "cpu"
-    arguments = TrainingArguments(
+    arguments = make(
         output_dir=str(folder),
         max_steps=plan.steps,
         per_device_train_batch_size=plan.batch_size,

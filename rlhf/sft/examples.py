@@ -1,7 +1,6 @@
 """Preference rows to training examples: prompt tokens are not learnt, the chosen response and its EOS are."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +9,11 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf.core.artifacts import read_jsonl
 from rlhf.core.errors import UserError
-from rlhf.core.seeding import generator, rng
+from rlhf.core.seeding import generator
 from rlhf.models.held_out import Batch
 from rlhf.models.tokens import encode_prompt, encode_response, pad_right
 
 IGNORED = -100  # the label that the loss leaves out
-_BUCKET = 32  # batches among which examples of like length are brought together
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +79,3 @@ def in_batches(examples: Sequence[Example], size: int, pad_id: int) -> list[Batc
     ordered = sorted(examples, key=lambda example: (len(example), example.id))
     collate = collator(pad_id)
     return [collate(list(ordered[start : start + size])) for start in range(0, len(ordered), size)]
-
-
-def training_order(lengths: Sequence[int], *, epochs: int, batch: int, group_by_length: bool, seed: int) -> list[int]:
-    """Indices of the examples as they are trained on: `epochs` passes, each in another drawn order, and as much of a
-    further pass as fills the last batch. Grouped, batches of like length are drawn from neighbourhoods of the order.
-    """
-    total = math.ceil(epochs * len(lengths) / batch) * batch
-    order: list[int] = []
-    for epoch in range(math.ceil(total / len(lengths))):
-        drawn = torch.randperm(len(lengths), generator=generator(seed, "sft", "order", epoch)).tolist()
-        order.extend(_grouped(drawn, lengths, batch, seed, epoch) if group_by_length else drawn)
-    return order[:total]
-
-
-def _grouped(order: list[int], lengths: Sequence[int], batch: int, seed: int, epoch: int) -> Iterator[int]:
-    """Within each bucket: sort by length, cut into batches, shuffle the batches (short ones do not come first)."""
-    draw = rng(seed, "sft", "buckets", epoch)
-    for start in range(0, len(order), batch * _BUCKET):
-        bucket = sorted(order[start : start + batch * _BUCKET], key=lambda index: lengths[index])
-        full = len(bucket) // batch * batch
-        batches = [bucket[at : at + batch] for at in range(0, full, batch)]
-        draw.shuffle(batches)
-        yield from (index for one in batches for index in one)
-        yield from bucket[full:]

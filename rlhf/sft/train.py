@@ -14,8 +14,9 @@ from rlhf.core.seeding import derive
 from rlhf.models.held_out import held_out_loss
 from rlhf.models.load import load_model
 from rlhf.models.lora import lora_config
+from rlhf.models.order import training_order
 from rlhf.models.trainer import Fit, Plan, fit
-from rlhf.sft.examples import Example, collator, in_batches, training_order
+from rlhf.sft.examples import Example, collator, in_batches
 from rlhf.sft.params import LoraParams, SFTParams
 
 ADAPTER = "default"  # the name under which transformers' Trainer finds it again
@@ -71,6 +72,7 @@ def finetune(
         batch=params.batch_size * params.accumulate,
         group_by_length=params.group_by_length,
         seed=runtime.seed,
+        place="sft",
     )
     return fit(
         model,

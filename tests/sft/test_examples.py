@@ -9,7 +9,7 @@ from rlhf.core.artifacts import write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.models.load import load_tokenizer
 from rlhf.models.tokens import decode_response
-from rlhf.sft.examples import Example, collator, in_batches, read_examples, training_order
+from rlhf.sft.examples import Example, collator, in_batches, read_examples
 from tests.sft.helpers import row
 
 
@@ -93,33 +93,6 @@ def test_a_limit_draws_by_the_seed(tmp_path: Path, tiny_model_dir: Path) -> None
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(set(drawn[0])) == 10
     assert drawn[0] == sorted(drawn[0], key=lambda name: int(name.split("-")[1]))
-
-
-@given(
-    st.lists(st.integers(1, 50), min_size=1, max_size=120),
-    st.integers(1, 3),
-    st.integers(1, 7),
-    st.booleans(),
-)
-def test_each_pass_holds_every_example_once(lengths: list[int], epochs: int, batch: int, grouped: bool) -> None:
-    order = training_order(lengths, epochs=epochs, batch=batch, group_by_length=grouped, seed=3)
-    n = len(lengths)
-    for epoch in range(epochs):
-        assert sorted(order[epoch * n : (epoch + 1) * n]) == list(range(n))
-    assert len(order) % batch == 0
-    assert epochs * n <= len(order) < epochs * n + batch
-    assert order == training_order(lengths, epochs=epochs, batch=batch, group_by_length=grouped, seed=3)
-
-
-def test_grouping_leaves_less_padding() -> None:
-    lengths = [(37 * number) % 101 + 1 for number in range(512)]
-
-    def padding(grouped: bool) -> int:
-        order = training_order(lengths, epochs=1, batch=8, group_by_length=grouped, seed=0)
-        batches = [[lengths[index] for index in order[at : at + 8]] for at in range(0, len(order), 8)]
-        return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
-
-    assert padding(True) < padding(False) / 5
 
 
 def test_evaluation_batches_hold_every_example() -> None:

@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from rlhf.core.dag import declared
+from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.yaml import read_yaml
+from rlhf.offline.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 SPINE = ["resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate"]
-PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
+WRITTEN = read_yaml(ROOT / "dvc.yaml")["stages"]
+PIPELINE = {name: stage.get("do", stage) for name, stage in WRITTEN.items()}  # a foreach holds its stage under `do`
+RUN = [f"{n}@{item}" for n, s in WRITTEN.items() for item in s.get("foreach", [])]
+RUN += [name for name, stage in WRITTEN.items() if "foreach" not in stage]
 
 
 def imported_files(file: Path) -> set[Path]:
@@ -51,9 +56,19 @@ def params_read(file: Path) -> set[str]:
         names |= {"runtime": {"runtime", "seed"}, "checkpoints": {"runtime"}, "seed": {"seed"}}.get(node.attr, set())
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "section":
-            assert isinstance(node.args[0], ast.Constant), f"{file}: a section's name must be a literal"
-            names.add(node.args[0].value)
+            names.add(section_name(node.args[0], file))
     return names
+
+
+def section_name(node: ast.expr, file: Path) -> str:
+    """A literal, or one with the item of a foreach in it: f"offline.{run.variant}" is offline.${item}."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    texts = []
+    for part in parts:
+        variant = isinstance(part, ast.FormattedValue) and ast.unparse(part.value) == "run.variant"
+        assert variant or isinstance(part, ast.Constant), f"{file}: a section's name must be a literal"
+        texts.append("${item}" if variant else part.value)
+    return "".join(texts)
 
 
 def test_the_spine_is_complete_and_in_order() -> None:
@@ -80,11 +95,12 @@ def test_packages_hold_no_code_that_a_closure_would_miss() -> None:
 
 @pytest.mark.parametrize("stage", [stage for stage in PIPELINE if stage != "resolve"])
 def test_one_name_five_places(stage: str) -> None:
-    assert PIPELINE[stage]["cmd"] == f"python -m stages.{stage}"
+    item = "foreach" in WRITTEN[stage]
+    assert PIPELINE[stage]["cmd"] == f"python -m stages.{stage}{' ${item}' if item else ''}"
     assert (ROOT / "stages" / f"{stage}.py").is_file()
     assert (ROOT / "rlhf" / stage).is_dir()
     assert (ROOT / "tests" / stage).is_dir()
-    assert list(PIPELINE[stage]["metrics"][0]) == [f"metrics/{stage}.json"]
+    assert list(PIPELINE[stage]["metrics"][0]) == [f"metrics/{stage}{'_${item}' if item else ''}.json"]
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
@@ -113,9 +129,27 @@ def test_what_only_evaluate_imports_is_a_dep_of_evaluate_alone() -> None:
 
 def test_layout_names_what_the_pipeline_writes() -> None:
     layout = Layout()
-    outs = {out for stage in PIPELINE for out in declared(ROOT / "dvc.yaml", stage).outs}
+    outs = {out for stage in RUN for out in declared(ROOT / "dvc.yaml", stage).outs}
     named = {layout.resolved, layout.corpus, layout.pairs, layout.tokenizer, layout.base, layout.sft, layout.reward}
     named |= {layout.ppo, layout.rollouts, layout.evaluate, layout.sft_samples}
+    named |= {layout.offline(method) for method in METHODS}
     assert named <= outs
     rest = {path.parts[0] for path in outs - named}
     assert rest <= {"metrics", "plots", "provenance", "artifacts"}
+
+
+def test_the_spine_waits_for_no_alternative() -> None:
+    for stage in SPINE:
+        deps = declared(ROOT / "dvc.yaml", stage).deps
+        assert not [dep for dep in deps if "offline" in dep.parts and dep.suffix != ".py"], stage
+
+
+def test_a_foreach_is_filled_in_as_dvc_does() -> None:
+    spec = declared(ROOT / "dvc.yaml", "offline@dpo")
+    assert spec.outs[0] == Path("artifacts/offline/dpo")
+    assert spec.params[0] == "offline.dpo"
+    assert tuple(WRITTEN["offline"]["foreach"]) == METHODS
+    with pytest.raises(UserError, match="no stage 'offline@ppo'"):
+        declared(ROOT / "dvc.yaml", "offline@ppo")
+    with pytest.raises(UserError, match="no stage 'offline'"):
+        declared(ROOT / "dvc.yaml", "offline")

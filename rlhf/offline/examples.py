@@ -1,0 +1,100 @@
+"""What the methods are trained on, as token ids: preference pairs, and prompts with candidate responses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rlhf.core.artifacts import iter_jsonl
+from rlhf.core.errors import UserError
+from rlhf.core.seeding import generator
+from rlhf.models.held_out import Batch
+from rlhf.models.tokens import encode_prompt, encode_response, pad_right
+
+IGNORED = -100  # the label that losses leave out
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A prompt and K responses to it as token ids, and (if they were scored) their rewards."""
+
+    prompt: list[int]
+    responses: tuple[list[int], ...]
+    scores: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        """Tokens of the longest row, prompt and response."""
+        return len(self.prompt) + max(map(len, self.responses))
+
+    @property
+    def response_tokens(self) -> int:
+        """Of all K responses."""
+        return sum(map(len, self.responses))
+
+
+def read_pairs(
+    path: Path, tokenizer: PreTrainedTokenizerBase, *, context: int, limit: int, seed: int
+) -> list[Candidates]:
+    """Preference pairs, chosen first, EOS at each end; all, or a drawn `limit` of them (0: all) in the file's order.
+
+    Raises:
+        UserError: the file is empty; a field is missing or no text; a sequence is longer than the context (file:line).
+    """
+    rows = list(iter_jsonl(path))
+    if not rows:
+        raise UserError(f"{path}: empty; at least one pair is needed (see the counts in metrics/prepare.json)")
+    kept = drawn(len(rows), limit, seed, path.stem)
+    return [_pair(rows[index][1], f"{path}:{rows[index][0]}", tokenizer, context) for index in kept]
+
+
+def drawn(count: int, limit: int, seed: int, name: str) -> list[int]:
+    """`limit` of `count` places (0: all), drawn by the seed, in order."""
+    if not 0 < limit < count:
+        return list(range(count))
+    places = torch.randperm(count, generator=generator(seed, "offline", "examples", name))[:limit]
+    return sorted(int(place) for place in places)
+
+
+def _pair(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase, context: int) -> Candidates:
+    texts = []
+    for key in ("prompt", "chosen", "rejected"):
+        text = row.get(key)
+        if not isinstance(text, str):
+            raise UserError(f"{where}: {key}: expected text, found {text!r:.40}")
+        texts.append(text)
+    prompt = encode_prompt(tokenizer, texts[0])
+    responses = tuple(encode_response(tokenizer, text) for text in texts[1:])
+    pair = Candidates(prompt, responses)
+    if len(pair) > context:
+        raise UserError(
+            f"{where}: prompt and reply have {len(pair)} tokens; the model's context is {context}: "
+            "lower data.max_tokens"
+        )
+    return pair
+
+
+def collator(pad_id: int) -> Callable[[list[Candidates]], Batch]:
+    """A function from B examples of K candidates to a batch of B K rows, an example's rows side by side, padded on the
+    right: (B K, T) ids, mask and labels, and where there are scores, (B, K) scores."""
+
+    def collate(examples: list[Candidates]) -> Batch:
+        rows = [(example.prompt, response) for example in examples for response in example.responses]
+        ids, mask = pad_right([prompt + response for prompt, response in rows], pad_id, "cpu")
+        labels = torch.full_like(ids, IGNORED)
+        for place, (prompt, response) in enumerate(rows):
+            labels[place, len(prompt) : len(prompt) + len(response)] = torch.tensor(response)
+        batch = {"input_ids": ids, "attention_mask": mask.long(), "labels": labels}
+        if examples[0].scores:
+            batch["scores"] = torch.tensor([example.scores for example in examples])
+        return batch
+
+    return collate
+
+
+def in_batches(examples: Sequence[Candidates], size: int, pad_id: int) -> list[Batch]:
+    """Examples as batches for validation, those of like length together."""
+    ordered = sorted(examples, key=len)
+    collate = collator(pad_id)
+    return [collate(list(ordered[start : start + size])) for start in range(0, len(ordered), size)]

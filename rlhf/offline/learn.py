@@ -1,0 +1,103 @@
+"""What the trained methods share: they go on from the SFT adapter, and their steps are planned alike."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from torch import nn
+
+from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.errors import UserError
+from rlhf.core.layout import Layout
+from rlhf.core.runtime import Runtime
+from rlhf.models.held_out import Batch
+from rlhf.models.load import load_model
+from rlhf.models.order import training_order
+from rlhf.models.trainer import Fit, Plan, fit
+from rlhf.offline.examples import Candidates
+from rlhf.offline.params import SharedParams, TrainedParams
+
+ADAPTER = "default"  # the name under which transformers' Trainer finds it again
+CURVE = "curve.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One method's training, but for its data and its loss."""
+
+    method: str
+    params: TrainedParams
+    shared: SharedParams
+    runtime: Runtime
+    checkpoints: Checkpoints
+
+    @property
+    def curve(self) -> Path:
+        """The training curve while it grows; it ends beside the adapter."""
+        return self.checkpoints.folder / CURVE
+
+    def order(self, train: Sequence[Candidates]) -> list[int]:
+        """Places of the examples in the order in which they are trained on."""
+        return training_order(
+            [len(example) for example in train],
+            epochs=self.params.epochs,
+            batch=self.shared.batch_size * self.shared.accumulate,
+            group_by_length=self.shared.group_by_length,
+            seed=self.runtime.seed,
+            place=f"offline.{self.method}",
+        )
+
+    def fit(
+        self,
+        model: PeftModel,
+        train: Sequence[Candidates],
+        *,
+        collate: Callable[[list[Candidates]], Batch],
+        validate: Callable[[nn.Module], float],
+        **loss: Any,
+    ) -> Fit:
+        """Train in place to the lowest validation loss; `loss` goes to `rlhf.models.trainer.fit`."""
+        order, shared = self.order(train), self.shared
+        plan = Plan(
+            place=f"offline.{self.method}",
+            steps=len(order) // (shared.batch_size * shared.accumulate),
+            batch_size=shared.batch_size,
+            accumulate=shared.accumulate,
+            lr=self.params.lr,
+            schedule=shared.schedule,
+            warmup_steps=shared.warmup_steps,
+            weight_decay=shared.weight_decay,
+            grad_clip=shared.grad_clip,
+            eval_every=shared.eval_every,
+            log_every=shared.log_every,
+        )
+        return fit(
+            model,
+            examples=train,
+            order=order,
+            collate=collate,
+            validate=validate,
+            plan=plan,
+            runtime=self.runtime,
+            checkpoints=self.checkpoints,
+            curve=self.curve,
+            **loss,
+        )
+
+    def tokens_trained(self, train: Sequence[Candidates]) -> int:
+        """Response tokens that went through forward and backward passes."""
+        return sum(train[place].response_tokens for place in self.order(train))
+
+
+def sft_policy(at: Layout, runtime: Runtime) -> PeftModel:
+    """The base model under the SFT adapter, which may change; the base is frozen.
+
+    Raises:
+        UserError: there is no adapter, or it does not fit the base model.
+    """
+    if not (at.sft / "adapter_model.safetensors").is_file():
+        raise UserError(f"{at.sft}: no adapter_model.safetensors; the stage sft writes it")
+    model = load_model(at.base, dtype=runtime.dtype, device=runtime.device)
+    return PeftModel.from_pretrained(model, str(at.sft), adapter_name=ADAPTER, is_trainable=True)

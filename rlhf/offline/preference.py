@@ -1,0 +1,133 @@
+"""DPO (Rafailov et al. 2023, arXiv 2305.18290) and IPO (Azar et al. 2023, arXiv 2310.12036), by trl's DPOTrainer.
+
+trl brings the losses and keeps the reference policy, a frozen copy of the adapter that training begins with: the SFT
+policy. Ours are the token ids, their order, the checkpoints and the choice of the best step, as in `sft`.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from rlhf.models.held_out import Batch
+from rlhf.models.trainer import Exact, Fit, InOrder
+from rlhf.offline.examples import Candidates
+from rlhf.offline.learn import Job
+
+if TYPE_CHECKING:
+    from trl import DPOTrainer
+
+Loss = Literal["sigmoid", "ipo"]  # trl's names: DPO's, eq. 7 of its paper; IPO's, eq. 17, on mean logprobs a token
+
+
+def train_preferences(
+    job: Job,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Sequence[Candidates],
+    validation: Sequence[Candidates],
+    *,
+    beta: float,
+    loss: Loss,
+) -> tuple[Fit, float]:
+    """Train the adapter in place on pairs; also the share of validation pairs whose margin over the SFT policy is above
+    0, log p(chosen)/ref(chosen) > log p(rejected)/ref(rejected), at the end.
+
+    Raises:
+        UserError: the loss became NaN.
+        Stopped: a signal came; everything is saved.
+    """
+    built: list[DPOTrainer] = []
+    batches = _batches(validation, job.shared.batch_size, tokenizer)
+
+    def build(**arguments: Any) -> "DPOTrainer":
+        built.append(dpo_trainer(tokenizer, **arguments))
+        return built[-1]
+
+    result = job.fit(
+        model,
+        train,
+        collate=partial(collate_pairs, pad_id=int(tokenizer.pad_token_id)),
+        validate=lambda _: _validation(built[-1], batches)[0],
+        trainer=build,
+        arguments=partial(dpo_arguments, beta=beta, loss=loss),
+    )
+    return result, _validation(built[-1], batches)[1]
+
+
+def dpo_arguments(*, beta: float, loss: Loss, **arguments: Any) -> TrainingArguments:
+    """trl's DPOConfig for one loss; nothing is cut off, and activations are kept."""
+    from trl import DPOConfig
+
+    with warnings.catch_warnings():  # transformers renames what trl still calls gradient_checkpointing
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
+        return DPOConfig(beta=beta, loss_type=[loss], max_length=None, gradient_checkpointing=False, **arguments)
+
+
+def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTrainer":
+    """trl's DPOTrainer with our order of examples and our checkpoints; it sends and writes nothing of its own."""
+    from datasets import Dataset
+    from trl import DPOTrainer
+
+    class ExactDPO(Exact, DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+            return dataset  # it holds token ids already, the same as everywhere in the pipeline
+
+        def _send_telemetry(self) -> None:
+            pass
+
+        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+            loss: Tensor = super().training_step(*args, **kwargs)
+            self._metrics["train"].clear()  # kept for a log that is not written, they would grow for the whole run
+            return loss
+
+    given: InOrder[Candidates] = arguments.pop("train_dataset")
+    rows = Dataset.from_list([_row(given[place]) for place in range(len(given))])
+    arguments |= {"train_dataset": rows, "eval_dataset": rows.select([0]), "processing_class": tokenizer}
+    return ExactDPO(**arguments)
+
+
+def collate_pairs(rows: list[dict[str, list[int]]], *, pad_id: int) -> Batch:
+    """trl's batch of pairs: all chosen rows, then all rejected ones, (2 B, T) ids, mask and completion mask."""
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    batch: Batch = DataCollatorForPreference(pad_token_id=pad_id)(rows)
+    return batch
+
+
+def _row(pair: Candidates) -> dict[str, list[int]]:
+    chosen, rejected = pair.responses
+    return {"prompt_ids": pair.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+
+
+def _batches(pairs: Sequence[Candidates], size: int, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:
+    rows = [_row(pair) for pair in sorted(pairs, key=len)]
+    pad_id = int(tokenizer.pad_token_id)
+    return [collate_pairs(rows[start : start + size], pad_id=pad_id) for start in range(0, len(rows), size)]
+
+
+def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float, float]:
+    """Mean loss a pair, whatever the batches, and the share of pairs with a margin above 0."""
+    model: nn.Module = trainer.model
+    training = model.training
+    model.eval()
+    total, right, count = 0.0, 0.0, 0
+    trainer._metrics["eval"].clear()
+    with torch.no_grad():
+        for batch in batches:
+            size = batch["input_ids"].shape[0] // 2
+            on_device = {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
+            loss: Tensor = trainer.compute_loss(model, on_device)
+            total, count = total + float(loss) * size, count + size
+            right += trainer._metrics["eval"]["rewards/accuracies"][-1] * size
+    trainer._metrics["eval"].clear()
+    model.train(training)
+    return total / count, right / count

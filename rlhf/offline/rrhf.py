@@ -1,0 +1,68 @@
+"""RRHF: the policy's own likelihoods of n responses are put in the order of their rewards.
+
+Yuan et al. 2023 (arXiv 2304.05302), eq. 2 to 5.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from rlhf.models.held_out import Batch
+from rlhf.models.trainer import ExactTrainer
+from rlhf.offline.examples import IGNORED
+
+
+def rrhf_loss(
+    logprobs: Float[Tensor, "B K R"], mask: Bool[Tensor, "B K R"], scores: Float[Tensor, "B K"], *, sft_coef: float
+) -> Float[Tensor, " B"]:
+    """Each prompt's loss, from the logprobs (nats) of the tokens of its K responses; masked entries are 0.
+
+    p_i is the mean logprob a token of response i (eq. 2). Where r_i < r_j, max(0, p_i - p_j) is lost (eq. 3), and
+    `sft_coef` times the negative log-likelihood of the response with the highest score (eq. 4 and 5, where the
+    coefficient is 1), here a mean over its tokens as in the authors' code, where the paper writes the sum.
+    """
+    likelihoods = logprobs.sum(-1) / mask.sum(-1).clamp_min(1)
+    worse = scores.unsqueeze(2) < scores.unsqueeze(1)  # [b, i, j]: r_i < r_j
+    excess = (likelihoods.unsqueeze(2) - likelihoods.unsqueeze(1)).clamp_min(0)
+    ranking = (excess * worse).sum((1, 2))
+    top = likelihoods.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
+    return ranking - sft_coef * top
+
+
+class RRHFTrainer(ExactTrainer):
+    """The Trainer with RRHF's loss, the mean over prompts."""
+
+    def __init__(self, *, sft_coef: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.model_accepts_loss_kwargs = False  # a mean over prompts, whatever the number of tokens
+        self._sft_coef = sft_coef
+
+    def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """Of one batch as `rlhf.offline.examples.collator` makes it."""
+        return batch_loss(model, inputs, sft_coef=self._sft_coef).mean()
+
+
+def batch_loss(model: nn.Module, batch: Batch, *, sft_coef: float) -> Float[Tensor, " B"]:
+    """Each prompt's loss of a batch of B K rows."""
+    labels = batch["labels"][:, 1:]
+    mask = labels != IGNORED
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    picked = nn.functional.cross_entropy(logits[mask].float(), labels[mask], reduction="none")
+    logprobs = logits.new_zeros(mask.shape, dtype=torch.float32).masked_scatter(mask, -picked)
+    shape = (*batch["scores"].shape, -1)
+    return rrhf_loss(logprobs.view(shape), mask.view(shape), batch["scores"], sft_coef=sft_coef)
+
+
+@torch.no_grad()
+def held_out_rrhf(model: nn.Module, batches: Sequence[Batch], device: torch.device, *, sft_coef: float) -> float:
+    """Mean loss a prompt over validation batches."""
+    training = model.training
+    model.eval()
+    losses = []
+    for batch in batches:
+        losses += batch_loss(model, {k: v.to(device) for k, v in batch.items()}, sft_coef=sft_coef).double().tolist()
+    model.train(training)
+    return sum(losses) / len(losses)

@@ -1,0 +1,35 @@
+"""Alternatives to PPO on the same data and base, one a run, none of them by default."""
+
+from rlhf.offline.methods import METHODS, TRAINED
+from stages.cli import Run, stage_command
+
+
+@stage_command("offline", METHODS)
+def main(run: Run) -> None:
+    """Train (or describe) one alternative to PPO, if offline.<variant>.run is true.
+
+    Reads artifacts/base, artifacts/sft, artifacts/reward and artifacts/prepare/pairs. Writes
+    artifacts/offline/<variant> (an adapter like artifacts/sft, or policy.json alone), metrics/offline_<variant>.json
+    and provenance/offline_<variant>.json. Parameters: offline.shared and offline.<variant>. Killed, it resumes.
+    """
+    from rlhf.offline.methods import switched_off
+    from rlhf.offline.params import SECTIONS, SharedParams
+
+    at = run.layout
+    params = run.section(f"offline.{run.variant}", SECTIONS[run.variant])
+    if not params.run:
+        switched_off(run.variant, at)
+        run.provenance(inputs=[], outputs=[])
+        return
+    from rlhf.offline.run import Process, run_method
+
+    shared, checkpoints = run.section("offline.shared", SharedParams), run.checkpoints()
+    metrics = run_method(run.variant, params, shared, at, Process(run.runtime(), checkpoints))
+    if run.variant in TRAINED:
+        run.card(at.offline(run.variant), metrics)
+    run.provenance(inputs=[at.base, at.sft, at.reward, at.pairs], outputs=[at.offline(run.variant)])
+    checkpoints.clear()
+
+
+if __name__ == "__main__":
+    main()
