@@ -7,7 +7,7 @@ policy. Ours are the token ids, their order, the checkpoints and the choice of t
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from peft import PeftModel
@@ -20,7 +20,7 @@ from rlhf.offline.examples import Candidates
 from rlhf.offline.learn import Job
 
 if TYPE_CHECKING:
-    from trl import DPOTrainer
+    from trl.trainer.dpo_trainer import DPOTrainer
 
 Loss = Literal["sigmoid", "ipo"]  # trl's names: DPO's, eq. 7 of its paper; IPO's, eq. 17, on mean logprobs a token
 
@@ -62,7 +62,7 @@ def train_preferences(
 
 def dpo_arguments(*, beta: float, loss: Loss, **arguments: Any) -> TrainingArguments:
     """trl's DPOConfig for one loss; nothing is cut off, and activations are kept."""
-    from trl import DPOConfig
+    from trl.trainer.dpo_config import DPOConfig
 
     with warnings.catch_warnings():  # transformers renames what trl still calls gradient_checkpointing
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
@@ -72,9 +72,9 @@ def dpo_arguments(*, beta: float, loss: Loss, **arguments: Any) -> TrainingArgum
 def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTrainer":
     """trl's DPOTrainer with our order of examples and our checkpoints; it sends and writes nothing of its own."""
     from datasets import Dataset
-    from trl import DPOTrainer
+    from trl.trainer.dpo_trainer import DPOTrainer
 
-    class ExactDPO(Exact, DPOTrainer):  # type: ignore[misc]
+    class ExactDPO(Exact, DPOTrainer):
         def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
             return dataset  # it holds token ids already, the same as everywhere in the pipeline
 
@@ -116,7 +116,7 @@ def _batches(pairs: Sequence[Candidates], size: int, tokenizer: PreTrainedTokeni
 
 def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float, float]:
     """Mean loss a pair, whatever the batches, and the share of pairs with a margin above 0."""
-    model: nn.Module = trainer.model
+    model = cast(nn.Module, trainer.model)
     training = model.training
     model.eval()
     total, right, count = 0.0, 0.0, 0
@@ -125,7 +125,7 @@ def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float,
         for batch in batches:
             size = batch["input_ids"].shape[0] // 2
             on_device = {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
-            loss: Tensor = trainer.compute_loss(model, on_device)
+            loss: Tensor = trainer.compute_loss(model, on_device)  # type: ignore[no-untyped-call]
             total, count = total + float(loss) * size, count + size
             right += trainer._metrics["eval"]["rewards/accuracies"][-1] * size
     trainer._metrics["eval"].clear()

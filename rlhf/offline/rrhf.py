@@ -40,7 +40,7 @@ class RRHFTrainer(ExactTrainer):
         self.model_accepts_loss_kwargs = False  # a mean over prompts, whatever the number of tokens
         self._sft_coef = sft_coef
 
-    def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Of one batch as `rlhf.offline.examples.collator` makes it."""
         return batch_loss(model, inputs, sft_coef=self._sft_coef).mean()
 
@@ -61,7 +61,7 @@ def held_out_rrhf(model: nn.Module, batches: Sequence[Batch], device: torch.devi
     """Mean loss a prompt over validation batches."""
     training = model.training
     model.eval()
-    losses = []
+    losses: list[float] = []
     for batch in batches:
         losses += batch_loss(model, {k: v.to(device) for k, v in batch.items()}, sft_coef=sft_coef).double().tolist()
     model.train(training)
