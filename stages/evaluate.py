@@ -7,22 +7,23 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Compare base, SFT and PPO on held-out and out-of-distribution prompts.
 
-    Reads artifacts/prepare/pairs, base, sft, reward, ppo and rollouts; writes artifacts/evaluate/samples.jsonl and
-    samples.md (side by side), metrics/evaluate.json and plots/overoptimisation.csv.
+    Reads artifacts/prepare, base, sft, reward, ppo and rollouts, inputs/benchmarks and inputs/people; writes
+    artifacts/evaluate (samples side by side, the sheet for people and its key), metrics/evaluate.json and
+    plots/overoptimisation.csv.
     """
     from dataclasses import asdict
 
+    from rlhf.base.params import BaseParams
     from rlhf.core.artifacts import atomic_dir, write_metrics
     from rlhf.core.curves import Curve
-    from rlhf.evaluate.answer import POLICIES
     from rlhf.evaluate.params import EvaluateParams
-    from rlhf.evaluate.run import evaluate
-    from rlhf.evaluate.samples import write_samples
+    from rlhf.evaluate.run import evaluate, write
 
-    params, at = run.section("evaluate", EvaluateParams), run.layout
-    found = evaluate(at, params, run.runtime())
+    params, base, at = run.section("evaluate", EvaluateParams), run.section("base", BaseParams), run.layout
+    share = base.pretrain.validation_share if base.source == "pretrain" else None
+    found = evaluate(at, params, run.runtime(), corpus_share=share)
     with atomic_dir(at.evaluate) as folder:
-        write_samples(folder, found.samples, list(POLICIES), f"{len(found.samples)} prompts of {params.split}")
+        write(found, folder, params.split)
     Curve(at.plot("overoptimisation"), [asdict(point) for point in found.frontier]).write()
     write_metrics(at.metrics("evaluate"), found.metrics)
 

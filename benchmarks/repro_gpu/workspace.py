@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 from rlhf.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("rlhf", "stages", "profiles", "inputs/reward")  # the last one is a dependency of ppo, empty or not
+INPUTS = ("inputs/reward", "inputs/benchmarks", "inputs/people")  # dependencies of ppo and evaluate, empty or not
+CODE = ("rlhf", "stages", "profiles", *INPUTS)
 FILES = ("dvc.yaml", "params.yaml")
 
 

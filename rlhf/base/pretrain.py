@@ -10,11 +10,12 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from rlhf.base.corpus import pack, split_documents
+from rlhf.base.corpus import pack
 from rlhf.base.params import PretrainParams
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive, generator
+from rlhf.models.documents import split_documents
 from rlhf.models.held_out import Batch, held_out_loss
 from rlhf.models.trainer import Plan, fit
 

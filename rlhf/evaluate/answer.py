@@ -34,15 +34,16 @@ def ask(panel: Panel, prompts: Sequence[str], name: str) -> dict[str, Answers]:
     All policies draw with the same uniform numbers, so that equal policies give equal answers and differences between
     policies are not hidden by luck (common random numbers).
     """
-    return _of_each(name, lambda adapter: _answers(panel, prompts, name, adapter))
+    return of_each(name, lambda adapter: _answers(panel, prompts, name, adapter))
 
 
 def said(panel: Panel, prompts: Sequence[str], name: str) -> dict[str, list[Sample]]:
     """The same responses, unmeasured."""
-    return _of_each(name, lambda adapter: _sampled(panel, prompts, name, adapter))
+    return of_each(name, lambda adapter: _sampled(panel, prompts, name, adapter))
 
 
-def _of_each(name: str, of: Callable[[str | None], T]) -> dict[str, T]:
+def of_each(name: str, of: Callable[[str | None], T]) -> dict[str, T]:
+    """What `of` gives for each policy's adapter, with a bar of progress."""
     found = {}
     with track(len(POLICIES), f"evaluate {name}", unit="policy") as bar:
         for policy, adapter in POLICIES.items():

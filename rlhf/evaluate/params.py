@@ -8,6 +8,21 @@ from rlhf.core.params import Section
 from rlhf.evaluate.judge.params import JudgeParams
 
 
+class TaxParams(Section):
+    """What may have been forgotten, and where it is asked for."""
+
+    path: str = Field(min_length=1)
+    items: int = Field(ge=0)
+    documents: int = Field(ge=0)
+
+
+class PeopleParams(Section):
+    """The sheet for people, and those that they filled in."""
+
+    rows: int = Field(ge=0)
+    path: str = Field(min_length=1)
+
+
 class EvaluateParams(Section):
     """What the policies are asked, and how much of the answers is looked at; `params.yaml` explains each key."""
 
@@ -21,4 +36,6 @@ class EvaluateParams(Section):
     exact_kl_prompts: int = Field(ge=0)
     samples: int = Field(ge=0)
     probes: int = Field(ge=0)
+    tax: TaxParams
+    people: PeopleParams
     judge: JudgeParams

@@ -1,7 +1,8 @@
 """People as judges: a sheet that does not say whose response is whose, to be filled in and read back.
 
-write_sheet(folder, duels, ("ppo", "sft"), seed=0)   # sheet.csv for the judge, key.json for nobody
-read_sheet(filled, folder / "key.json").metrics("eval_people_")
+sheet = make_sheet(asked, ("ppo", "sft"), seed=0)
+sheet.write(folder)  # people.csv for the judges, people_key.json for nobody
+sheet.count(read_sheets(Path("inputs/people"))).metrics("eval_people_")
 """
 
 import csv
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rlhf.core.artifacts import read_json, write_json, write_text
+from rlhf.core.artifacts import write_json, write_text
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import rng
 from rlhf.core.stats import tied_rate
@@ -29,81 +30,126 @@ class Asked(NamedTuple):
     second: str
 
 
+class Answer(NamedTuple):
+    """What a person wrote into a row: 1, 2, tie, or nothing."""
+
+    origin: str  # file:line
+    better: str
+
+
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What a person said. `outcomes` are for the first policy, by row id: 1, 0, or one half for a tie."""
+    """What people said. `outcomes` are for the first policy, by row id: 1, 0, or one half for a tie."""
 
-    policies: tuple[str, str]
+    people: int
     outcomes: dict[str, float]
-    blank: int  # rows that were left open
+    blank: int  # rows that all left open
+    identical: int  # prompts that stand on no sheet, since both responses are the same
 
     def metrics(self, prefix: str) -> dict[str, object]:
-        """`<prefix>winrate` of the first policy with Tango's interval (None where nothing was filled in), `judged` and
-        `blank` rows."""
-        counts: dict[str, object] = {f"{prefix}judged": len(self.outcomes), f"{prefix}blank": self.blank}
+        """`<prefix>winrate` of the first policy with Tango's interval (None where nothing was filled in), `sheets` that
+        were read, `judged`, `blank` and `identical` prompts."""
+        counts: dict[str, object] = {
+            f"{prefix}sheets": self.people,
+            f"{prefix}judged": len(self.outcomes),
+            f"{prefix}blank": self.blank,
+            f"{prefix}identical": self.identical,
+        }
         if not self.outcomes:
             return counts | {f"{prefix}winrate": None}
         return counts | tied_rate(list(self.outcomes.values())).named(f"{prefix}winrate")
 
 
-def write_sheet(folder: Path, asked: Sequence[Asked], policies: tuple[str, str], seed: int) -> None:
-    """Write sheet.csv, with rows and responses in an order drawn by the seed, and key.json, which tells them apart.
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Rows and responses in an order drawn by the seed, and the key that tells the responses apart."""
 
-    In the column `better` a person writes 1, 2 or tie; a row left open is not counted. Pairs of equal responses are
-    left out: there is nothing to see.
+    policies: tuple[str, str]
+    rows: list[tuple[str, ...]]  # by COLUMNS
+    first_is: dict[str, int]  # by id: the response, 1 or 2, that is the first policy's
+    identical: int
+
+    def write(self, folder: Path) -> None:
+        """Write people.csv, and apart from it people_key.json."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(self.rows)
+        write_text(folder / "people.csv", "\ufeff" + text.getvalue())  # the mark tells spreadsheets that it is UTF-8
+        write_json(folder / "people_key.json", {"policies": list(self.policies), "first_is": self.first_is})
+
+    def count(self, filled: Sequence[dict[str, Answer]]) -> Filled:
+        """What sheets, one a person, say together: the majority of those who answered a row, a tie where there is none.
+
+        Raises:
+            UserError: a row is not on this sheet (file:line).
+        """
+        leaning: dict[str, int] = {}
+        for sheet in filled:
+            for name, answer in sheet.items():
+                if name not in self.first_is:
+                    raise UserError(
+                        f"{answer.origin}: id {name!r:.60} is not on this run's sheet (artifacts/evaluate/people.csv): "
+                        "the row is of other responses"
+                    )
+                if answer.better:
+                    vote = 0 if answer.better == "tie" else 1 if int(answer.better) == self.first_is[name] else -1
+                    leaning[name] = leaning.get(name, 0) + vote
+        outcomes = {name: 0.5 if votes == 0 else float(votes > 0) for name, votes in leaning.items()}
+        return Filled(len(filled), outcomes, len(self.first_is) - len(outcomes), self.identical)
+
+
+def make_sheet(asked: Sequence[Asked], policies: tuple[str, str], seed: int) -> Sheet:
+    """A sheet for `asked`. In the column `better` a person writes 1, 2 or tie; a row left open is not counted.
+
+    Pairs of equal responses are left out: there is nothing to see.
     """
     draw = rng(seed, "people", *policies)
-    rows, key = [], {}
+    rows, first_is = [], {}
     for place, one in enumerate(asked):
         if one.first == one.second:
             continue
         swapped = draw.random() < 0.5
         shown = (one.second, one.first) if swapped else (one.first, one.second)
         name = f"{place:04d}-{_digest(one.prompt, *shown)}"
-        key[name] = 2 if swapped else 1
+        first_is[name] = 2 if swapped else 1
         rows.append((name, *(_cell(text) for text in (one.prompt, *shown)), ""))
     draw.shuffle(rows)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    write_text(folder / "sheet.csv", "\ufeff" + text.getvalue())  # the mark tells spreadsheets that it is UTF-8
-    write_json(folder / "key.json", {"policies": list(policies), "first_is": key})
+    return Sheet(policies, rows, first_is, len(asked) - len(rows))
 
 
-def read_sheet(sheet: Path, key: Path) -> Filled:
-    """Read a sheet that a person filled in; spreadsheets' semicolons are allowed, order and further columns are free.
+def read_sheets(path: Path) -> list[dict[str, Answer]]:
+    """The answers by row id of a sheet that was filled in, or of each `.csv` in a folder; an empty folder has none.
 
     Raises:
-        UserError: file:line, what was found and what is allowed: no such file, not CSV, a column is missing, an id that
-            the key does not know or that stands there twice, or an answer that is none of 1, 2, tie.
+        UserError: nothing is at `path`, or as `read_sheet`.
     """
-    held = read_json(key)
-    try:
-        policies, first_is = (held["policies"][0], held["policies"][1]), held["first_is"]
-    except (KeyError, IndexError, TypeError):
-        raise UserError(f"{key}: not the key of a sheet: expected policies and first_is") from None
-    outcomes: dict[str, float] = {}
-    seen: dict[str, int] = {}
-    for line, name, better in _answers(sheet):
-        if name not in first_is:
-            raise UserError(f"{sheet}:{line}: id {name!r:.60} is not in {key}")
-        if name in seen:
-            raise UserError(f"{sheet}:{line}: id {name} stands on line {seen[name]} already")
-        seen[name] = line
+    if not path.exists():
+        raise UserError(f"evaluate.people.path: {path}: no such file or folder")
+    return [read_sheet(file) for file in ([path] if path.is_file() else sorted(path.glob("*.csv")))]
+
+
+def read_sheet(path: Path) -> dict[str, Answer]:
+    """The answers on one sheet; spreadsheets' semicolons are allowed, order and further columns are free.
+
+    Raises:
+        UserError: file:line, what was found and what is allowed: not CSV, a column is missing, an id that stands there
+            twice, or an answer that is none of 1, 2, tie.
+    """
+    found: dict[str, Answer] = {}
+    for line, name, better in _answers(path):
+        if name in found:
+            raise UserError(f"{path}:{line}: id {name} stands on line {found[name].origin.rpartition(':')[2]} already")
         if better not in (*CHOICES, ""):
-            raise UserError(f"{sheet}:{line}: better: found {better!r:.60}; allowed are 1, 2, tie, or nothing")
-        if better:
-            outcomes[name] = 0.5 if better == "tie" else float(int(better) == first_is[name])
-    return Filled(policies, outcomes, len(first_is) - len(outcomes))
+            raise UserError(f"{path}:{line}: better: found {better!r:.60}; allowed are 1, 2, tie, or nothing")
+        found[name] = Answer(f"{path}:{line}", better)
+    return found
 
 
 def _answers(sheet: Path) -> Iterator[tuple[int, str, str]]:
     """(line on which the row ends, id, answer in lower case) of each row."""
     try:
         text = sheet.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{sheet}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{sheet}: not UTF-8 at byte {error.start}; save it as CSV UTF-8") from None
     head = text.partition("\n")[0]

@@ -1,38 +1,29 @@
 """The evaluate stage: base, SFT and PPO on prompts that nothing was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf.core.artifacts import read_json
-from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
-from rlhf.evaluate.answer import Gold, Panel, ask
-from rlhf.evaluate.frontier import Episode, Point, frontier, read_episodes, summary
+from rlhf.evaluate.answer import POLICIES, ask
+from rlhf.evaluate.forgetting import tax
+from rlhf.evaluate.frontier import Episode, Point, frontier, summary
+from rlhf.evaluate.inputs import read_inputs
 from rlhf.evaluate.judge.cache import Cache
-from rlhf.evaluate.judge.client import Endpoint, read_key
+from rlhf.evaluate.judge.client import Endpoint
 from rlhf.evaluate.judge.duel import Duel, judge
 from rlhf.evaluate.judge.params import JudgeParams
 from rlhf.evaluate.metrics import all_metrics
 from rlhf.evaluate.pairings import pairing_metrics
 from rlhf.evaluate.params import EvaluateParams
-from rlhf.evaluate.probing import chosen_probes, probe
-from rlhf.evaluate.prompts import choose, read_prompts
-from rlhf.evaluate.samples import Row, side_by_side
-from rlhf.models.backbone import Backbone
+from rlhf.evaluate.people import Asked, Sheet, make_sheet
+from rlhf.evaluate.probing import probe
+from rlhf.evaluate.record import Answers
+from rlhf.evaluate.samples import Row, side_by_side, write_samples
 from rlhf.models.sampling import Sample
-from rlhf.models.scoring import (
-    ADAPTER,
-    Scorer,
-    load_heldout,
-    load_reward,
-    prompts_that_fit,
-    read_under,
-    reward_adapters,
-)
+from rlhf.models.scoring import Scorer
 from rlhf.models.tokens import encode_prompt, encode_response
-from rlhf.synthetic.gold import gold_reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,46 +32,41 @@ class Evaluation:
 
     metrics: dict[str, object]
     samples: list[Row]
+    sheet: Sheet
     frontier: list[Point]
 
 
-def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime) -> Evaluation:
-    """Sample every policy on held-out and on out-of-distribution prompts, and measure what comes.
+def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None = None) -> Evaluation:
+    """Sample every policy on held-out and on out-of-distribution prompts, and measure what comes. `corpus_share`: of
+    the corpus that the base model's pretraining held out; None where it was not pretrained here.
 
     Raises:
-        UserError: an artifact is missing, the reward model is of another backbone, no prompt fits the context, or the
-            judge's key is not there; all before anything is sampled. Or the judge fails for good.
+        UserError: as `read_inputs`, before anything is sampled; a filled-in sheet is of other responses; or the judge
+            fails for good.
     """
-    if params.judge.prompts:
-        read_key(params.judge)
-    gold = known_gold(at.pairs)
-    reward = load_reward(at.reward, base=at.base, sft=at.sft)
-    heldout = load_heldout(at.reward_heldout, base=at.base, sft=at.sft)
-    episodes = read_episodes(at.rollouts)
-    held_out, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
-    if not held_out:
-        raise UserError(f"{at.pairs / params.split}.jsonl: no prompts; at least one is needed")
-    probes = chosen_probes(at.pairs, synthetic=gold is not None, count=params.probes, seed=runtime.seed)
-    adapters = reward_adapters(at.reward, sft=at.sft)
-    backbone = Backbone.load(at.base, {**adapters, "policy": at.ppo}, dtype=runtime.dtype, device=runtime.device)
-    scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
-    second = Scorer(backbone, heldout.to(runtime.device), ADAPTER) if heldout else None
-    panel = Panel(scorer, gold, second, params, runtime.seed)
-    asked, dropped = _fitting(panel, held_out, params.prompts, "held-out")
-    ood_asked, ood_dropped = _fitting(panel, ood, params.ood_prompts, "ood") if ood and params.ood_prompts else ([], 0)
-
-    answers = ask(panel, asked, "held-out")
-    metrics = all_metrics(answers, "eval_", runtime.seed) | {"eval_too_long": dropped}
-    if ood_asked:
-        metrics |= all_metrics(ask(panel, ood_asked, "ood"), "eval_ood_", runtime.seed)
+    given = read_inputs(at, params, runtime, corpus_share=corpus_share)
+    panel, seed = given.panel, runtime.seed
+    answers = ask(panel, given.held_out.asked, "held-out")
+    sheet = _sheet(answers, params.people.rows, seed)
+    metrics = all_metrics(answers, "eval_", seed) | sheet.count(given.people).metrics("eval_people_")
+    if given.ood.asked:
+        metrics |= all_metrics(ask(panel, given.ood.asked, "ood"), "eval_ood_", seed)
     else:
         metrics["eval_ood_prompts"] = 0
-    metrics["eval_ood_too_long"] = ood_dropped
-    metrics |= pairing_metrics(answers, "eval_") | probe(panel, probes)
+    metrics |= {"eval_too_long": given.held_out.too_long, "eval_ood_too_long": given.ood.too_long}
+    metrics |= pairing_metrics(answers, "eval_") | probe(panel, given.probes)
+    metrics |= tax(panel, given.benchmarks, given.documents)
     if params.judge.prompts:
         metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, params.judge, at.judge_cache)
-    points = frontier(episodes, gold, by_heldout(second, episodes, params.batch_tokens))
-    return Evaluation(metrics | summary(points), side_by_side(answers, params.samples), points)
+    points = frontier(given.episodes, panel.gold, by_heldout(panel.heldout, given.episodes, params.batch_tokens))
+    return Evaluation(metrics | summary(points), side_by_side(answers, params.samples), sheet, points)
+
+
+def write(found: Evaluation, folder: Path, split: str) -> None:
+    """Write samples.jsonl and samples.md, and where there is one the sheet for people with its key."""
+    write_samples(folder, found.samples, list(POLICIES), f"{len(found.samples)} prompts of {split}")
+    if found.sheet.rows:
+        found.sheet.write(folder)
 
 
 def by_language_model(
@@ -103,14 +89,7 @@ def by_heldout(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens:
     return scorer.score_rows(rows, batch_tokens=batch_tokens)
 
 
-def known_gold(pairs: Path) -> Gold | None:
-    """The gold reward of the task, where task.json says that there is one."""
-    if read_json(pairs / "task.json").get("gold") != "synthetic":
-        return None
-    return lambda prompt, response, ended: gold_reward(prompt, response, ended=ended)
-
-
-def _fitting(panel: Panel, prompts: list[str], count: int, name: str) -> tuple[list[str], int]:
-    """The chosen prompts, and how many there were that leave no room for a response (they are not asked)."""
-    fit = prompts_that_fit(panel.scorer.backbone, prompts, panel.params.response_tokens)
-    return choose(fit, count, panel.seed, name), len(prompts) - len(fit)
+def _sheet(answers: Mapping[str, Answers], rows: int, seed: int) -> Sheet:
+    """PPO against SFT on the first prompts."""
+    pairs = list(zip(answers["ppo"].samples, answers["sft"].samples, strict=True))[:rows]
+    return make_sheet([Asked(a.prompt, a.response, b.response) for a, b in pairs], ("ppo", "sft"), seed)

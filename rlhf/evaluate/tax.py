@@ -4,7 +4,7 @@ Two forms of rows: {"context": text, "continuation": text}, where the continuati
 word), and {"query": text, "choices": [text, ...], "gold": number}, where the right choice is to be likeliest (COPA).
 """
 
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,14 @@ import torch
 
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
-from rlhf.core.stats import paired_difference, wilson
+from rlhf.core.seeding import rng
 from rlhf.models.backbone import Backbone
 from rlhf.models.scoring import Row, length_batches
 from rlhf.models.tokens import Episodes, encode_prompt, encode_response
 
 Metrics = dict[str, object]
+
+RESERVED = ("perplexity", "documents")  # other metrics of the tax have these names
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,28 @@ class Scored:
 
     correct: tuple[float, ...]  # 1: the gold choice is the likeliest a token; of a single one, greedy decoding says it
     logprob: tuple[float, ...]  # nats a token of the gold choice, below 0
+
+
+def read_benchmarks(path: Path, *, count: int, seed: int) -> dict[str, list[Item]]:
+    """At most `count` items, drawn by the seed (0: all), of a benchmark file, or of each `.jsonl` and `.jsonl.gz` in a
+    folder, by its name in lower case as it stands in metrics; an empty folder has none.
+
+    Raises:
+        UserError: nothing is at `path`, two files have the same name in metrics or a reserved one, or as
+            `read_benchmark`.
+    """
+    if not path.exists():
+        raise UserError(f"evaluate.tax.path: {path}: no such file or folder")
+    files = [path] if path.is_file() else sorted((*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")))
+    found: dict[str, list[Item]] = {}
+    for file in files:
+        name = re.sub(r"[^a-z0-9]+", "_", file.name.partition(".")[0].lower()).strip("_")
+        if not name or name in found or name in RESERVED:
+            raise UserError(f"{file}: its metrics would be called {name!r}, which is empty or taken; rename the file")
+        items = read_benchmark(file)
+        drawn = rng(seed, "evaluate", "tax", name).sample(range(len(items)), min(count or len(items), len(items)))
+        found[name] = [items[place] for place in sorted(drawn)]
+    return found
 
 
 def read_benchmark(path: Path) -> list[Item]:
@@ -64,7 +88,8 @@ def score(backbone: Backbone, items: Sequence[Item], *, adapter: str | None, bat
         prompts, responses = [rows[i][0] for i in batch], [rows[i][1] for i in batch]
         episodes = Episodes.of(prompts, responses, pad_id=backbone.pad_id, device=backbone.device)
         logprobs = backbone.forward(episodes, adapter=adapter, temperature=1.0).logprobs.double().sum(1).tolist()
-        said = _greedy(backbone, episodes, adapter)
+        single = any(len(items[order[i][0]].choices) == 1 for i in batch)  # others are not asked what they would say
+        said = _greedy(backbone, episodes, adapter) if single else [[]] * len(batch)
         for i, logprob, response, words in zip(batch, logprobs, responses, said, strict=True):
             place, k = order[i]
             found[place][k] = (logprob / len(response), words[: len(response)] == list(response))
@@ -72,19 +97,6 @@ def score(backbone: Backbone, items: Sequence[Item], *, adapter: str | None, bat
         tuple(float(_right(item, scores)) for item, scores in zip(items, found, strict=True)),
         tuple(scores[item.gold][0] for item, scores in zip(items, found, strict=True)),
     )
-
-
-def tax_metrics(before: Scored, after: Scored, prefix: str, seed: int) -> Metrics:
-    """`<prefix>accuracy_{before,after}` with Wilson's intervals and their difference `accuracy_change`, after less
-    before, by a paired bootstrap over items; `perplexity_{before,after}` a token of the gold continuation, and
-    `logprob_change` in nats a token, the mean over items."""
-    metrics: Metrics = {f"{prefix}items": len(before.correct)}
-    for name, scored in (("before", before), ("after", after)):
-        metrics |= wilson(sum(scored.correct), len(scored.correct)).named(f"{prefix}accuracy_{name}")
-        metrics[f"{prefix}perplexity_{name}"] = math.exp(-sum(scored.logprob) / len(scored.logprob))
-    change = paired_difference(after.correct, before.correct, seed)
-    nats = paired_difference(after.logprob, before.logprob, seed)
-    return metrics | change.named(f"{prefix}accuracy_change") | nats.named(f"{prefix}logprob_change")
 
 
 def _right(item: Item, scores: Sequence[tuple[float, bool]]) -> bool:

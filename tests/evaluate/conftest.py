@@ -15,6 +15,8 @@ from tests.model_fixtures import make_adapter, make_gpt2
 
 World = Callable[..., Layout]
 
+INPUTS = Path(__file__).resolve().parents[2] / "inputs"
+
 TOPICS = ["cat", "sky", "egg", "sea", "car", "fig", "hat", "ink", "jam", "kit", "log", "map", "nut", "oak", "pea"]
 
 
@@ -22,6 +24,8 @@ def params(**changes: object) -> EvaluateParams:
     values = {
         "split": "test", "prompts": 12, "ood_prompts": 5, "response_tokens": 10, "temperature": 0.9, "batch_size": 4,
         "batch_tokens": 400, "exact_kl_prompts": 6, "samples": 3, "probes": 7,
+        "tax": {"path": str(INPUTS / "benchmarks"), "items": 0, "documents": 0},
+        "people": {"rows": 4, "path": str(INPUTS / "people")},
         "judge": {
             "prompts": 0, "endpoint": "", "model": "", "key_env": "", "temperature": 0.0, "max_tokens": 20,
             "timeout_s": 5.0, "attempts": 2, "requests_per_minute": 0.0, "budget_requests": 100, "budget_tokens": 10**6,

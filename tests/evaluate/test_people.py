@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.core.errors import UserError
-from rlhf.evaluate.people import COLUMNS, Asked, read_sheet, write_sheet
+from rlhf.evaluate.people import COLUMNS, Asked, Sheet, make_sheet, read_sheet, read_sheets
 
 ASKED = [Asked(f"\n\nHuman: Question {k}?", f" good {k}, with a comma", f' "bad"\n{k}') for k in range(40)]
 
@@ -31,53 +31,88 @@ def prefers_good(row: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_sheet(tmp_path, ASKED, ("ppo", "sft"), seed=0)
+def sheet() -> Sheet:
+    return make_sheet(ASKED, ("ppo", "sft"), seed=0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, sheet: Sheet) -> Path:
+    sheet.write(tmp_path)
     return tmp_path
 
 
-def test_a_sheet_is_blind_and_comes_back(folder: Path) -> None:
-    text = (folder / "sheet.csv").read_text()
+def test_a_sheet_is_blind_and_comes_back(folder: Path, sheet: Sheet) -> None:
+    text = (folder / "people.csv").read_text()
     assert "ppo" not in text
     assert "sft" not in text
-    rows = rows_of(folder / "sheet.csv")
+    rows = rows_of(folder / "people.csv")
     assert len(rows) == 40
     first = sum(row["response_1"].startswith("good") for row in rows)
     assert 10 < first < 30  # both orders
     assert [row["id"] for row in rows] != sorted(row["id"] for row in rows)
-    filled = read_sheet(fill(folder / "sheet.csv", prefers_good), folder / "key.json")
-    assert filled.policies == ("ppo", "sft")
+    filled = sheet.count([read_sheet(fill(folder / "people.csv", prefers_good))])
     assert set(filled.outcomes.values()) == {1.0}
     assert (len(filled.outcomes), filled.blank) == (40, 0)
     assert filled.metrics("p_")["p_winrate"] == 1
+    key = json.loads((folder / "people_key.json").read_text())
+    assert key["policies"] == ["ppo", "sft"]
+    assert {row["id"]: 1 if row["response_1"].startswith("good") else 2 for row in rows} == key["first_is"]
 
 
-def test_who_takes_the_first_always_says_nothing(folder: Path) -> None:
-    filled = read_sheet(fill(folder / "sheet.csv", lambda row: "1"), folder / "key.json")
-    rate = filled.metrics("p_")["p_winrate"]
+def test_who_takes_the_first_always_says_nothing(folder: Path, sheet: Sheet) -> None:
+    rate = sheet.count([read_sheet(fill(folder / "people.csv", lambda row: "1"))]).metrics("p_")["p_winrate"]
     assert isinstance(rate, float)
     assert 0.2 < rate < 0.8
 
 
-def test_ties_and_open_rows(folder: Path) -> None:
+def test_ties_and_open_rows(folder: Path, sheet: Sheet) -> None:
     answers = iter([" TIE ", "", *["tie"] * 38])
-    filled = read_sheet(fill(folder / "sheet.csv", lambda row: next(answers), delimiter=";"), folder / "key.json")
+    filled = sheet.count([read_sheet(fill(folder / "people.csv", lambda row: next(answers), delimiter=";"))])
     assert (filled.blank, set(filled.outcomes.values())) == (1, {0.5})
-    untouched = read_sheet(folder / "sheet.csv", folder / "key.json")
-    assert untouched.metrics("p_") == {"p_judged": 0, "p_blank": 40, "p_winrate": None}
+    untouched = sheet.count([read_sheet(folder / "people.csv")]).metrics("p_")
+    assert untouched == {"p_sheets": 1, "p_judged": 0, "p_blank": 40, "p_identical": 0, "p_winrate": None}
+    assert sheet.count([]).metrics("p_")["p_winrate"] is None
 
 
-def test_the_same_seed_gives_the_same_sheet(folder: Path, tmp_path: Path) -> None:
-    write_sheet(tmp_path / "again", ASKED, ("ppo", "sft"), seed=0)
-    assert (tmp_path / "again" / "sheet.csv").read_bytes() == (folder / "sheet.csv").read_bytes()
-    write_sheet(tmp_path / "other", ASKED, ("ppo", "sft"), seed=1)
-    assert (tmp_path / "other" / "sheet.csv").read_bytes() != (folder / "sheet.csv").read_bytes()
+def test_of_several_people_the_majority_counts(folder: Path, sheet: Sheet) -> None:
+    """Three look at every row: all prefer the good one, two do and one says tie, or two are of two minds."""
+    bad = {"1": "2", "2": "1"}
+    kinds = iter(range(1000))
+    by_row = {row["id"]: next(kinds) % 3 for row in rows_of(folder / "people.csv")}
+    (folder / "in").mkdir()
+
+    def says(person: int) -> Callable[[dict[str, str]], str]:
+        def answer(row: dict[str, str]) -> str:
+            good, kind = prefers_good(row), by_row[row["id"]]
+            return [(good, good, good), (good, "tie", good), (good, bad[good], "")][kind][person]
+
+        return answer
+
+    for person in range(3):
+        fill(folder / "people.csv", says(person)).rename(folder / "in" / f"{person}.csv")
+    filled = sheet.count(read_sheets(folder / "in"))
+    assert filled.people == 3
+    assert {name: filled.outcomes[name] for name in by_row} == {n: (1.0, 1.0, 0.5)[kind] for n, kind in by_row.items()}
+
+
+def test_the_same_seed_gives_the_same_sheet(sheet: Sheet) -> None:
+    assert make_sheet(ASKED, ("ppo", "sft"), seed=0) == sheet
+    assert make_sheet(ASKED, ("ppo", "sft"), seed=1) != sheet
 
 
 def test_formulas_and_equal_responses(tmp_path: Path) -> None:
-    write_sheet(tmp_path, [Asked("Why?", " =HYPERLINK(1)", "-3"), Asked("Why?", "same", "same")], ("a", "b"), seed=0)
-    (row,) = rows_of(tmp_path / "sheet.csv")
+    made = make_sheet([Asked("Why?", " =HYPERLINK(1)", "-3"), Asked("Why?", "same", "same")], ("a", "b"), seed=0)
+    made.write(tmp_path)
+    (row,) = rows_of(tmp_path / "people.csv")
     assert {row["response_1"], row["response_2"]} == {" =HYPERLINK(1)", " -3"}
+    assert made.identical == 1
+
+
+def test_a_sheet_of_other_responses_is_refused(folder: Path) -> None:
+    filled = fill(folder / "people.csv", prefers_good)
+    later = make_sheet([one._replace(first="new") for one in ASKED], ("ppo", "sft"), seed=0)
+    with pytest.raises(UserError, match=r"filled.csv:\d+: id '.*' is not on this run's sheet .* of other responses"):
+        later.count([read_sheet(filled)])
 
 
 HEAD = "id,prompt,response_1,response_2,better\n"
@@ -88,7 +123,6 @@ HEAD = "id,prompt,response_1,response_2,better\n"
     [
         ("id,prompt\n", r"filled.csv:1: no column 'better'; expected id, prompt"),
         ("", r"filled.csv:1: no column 'id'"),
-        (HEAD + "nope,a,b,c,1\n", r"filled.csv:2: id 'nope' is not in .*key.json"),
         (HEAD + "ID,a,b,c,1\nID,a,b,c,2\n", r"filled.csv:3: id .* stands on line 2 already"),
         (HEAD + "ID,a,b,c,both\n", r"filled.csv:2: better: found 'both'; allowed are 1, 2, tie, or nothing"),
         (HEAD + 'ID,"a\nb",b,c,3\n', r"filled.csv:3: better: found '3'"),
@@ -98,21 +132,17 @@ HEAD = "id,prompt,response_1,response_2,better\n"
     ],
 )
 def test_malformed_sheets_name_the_line(folder: Path, text: str, message: str) -> None:
-    name = rows_of(folder / "sheet.csv")[0]["id"]
+    name = rows_of(folder / "people.csv")[0]["id"]
     filled = folder / "filled.csv"
     filled.write_text(text.replace("ID", name))
     with pytest.raises(UserError, match=message) as caught:
-        read_sheet(filled, folder / "key.json")
+        read_sheet(filled)
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_are_not_what_they_should_be(folder: Path) -> None:
-    key = folder / "key.json"
-    with pytest.raises(UserError, match=r"nowhere.csv: no such file"):
-        read_sheet(folder / "nowhere.csv", key)
+    with pytest.raises(UserError, match=r"evaluate.people.path: .*nowhere.csv: no such file or folder"):
+        read_sheets(folder / "nowhere.csv")
     (folder / "latin.csv").write_bytes(b"id,better\n\xe4,1\n")
     with pytest.raises(UserError, match="not UTF-8 at byte 10; save it as CSV UTF-8"):
-        read_sheet(folder / "latin.csv", key)
-    key.write_text(json.dumps({"policies": ["ppo"]}))
-    with pytest.raises(UserError, match=r"key.json: not the key of a sheet"):
-        read_sheet(folder / "sheet.csv", key)
+        read_sheets(folder / "latin.csv")

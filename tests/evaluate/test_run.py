@@ -10,8 +10,9 @@ from rlhf.core.artifacts import read_json, write_json, write_jsonl, write_metric
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime, RuntimeParams
-from rlhf.evaluate import answer, run
+from rlhf.evaluate import answer
 from rlhf.evaluate.answer import Panel, ask
+from rlhf.evaluate.inputs import known_gold
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.prompts import choose, read_prompts
 from rlhf.evaluate.run import Evaluation, evaluate
@@ -24,9 +25,9 @@ from tests.evaluate.conftest import World, params
 from tests.judge_server import JudgeServer
 
 
-def measured(at: Layout, settings: EvaluateParams | None = None) -> Evaluation:
+def measured(at: Layout, settings: EvaluateParams | None = None, *, corpus_share: float | None = None) -> Evaluation:
     threads = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0)
-    found = evaluate(at, settings or params(), Runtime.start(threads, seed=0))
+    found = evaluate(at, settings or params(), Runtime.start(threads, seed=0), corpus_share=corpus_share)
     write_metrics(at.metrics("evaluate"), found.metrics)
     return found
 
@@ -214,7 +215,7 @@ def test_chosen_prompts_do_not_depend_on_training(world: World) -> None:
     assert choose(prompts, 10, 0, "held-out") == choose(prompts, 10, 0, "held-out")
     assert len(set(choose(prompts, 10, 0, "held-out"))) == 10
     assert len(choose(prompts, 99, 0, "ood")) == 30
-    assert run.known_gold(world(gold=None).pairs) is None
+    assert known_gold(world(gold=None).pairs) is None
 
 
 def test_a_language_model_may_judge_and_is_asked_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Benchmarks against an unpadded pass of transformers; real files where they are at hand."""
 
+import gzip
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from rlhf.core.errors import UserError
-from rlhf.evaluate.tax import Item, Scored, read_benchmark, score, tax_metrics
+from rlhf.evaluate.tax import Item, read_benchmark, read_benchmarks, score
 from rlhf.models.backbone import Backbone
 from tests.model_fixtures import make_adapter
 
@@ -73,18 +74,6 @@ def test_a_long_context_loses_its_beginning(backbone: Backbone) -> None:
         score(backbone, [Item("a", (" so" * (2 * room),), 0)], adapter="sft", batch_tokens=10_000)
 
 
-def test_the_change_by_hand() -> None:
-    before = Scored((1.0, 1.0, 0.0, 1.0), (-1.0, -1.0, -2.0, -2.0))
-    after = Scored((1.0, 0.0, 0.0, 0.0), (-1.5, -1.5, -2.5, -2.5))
-    found = tax_metrics(before, after, "tax_", seed=0)
-    assert (found["tax_accuracy_before"], found["tax_accuracy_after"], found["tax_items"]) == (0.75, 0.25, 4)
-    assert found["tax_accuracy_change"] == -0.5
-    assert (found["tax_perplexity_before"], found["tax_perplexity_after"]) == pytest.approx(
-        (math.exp(1.5), math.exp(2))
-    )
-    assert (found["tax_logprob_change"], found["tax_logprob_change_low"]) == pytest.approx((-0.5, -0.5))
-
-
 def write(path: Path, *rows: object) -> Path:
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
     return path
@@ -120,6 +109,32 @@ def test_a_broken_row_names_its_line(tmp_path: Path, row: object, message: str) 
 def test_an_empty_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"b.jsonl: no rows"):
         read_benchmark(write(tmp_path / "b.jsonl"))
+
+
+def test_a_folder_holds_a_benchmark_a_file(tmp_path: Path) -> None:
+    rows = [{"context": f"a {k}", "continuation": "b"} for k in range(9)]
+    write(tmp_path / "Last-Word v2.jsonl", *rows)
+    (tmp_path / "more.jsonl.gz").write_bytes(gzip.compress(json.dumps(rows[0]).encode()))
+    (tmp_path / "README.md").write_text("no benchmark")
+    found = read_benchmarks(tmp_path, count=4, seed=0)
+    assert {name: len(items) for name, items in found.items()} == {"last_word_v2": 4, "more": 1}
+    assert found == read_benchmarks(tmp_path, count=4, seed=0)
+    whole = read_benchmarks(tmp_path / "Last-Word v2.jsonl", count=0, seed=0)["last_word_v2"]
+    assert [item.context for item in whole] == [f"a {k}" for k in range(9)]
+    assert found["last_word_v2"] == [item for item in whole if item in found["last_word_v2"]]  # order is kept
+
+
+def test_names_that_are_taken_and_paths_that_are_not_there(tmp_path: Path) -> None:
+    row = {"context": "a", "continuation": "b"}
+    for names, taken in (("perplexity",), "perplexity"), (("a b", "a-b"), "a_b"), (("!",), ""):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        for name in names:
+            write(folder / f"{name}.jsonl", row)
+        with pytest.raises(UserError, match=rf"metrics would be called '{taken}'"):
+            read_benchmarks(folder, count=0, seed=0)
+    with pytest.raises(UserError, match=r"evaluate.tax.path: .*nowhere: no such file or folder"):
+        read_benchmarks(tmp_path / "nowhere", count=0, seed=0)
 
 
 @pytest.mark.skipif(not (SHARED / "tax").is_dir(), reason=f"no {SHARED / 'tax'}")

@@ -29,6 +29,7 @@ MICRO: dict[str, object] = {
     "evaluate.exact_kl_prompts": 4,
     "evaluate.samples": 4,
     "evaluate.probes": 8,
+    "evaluate.tax.documents": 20,
 }
 
 

@@ -70,7 +70,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> P
         shutil.copytree(ROOT / name, folder / name)
     shutil.copytree(tiny_model_dir, folder / "model")
     (folder / "data").mkdir()
-    (folder / "inputs" / "reward").mkdir(parents=True)
+    for own in ("reward", "benchmarks", "people"):
+        (folder / "inputs" / own).mkdir(parents=True)
     write_rows(folder, rows())
     Project(folder).set(SMALL)
     with contextlib.chdir(folder):  # in this process: its libraries are imported

@@ -1,0 +1,107 @@
+"""All that `evaluate` reads, checked before anything is sampled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf.core.artifacts import read_json
+from rlhf.core.errors import UserError
+from rlhf.core.layout import Layout
+from rlhf.core.runtime import Runtime
+from rlhf.evaluate.answer import Gold, Panel
+from rlhf.evaluate.forgetting import held_out_documents
+from rlhf.evaluate.frontier import Episode, read_episodes
+from rlhf.evaluate.judge.client import read_key
+from rlhf.evaluate.params import EvaluateParams
+from rlhf.evaluate.people import Answer, read_sheets
+from rlhf.evaluate.probing import chosen_probes
+from rlhf.evaluate.prompts import choose, read_prompts
+from rlhf.evaluate.tax import Item, read_benchmarks
+from rlhf.models.backbone import Backbone
+from rlhf.models.scoring import (
+    ADAPTER,
+    Scorer,
+    load_heldout,
+    load_reward,
+    prompts_that_fit,
+    read_under,
+    reward_adapters,
+)
+from rlhf.synthetic.beliefs import Probe
+from rlhf.synthetic.gold import gold_reward
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Prompts to ask, and how many there were that leave no room for a response (they are not asked)."""
+
+    asked: list[str]
+    too_long: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the policies are asked, and what their answers are measured with."""
+
+    panel: Panel
+    held_out: Prompts
+    ood: Prompts
+    probes: list[Probe]
+    benchmarks: dict[str, list[Item]]
+    documents: list[str]
+    people: list[dict[str, Answer]]
+    episodes: list[Episode]  # that PPO logged
+
+
+def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> Inputs:
+    """Read and check everything. `corpus_share`: of the corpus that pretraining held out; None if there was none.
+
+    Raises:
+        UserError: an artifact is missing, a reward model is of another backbone, no prompt fits the context, a row of a
+            benchmark, probe or sheet is broken (file:line), or the judge's key is not there.
+    """
+    seed = runtime.seed
+    if params.judge.prompts:
+        read_key(params.judge)
+    gold = known_gold(at.pairs)
+    reward = load_reward(at.reward, base=at.base, sft=at.sft)
+    heldout = load_heldout(at.reward_heldout, base=at.base, sft=at.sft)
+    episodes = read_episodes(at.rollouts)
+    held_out, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
+    if not held_out:
+        raise UserError(f"{at.pairs / params.split}.jsonl: no prompts; at least one is needed")
+    probes = chosen_probes(at.pairs, synthetic=gold is not None, count=params.probes, seed=seed)
+    benchmarks = read_benchmarks(Path(params.tax.path), count=params.tax.items, seed=seed)
+    documents = held_out_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=seed)
+    people = read_sheets(Path(params.people.path))
+
+    adapters = reward_adapters(at.reward, sft=at.sft)
+    backbone = Backbone.load(at.base, {**adapters, "policy": at.ppo}, dtype=runtime.dtype, device=runtime.device)
+    scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
+    second = Scorer(backbone, heldout.to(runtime.device), ADAPTER) if heldout else None
+    panel = Panel(scorer, gold, second, params, seed)
+    return Inputs(
+        panel,
+        _fitting(panel, held_out, params.prompts, "held-out"),
+        _fitting(panel, ood, params.ood_prompts, "ood"),
+        probes,
+        benchmarks,
+        documents,
+        people,
+        episodes,
+    )
+
+
+def known_gold(pairs: Path) -> Gold | None:
+    """The gold reward of the task, where task.json says that there is one."""
+    if read_json(pairs / "task.json").get("gold") != "synthetic":
+        return None
+    return lambda prompt, response, ended: gold_reward(prompt, response, ended=ended)
+
+
+def _fitting(panel: Panel, prompts: Sequence[str], count: int, name: str) -> Prompts:
+    """At most `count` of the prompts that leave room for a response; none are asked for where there are none."""
+    if not prompts or not count:
+        return Prompts([], 0)
+    fit = prompts_that_fit(panel.scorer.backbone, prompts, panel.params.response_tokens)
+    return Prompts(choose(fit, count, panel.seed, name), len(prompts) - len(fit))
