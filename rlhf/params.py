@@ -15,6 +15,7 @@ from rlhf.evaluate.params import EvaluateParams
 from rlhf.offline.params import OfflineParams
 from rlhf.ppo.params import PPOParams
 from rlhf.prepare.params import DataParams
+from rlhf.report.params import ReportParams
 from rlhf.reward.params import RewardParams
 from rlhf.sft.params import SFTParams
 
@@ -32,6 +33,7 @@ class Params(Section):
     ppo: PPOParams
     offline: OfflineParams
     evaluate: EvaluateParams
+    report: ReportParams
 
 
 def resolve(params: Path, profiles: Path) -> Params:

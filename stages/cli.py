@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -46,6 +46,13 @@ class Run:
         section = read_section(self.layout.resolved, name, cls)
         self._sections[name] = section.model_dump(mode="json")
         return section
+
+    def resolved(self) -> dict[str, Any]:
+        """All resolved parameters as plain data. A stage that asks for them depends on every section."""
+        from rlhf.core.params import read_resolved
+
+        self._sections.update(resolved := read_resolved(self.layout.resolved))
+        return resolved
 
     @property
     def seed(self) -> int:

@@ -5,6 +5,7 @@ python tools/sync_deps.py [--check]
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import grimp
 from ruamel.yaml import YAML
@@ -20,6 +21,35 @@ def closure(graph: grimp.ImportGraph, stage: str) -> list[str]:
     return sorted(file for file in files if (ROOT / file).is_file())  # packages' own __init__.py hold no code
 
 
+REPORT = "report"  # reads what all others have written for people, and all parameters
+FINDINGS = ("artifacts/evaluate", "artifacts/reward_learned.json", "artifacts/diagnose.md")
+
+
+def written(stages: dict[str, Any]) -> list[str]:
+    """What the report reads of other stages: all that is kept in git, and the findings among the rest."""
+    found = set()
+    for name, stage in stages.items():
+        body, items = stage.get("do", stage), stage.get("foreach", [""])
+        for out in [*body.get("outs", []), *body.get("metrics", [])] if name not in (REPORT, "resolve") else []:
+            path, kept = (
+                (out, True) if isinstance(out, str) else next((key, out[key].get("cache", True)) for key in out)
+            )
+            if not kept or path in FINDINGS:
+                found |= {str(path).replace("${item}", str(item)) for item in items}
+    return sorted(found)
+
+
+def read_by_report(pipeline: dict[str, Any], sections: list[str]) -> None:
+    """Set the report's data dependencies and parameters."""
+    stage = pipeline["stages"].get(REPORT)
+    if stage:
+        own = [
+            dep for dep in stage["deps"] if str(dep).startswith(("benchmarks/", "profiles/", "rlhf/report/templates"))
+        ]
+        stage["deps"] = own + written(pipeline["stages"])
+        stage["params"] = [{"params.resolved.json": sorted(sections)}]
+
+
 def main() -> None:
     """Rewrite dvc.yaml, or with --check exit with status 1 if that would change it."""
     yaml = YAML()
@@ -29,6 +59,7 @@ def main() -> None:
     before = path.read_text(encoding="utf-8")
     pipeline = yaml.load(before)
     sys.path.insert(0, str(ROOT))
+    read_by_report(pipeline, list(yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))))
     graph = grimp.build_graph("rlhf", "stages")
     for name, entry in pipeline["stages"].items():
         stage = entry.get("do", entry)  # a foreach holds its stage one level down

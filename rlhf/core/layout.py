@@ -89,6 +89,11 @@ class Layout:
         return self.root / "provenance" / f"{stage}.json"
 
     @property
+    def reports(self) -> Path:
+        """index.html, report.md and cards/, in git."""
+        return self.root / "reports"
+
+    @property
     def costs(self) -> Path:
         """What each stage's last finished run cost on this machine; git ignores it."""
         return self.root / ".costs"

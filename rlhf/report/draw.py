@@ -1,0 +1,162 @@
+"""Figures as SVG: the same bytes every time, colours and marks that do not need colour, sized for a phone's width."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf.report.content import Figure
+
+# Okabe and Ito's colours (jfly.uni-koeln.de/color), which the colour-blind tell apart; in print line and mark do.
+STYLES = (
+    ("#0072b2", "-", "o"), ("#d55e00", "--", "s"), ("#009e73", "-.", "^"), ("#000000", ":", "D"), ("#cc79a7", "-", "v"),
+    ("#e69f00", "--", "P"), ("#56b4e9", "-.", "X"),
+)  # fmt: skip
+SIZE = (5.4, 3.3)  # inches: at a phone's width the letters stay above 9 pixels
+SETTINGS: dict[str, Any] = {
+    "svg.hashsalt": "rlhf", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.88",
+    "legend.frameon": False, "legend.fontsize": 9, "lines.markersize": 4, "axes.axisbelow": True,
+}  # fmt: skip
+MARKS = 12  # at most so many marks on a line
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line or set of points; `low` and `high` are the ends of intervals, where they are known."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    joined: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A figure's name, its axes with units, and its caption."""
+
+    name: str
+    x: str
+    y: str
+    caption: str
+
+
+def lines(series: Sequence[Series], labels: Labels, *, diagonal: bool = False) -> Figure:
+    """Curves (or, not joined, points) with bands or bars where intervals are known."""
+
+    def draw() -> str:
+        with _canvas() as (figure, axes):
+            if diagonal:
+                axes.plot([0.5, 1], [0.5, 1], color="0.4", linestyle=":", label="perfect")
+            for one, (color, line, mark) in zip(series, STYLES, strict=False):
+                kept = list(range(0, len(one.x), max(1, len(one.x) // MARKS)))
+                if one.joined:
+                    axes.plot(one.x, one.y, color=color, linestyle=line, marker=mark, markevery=kept, label=one.label)
+                else:
+                    axes.plot(one.x, one.y, color=color, linestyle="none", marker=mark, label=one.label)
+                if one.low is not None and one.high is not None and one.joined:
+                    axes.fill_between(one.x, one.low, one.high, color=color, alpha=0.18, linewidth=0)
+                elif one.low is not None and one.high is not None:
+                    axes.vlines(one.x, one.low, one.high, color=color)
+            axes.set(xlabel=labels.x, ylabel=labels.y)
+            if len(series) > 1 or diagonal:
+                figure.legend(loc="outside upper left", ncols=3)
+            return _inline(figure, labels.name)
+
+    return Figure(labels.name, draw, labels.caption, _alt(labels, "; ".join(_told(one) for one in series)))
+
+
+def ranges(rows: Sequence[str], series: Sequence[Series], labels: Labels, *, line: float | None = None) -> Figure:
+    """For each row one mark a series, with its interval; x are the values, y is not used."""
+
+    def draw() -> str:
+        with _canvas(height=max(1.6, 0.75 + 0.34 * len(rows) * max(1, len(series) * 0.7))) as (figure, axes):
+            if line is not None:
+                axes.axvline(line, color="0.4", linestyle=":")
+            for number, (one, (color, _, mark)) in enumerate(zip(series, STYLES, strict=False)):
+                places = [row + (number - (len(series) - 1) / 2) * 0.22 for row in one.y]
+                axes.plot(one.x, places, color=color, linestyle="none", marker=mark, markersize=6, label=one.label)
+                if one.low is not None and one.high is not None:
+                    axes.hlines(places, one.low, one.high, color=color)
+            axes.set_yticks(range(len(rows)), rows)
+            axes.set_ylim(len(rows) - 0.4, -0.6)
+            axes.set(xlabel=labels.x, ylabel=labels.y)
+            if len(series) > 1:
+                figure.legend(loc="outside upper left", ncols=len(series))
+            return _inline(figure, labels.name)
+
+    told = [f"{rows[round(y)]} {one.label} {x:.3g}" for one in series for x, y in zip(one.x, one.y, strict=True)]
+    return Figure(labels.name, draw, labels.caption, _alt(labels, "; ".join(told)))
+
+
+def bars(rows: Sequence[str], values: Sequence[float], labels: Labels) -> Figure:
+    """Horizontal bars with their values behind them."""
+
+    def draw() -> str:
+        with _canvas(height=max(1.6, 0.8 + 0.3 * len(rows))) as (figure, axes):
+            drawn = axes.barh(range(len(rows)), values, color="#56b4e9", edgecolor="black", linewidth=0.7)
+            axes.bar_label(drawn, [f"{value:.3g}" for value in values], padding=3, fontsize=9)
+            axes.set_yticks(range(len(rows)), rows)
+            axes.set_xlim(0, 1.15 * max(values) or 1)
+            axes.invert_yaxis()
+            axes.grid(visible=False, axis="y")
+            axes.set(xlabel=labels.x, ylabel=labels.y)
+            return _inline(figure, labels.name)
+
+    told = "; ".join(f"{row} {value:.3g}" for row, value in zip(rows, values, strict=True))
+    return Figure(labels.name, draw, labels.caption, _alt(labels, told))
+
+
+class _canvas:  # noqa: N801 - reads as what it gives
+    """A figure with our settings, and only ours."""
+
+    def __init__(self, height: float = SIZE[1]) -> None:
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib import figure as drawings
+
+        defaults: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
+        self._context = matplotlib.rc_context(defaults | SETTINGS | {"backend": "svg"})
+        make: Any = drawings.Figure
+        self._make = lambda: make(figsize=(SIZE[0], height), layout="constrained")
+        self._canvas: Any = FigureCanvasSVG
+
+    def __enter__(self) -> tuple[Any, Any]:
+        self._context.__enter__()
+        figure = self._make()
+        self._canvas(figure)
+        return figure, figure.add_subplot()
+
+    def __exit__(self, *exception: object) -> None:
+        self._context.__exit__(None, None, None)
+
+
+def _alt(labels: Labels, told: str) -> str:
+    return f"{labels.y + ' over ' if labels.y else ''}{labels.x}. {told}"
+
+
+def _inline(figure: Any, name: str) -> str:
+    """The <svg> element alone, as wide as its place, with names that no other figure of the page has."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = text.getvalue()[text.getvalue().index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    return re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", svg).strip()
+
+
+def _told(one: Series) -> str:
+    """A line in words: where it starts and where it ends."""
+    if not one.x:
+        return f"{one.label}: empty"
+    return f"{one.label}: {one.y[0]:.3g} at {one.x[0]:.3g}, {one.y[-1]:.3g} at {one.x[-1]:.3g}"
+
+
+def columns(rows: Sequence[Mapping[str, float]], x: str, y: str) -> tuple[list[float], list[float]]:
+    """Two columns of a curve."""
+    return [row[x] for row in rows], [row[y] for row in rows]

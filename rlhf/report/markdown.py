@@ -1,0 +1,61 @@
+"""The report as Markdown: texts and short tables; figures and long tables are in the page."""
+
+from collections.abc import Iterator
+
+from rlhf.report.content import Block, Points, Report, Sample, Samples, Table, Text
+
+SAMPLES = 3  # as many are shown here
+
+
+def markdown(report: Report) -> str:
+    """One text, ending in a line end."""
+    parts = [
+        f"# {report.title}",
+        "Figures, all parameters, all hashes and all samples are in `index.html` beside this file.",
+    ]
+    for section in report.sections:
+        parts.append(f"## {section.title}")
+        parts += [text for block in section.blocks if (text := _block(block))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Text(text):
+            return text
+        case Points(items):
+            return "\n".join(f"- {item}" for item in items)
+        case Table(short=True):
+            return "\n".join(_table(block))
+        case Samples(samples=samples):
+            return "\n\n".join(_sample(one) for one in samples[:SAMPLES])
+    return ""  # a figure, or a long table
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"{table.caption}:\n"
+    yield "| " + " | ".join(map(cell, table.head)) + " |"
+    yield "|" + "---|" * len(table.head)
+    for row in table.rows:
+        yield "| " + " | ".join(map(cell, row)) + " |"
+
+
+def cell(text: str) -> str:
+    """Text that stays in its cell."""
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _sample(sample: Sample) -> str:
+    lines = [f"> {' / '.join(line for line in map(str.strip, _plain(sample.prompt).splitlines()) if line)}", ""]
+    for one in sample.answers:
+        text = " ".join(_plain(one.text).split()) or "(empty)"
+        lines.append(f"- {one.policy}: {text}{'' if one.ended else ' …'} ({', '.join(one.scores)})")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """A model's words as words: nothing in them is Markdown or HTML."""
+    text = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for sign in "|`*_[]~#$":
+        text = text.replace(sign, "\\" + sign)
+    return text

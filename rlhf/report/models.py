@@ -1,0 +1,103 @@
+"""The data report and supervised fine-tuning."""
+
+from rlhf.report.content import Block, Section, Table, Text
+from rlhf.report.curves import losses
+from rlhf.report.inputs import Inputs
+from rlhf.report.numbers import HALF, Numbers, percent, show
+
+SLICES = "reward_accuracy_"
+WORDS = 8  # of each side, as many are shown
+
+
+def data(run: Inputs) -> Section:
+    """What was read, kept and split."""
+    n = run.numbers
+    if not n.has("prepare_rows_read", "prepare_rows_kept"):
+        return Section("data", "Data", [Text("The data were not measured.")])
+    texts = [
+        f"{n.show('prepare_rows_read')} rows were read and {n.show('prepare_rows_kept')} kept; "
+        f"{n.show('prepare_rows_dropped')} were dropped by filters and {n.show('prepare_rows_set_aside')} set aside as "
+        "unreadable or undecided." + _most_dropped(n),
+        f"Splits are by prompt: {n.show('prepare_prompts_on_two_sides')} prompts are in more than one. "
+        f"{n.show('prepare_contradictions')} pairs also stand the other way round.",
+    ]
+    if "prepare_longer_chosen" in n:
+        share = float(n["prepare_longer_chosen"])
+        leaning = "the longer" if share > HALF else "the shorter"
+        texts.append(
+            f"Annotators chose the longer reply in {percent(share)} of the pairs"
+            + (f", so {leaning} reply was more often preferred." if abs(share - HALF) > 0.05 else ", close to half.")
+        )
+    if "prepare_noise_ceiling" in n:
+        texts.append(
+            f"Annotators err at a known rate: knowing the truth would rank {n.show('prepare_noise_ceiling', 3)} of the "
+            "pairs as they did, and no reward model can be expected to do better."
+        )
+    blocks: list[Block] = [Text(text) for text in texts]
+    rows = [
+        (split, n.show(f"prepare_prompts_{split}"), n.show(f"prepare_pairs_{split}"))
+        for split in ("train", "validation", "test", "ood")
+        if n.number(f"prepare_prompts_{split}")
+    ]
+    blocks.append(Table(("split", "prompts", "pairs"), rows, "Splits (ood: prompts from outside the distribution)"))
+    rows = [
+        (what, n.show(f"prepare_{name}_p50", 0), n.show(f"prepare_{name}_p90", 0))
+        for name, what in (
+            ("tokens_prompt", "prompt"),
+            ("tokens_chosen", "prompt and chosen reply"),
+            ("tokens_rejected", "prompt and rejected reply"),
+        )
+        if f"prepare_{name}_p50" in n
+    ]
+    blocks.append(Table(("sequence", "median", "90th percentile"), rows, "Lengths in tokens"))
+    return Section("data", "Data", blocks)
+
+
+def _most_dropped(n: Numbers) -> str:
+    reasons = {
+        name: value
+        for name, value in n.values.items()
+        if name.startswith(("prepare_dropped_", "prepare_set_aside_")) and isinstance(value, int) and value
+    }
+    if not reasons:
+        return ""
+    most = max(sorted(reasons), key=lambda name: reasons[name])
+    reason = most.removeprefix("prepare_dropped_").removeprefix("prepare_set_aside_").replace("_", " ")
+    return f" The most common reason was {reason} ({show(reasons[most])})."
+
+
+def sft(run: Inputs) -> Section:
+    """Base model and fine-tuning."""
+    n, blocks = run.numbers, list[Block]()
+    if "base_perplexity" in n:
+        blocks.append(
+            Text(
+                f"The base model reaches a perplexity of {n.show('base_perplexity')} on text held out from its "
+                "pretraining."
+            )
+        )
+    if n.has("sft_perplexity_before", "sft_perplexity_after"):
+        before, after = float(n["sft_perplexity_before"]), float(n["sft_perplexity_after"])
+        verb = "lowered" if after < before else "raised" if after > before else "left"
+        blocks.append(
+            Text(
+                f"Fine-tuning on {n.show('sft_train_examples')} chosen replies trained "
+                f"{n.show('sft_trainable_parameters')} "
+                f"parameters of the adapter. It {verb} the perplexity of held-out chosen replies from {before:.2f} to "
+                f"{after:.2f}; "
+                f"the checkpoint of step {n.show('sft_best_step')}, with the lowest validation loss, was kept."
+            )
+        )
+    if n.has("sft_samples_ended_before", "sft_samples_ended_after"):
+        blocks.append(
+            Text(
+                f"On the same prompts {percent(n['sft_samples_ended_after'])} of the sampled replies come to an end, "
+                "against "
+                f"{percent(n['sft_samples_ended_before'])} before; their mean length is "
+                f"{n.show('sft_sample_tokens_after', 1)} "
+                f"tokens, against {n.show('sft_sample_tokens_before', 1)}."
+            )
+        )
+    for name, what in (("base", "Pretraining"), ("sft", "Fine-tuning")):
+        blocks += losses(run, name, f"{what}: loss while training and on held-out text", "step", "loss, nats a token")
+    return Section("sft", "Supervised fine-tuning", blocks or [Text("There is no fine-tuning to report.")])

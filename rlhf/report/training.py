@@ -1,0 +1,106 @@
+"""PPO's course."""
+
+from collections.abc import Iterator
+
+from rlhf.report.content import Block, Section, Text
+from rlhf.report.draw import Labels, Series, columns, lines
+from rlhf.report.inputs import Inputs
+from rlhf.report.numbers import HALF, Numbers, percent
+
+Z = 1.96  # of a 95 % interval of a mean
+
+
+def ppo(run: Inputs) -> Section:
+    """Stop reason, and the curves."""
+    n = run.numbers
+    rows = run.curve("ppo", "iteration", "score")
+    if not rows and "ppo_iterations" not in n:
+        return Section("ppo", "PPO", [Text("PPO was not run.")])
+    blocks: list[Block] = [Text(text) for text in _ppo_texts(n)]
+    if rows:
+        blocks += _ppo_curves(run)
+    return Section("ppo", "PPO", blocks)
+
+
+def _ppo_texts(n: Numbers) -> Iterator[str]:
+    if "ppo_stop_reason" in n:
+        ended = n["ppo_stop_reason"] == "completed"
+        how = (
+            "ran to its end" if ended else f"was stopped by the guard `{n['ppo_stop_reason']}` ({n['ppo_stop_detail']})"
+        )
+        yield (
+            f"PPO {how} after {n.show('ppo_iterations')} iterations on {n.show('ppo_prompts')} prompts; the policy of "
+            f"iteration {n.show('ppo_saved_iteration')} was kept. {n.show('ppo_trainable_parameters')} parameters "
+            "were trained."
+        )
+    if n.has("ppo_score_first", "ppo_score_final", "ppo_score_best"):
+        yield (
+            f"The mean score of the sampled episodes went from {n.show('ppo_score_first')} to "
+            f"{n.show('ppo_score_final')} (best "
+            f"{n.show('ppo_score_best')} in iteration {n.show('ppo_score_best_iteration')}). The KL to SFT ended at "
+            f"{n.show('ppo_kl_final')} nats a response "
+            f"with a coefficient of {n.show('ppo_kl_coef_final')}; the reward that PPO is paid, which is less that "
+            "penalty, "
+            f"ended at {n.show('ppo_reward_final')}."
+        )
+    if n.has("ppo_check_ratio_gap", "ppo_check_sampler_gap"):
+        yield (
+            f"Before any update the policy ratio was within {n.show('ppo_check_ratio_gap')} of 1, and the "
+            "log-probabilities of sampler "
+            f"and forward pass differed by at most {n.show('ppo_check_sampler_gap')} nats."
+        )
+    if n.has("ppo_clip_fraction_final", "ppo_explained_variance_final"):
+        yield (
+            f"In the last update {percent(n['ppo_clip_fraction_final'])} of the tokens were clipped, and the value "
+            "head "
+            f"explained {percent(n['ppo_explained_variance_final'])} of the variance of returns."
+        )
+
+
+def _ppo_curves(run: Inputs) -> Iterator[Block]:
+    batch = run.resolved["ppo"]["batch"]
+    rows = run.curve("ppo", "iteration", "score", "score_std")
+    if rows:
+        half = [Z * row["score_std"] / batch**HALF for row in rows]
+        x, y = columns(rows, "iteration", "score")
+        score = Series(
+            "score", x, y, [a - b for a, b in zip(y, half, strict=True)], [a + b for a, b in zip(y, half, strict=True)]
+        )
+        paid = (
+            [Series("score less KL penalty", *columns(rest, "iteration", "reward"))]
+            if (rest := run.curve("ppo", "iteration", "reward"))
+            else []
+        )
+        caption = "Score of the sampled episodes, band: 95 % interval of each iteration's mean"
+        yield lines([score, *paid], Labels("ppo-score", "iteration", "reward, SFT standard deviations", caption))
+    for name, y_label, caption, shown in (
+        (
+            "ppo-kl",
+            "KL to SFT, nats a response",
+            "Distance from SFT",
+            {"kl": "k1 (unbiased)", "kl_k3": "k3 (never negative)"},
+        ),
+        ("ppo-entropy", "entropy, nats a token", "Entropy of the policy", {"entropy": "entropy"}),
+        ("ppo-length", "length, tokens", "Mean length of the sampled responses", {"length": "length"}),
+        ("ppo-clip", "share of tokens", "Tokens clipped in the update", {"clip_fraction": "clip fraction"}),
+        (
+            "ppo-value",
+            "share of variance",
+            "Variance of returns that the value head explains",
+            {"explained_variance": "explained variance"},
+        ),
+        ("ppo-value-loss", "value loss, squared reward", "Loss of the value head", {"value_loss": "value loss"}),
+        (
+            "ppo-heldout",
+            "reward, SFT standard deviations",
+            "Reward on validation prompts",
+            {"heldout_reward": "held-out reward"},
+        ),
+    ):
+        series = [
+            Series(label, *columns(found, "iteration", column))
+            for column, label in shown.items()
+            if (found := run.curve("ppo", "iteration", column))
+        ]
+        if series:
+            yield lines(series, Labels(name, "iteration", y_label, caption))

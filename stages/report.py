@@ -1,0 +1,26 @@
+"""The run that explains itself: one page, one text, and the model cards."""
+
+from pathlib import Path
+
+from stages.cli import Run, stage_command
+
+
+@stage_command("report")
+def main(run: Run) -> None:
+    """Write the report of this run from its numbers.
+
+    Reads metrics, plots, provenance, the samples of artifacts/evaluate, what else there is of findings, the resolved
+    parameters with their profile, and benchmarks/results/stages.json; writes reports/index.html (one file, opens
+    offline), reports/report.md and reports/cards (a model card for each model, with the evaluation's numbers).
+    """
+    from rlhf.report.inputs import read_inputs
+    from rlhf.report.params import ReportParams
+    from rlhf.report.write import write_report
+
+    params = run.section("report", ReportParams)
+    costs = Path("benchmarks/results/stages.json")
+    write_report(read_inputs(run.layout, run.resolved(), profiles=Path("profiles"), costs=costs), params, run.layout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Runs to report on: the committed default run with samples made by hand, in a folder of its own."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rlhf.core.artifacts import write_json, write_jsonl
+from rlhf.core.layout import Layout
+from rlhf.core.params import check
+from rlhf.params import resolve
+from rlhf.report.inputs import Inputs, read_inputs
+from rlhf.report.params import ReportParams
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDS = [(1.0, 2.0), (1.0, 1.0), (2.0, 1.0), (0.5, 1.5)]  # (SFT, PPO): win, tie, lose, win
+PRICES: dict[str, Any] = {
+    "samples": 10, "sizes": [1_000_000_000], "labels": [2000], "currency": "EUR", "price_gpu_hour": 3.0,
+    "gpu_tflops": 100.0, "gpu_utilisation": 0.5, "price_per_comparison": 0.25,
+}  # fmt: skip
+
+
+def prices(**changes: object) -> ReportParams:
+    return check(ReportParams, PRICES | changes, where="test")
+
+
+def sample(number: int, sft: float, ppo: float) -> dict[str, object]:
+    row: dict[str, object] = {"prompt": f"\n\nHuman: Question {number} & <b>bold</b>?\n\nAssistant:"}
+    for name, gold in (("base", 0.0), ("sft", sft), ("ppo", ppo)):
+        row |= {
+            name: f" {name} answer {number}",
+            f"{name}_ended": name != "base",
+            f"{name}_reward": gold / 2,
+            f"{name}_gold": gold,
+        }
+    return row
+
+
+class Run:
+    """A project folder with what a run leaves; `change` edits metrics, `drop` removes files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.at = folder, Layout(folder)
+        for name in ("metrics", "plots", "provenance", "profiles"):
+            shutil.copytree(ROOT / name, folder / name)
+        self.resolved: dict[str, Any] = resolve(ROOT / "params.yaml", ROOT / "profiles").model_dump(mode="json")
+        write_jsonl(self.at.evaluate / "samples.jsonl", [sample(k, *golds) for k, golds in enumerate(GOLDS)])
+
+    def change(self, stage: str, **values: object) -> None:
+        path = self.at.metrics(stage)
+        write_json(path, (json.loads(path.read_text()) if path.is_file() else {}) | values)
+
+    def drop(self, *patterns: str) -> None:
+        for pattern in patterns:
+            for path in self.folder.glob(pattern):
+                path.unlink()
+
+    def read(self) -> Inputs:
+        costs = self.folder / "stages.json"
+        return read_inputs(self.at, self.resolved, profiles=self.folder / "profiles", costs=costs)
