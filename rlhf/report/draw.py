@@ -115,8 +115,8 @@ class _canvas:  # noqa: N801 - reads as what it gives
 
     def __init__(self, height: float = SIZE[1]) -> None:
         import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib import figure as drawings
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         defaults: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
         self._context = matplotlib.rc_context(defaults | SETTINGS | {"backend": "svg"})

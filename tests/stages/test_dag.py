@@ -12,6 +12,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.yaml import read_yaml
 from rlhf.offline.methods import METHODS
+from rlhf.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 SPINE = ["resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate"]
@@ -53,7 +54,8 @@ def params_read(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "run"):
             continue
-        names |= {"runtime": {"runtime", "seed"}, "checkpoints": {"runtime"}, "seed": {"seed"}}.get(node.attr, set())
+        read = {"runtime": {"runtime", "seed"}, "checkpoints": {"runtime"}, "seed": {"seed"}}
+        names |= (read | {"resolved": set(Params.model_fields)}).get(node.attr, set())
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "section":
             names.add(section_name(node.args[0], file))
@@ -100,6 +102,8 @@ def test_one_name_five_places(stage: str) -> None:
     assert (ROOT / "stages" / f"{stage}.py").is_file()
     assert (ROOT / "rlhf" / stage).is_dir()
     assert (ROOT / "tests" / stage).is_dir()
+    if stage == "report":  # what it writes is made of the others' metrics
+        return
     assert list(PIPELINE[stage]["metrics"][0]) == [f"metrics/{stage}{'_${item}' if item else ''}.json"]
 
 
@@ -135,7 +139,16 @@ def test_layout_names_what_the_pipeline_writes() -> None:
     named |= {layout.offline(method) for method in METHODS}
     assert named <= outs
     rest = {path.parts[0] for path in outs - named}
-    assert rest <= {"metrics", "plots", "provenance", "artifacts"}
+    assert rest <= {"metrics", "plots", "provenance", "artifacts", "reports"}
+
+
+def test_the_report_depends_on_all_that_others_write_for_people() -> None:
+    """What git keeps of a run, and nothing of its own: a number that changes is a report that is written again."""
+    deps = {str(dep) for dep in declared(ROOT / "dvc.yaml", "report").deps}
+    others = [declared(ROOT / "dvc.yaml", stage) for stage in RUN if stage not in ("report", "resolve")]
+    outs = {str(out) for stage in others for out in stage.outs}
+    assert {out for out in outs if out.startswith(("metrics/", "plots/", "provenance/"))} <= deps
+    assert {"artifacts/evaluate", "benchmarks/results/stages.json", "rlhf/report/templates"} <= deps
 
 
 def test_the_spine_waits_for_no_alternative() -> None:
