@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds bench-gpu repro-gpu export deps costs readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds early-stopping ensembles bench-gpu repro-gpu export deps costs readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,6 +55,12 @@ bench-slopes: $(STAMP) ## Time the PPO step over batch, response length and widt
 
 seeds: $(STAMP) ## The default pipeline with seeds 0, 1 and 2, one after the other, and the README's table of them
 	python -m benchmarks.seeds
+
+early-stopping: $(STAMP) ## PPO that over-optimises, stopped by the held-out judge and not: three seeds (half an hour)
+	python -m benchmarks.early_stopping
+
+ensembles: $(STAMP) ## Gold over KL for one reward head and five, combined in three ways: three seeds (40 minutes)
+	python -m benchmarks.ensembles
 
 bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the hardware's limits, determinism
 	python3 -m benchmarks.gpu run

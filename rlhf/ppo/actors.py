@@ -28,6 +28,7 @@ class Actors:
     backbone: Backbone
     value_head: ValueHead
     source: RewardSource
+    heldout: RewardSource | None = None  # the held-out judge, where the policy is chosen by it
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Exactly what PPO changes: the policy's LoRA weights ("policy/...") and the value head ("value/...")."""

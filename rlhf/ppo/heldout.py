@@ -1,10 +1,17 @@
 """A look at prompts that PPO never trains on, to stop when the gain is no longer real."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
+from rlhf.models.reward_model import RewardModel
+from rlhf.models.scoring import NO_HELDOUT
+from rlhf.ppo.actors import Actors
+from rlhf.ppo.sources import RewardModelSource, RewardSource
 from rlhf.ppo.step import Setup, experience
 from rlhf.ppo.types import Prompt
 
@@ -18,9 +25,28 @@ def choose(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
 def heldout_reward(setup: Setup, prompts: Sequence[Prompt]) -> float:
     """Mean over episodes of the score, after clipping and the EOS rule, less `ppo.kl_coef` times the KL.
 
-    Always the same prompts with the same random numbers, and the starting coefficient, so that two looks differ by
-    the policy alone.
+    With `ppo.heldout_by: heldout` the score is the held-out judge's, and no KL is taken off: it was not optimised, so
+    that it needs no guard. Always the same prompts with the same random numbers, and the starting coefficient, so that
+    two looks differ by the policy alone.
     """
     size = (len(prompts), setup.params.response_tokens)
     uniforms = torch.rand(size, generator=generator(setup.runtime.seed, "ppo", "heldout", "sample"))
-    return experience(setup, prompts, uniforms, setup.params.kl_coef).measures.reward
+    if setup.actors.heldout is None:
+        return experience(setup, prompts, uniforms, setup.params.kl_coef).measures.reward
+    judged = replace(setup, actors=replace(setup.actors, source=setup.actors.heldout))
+    return experience(judged, prompts, uniforms, 0.0).measures.reward
+
+
+def heldout_source(folder: Path, actors: Actors, *, sft: Path) -> RewardSource:
+    """The second reward model, reading the frozen reference's pass.
+
+    Raises:
+        UserError: there is none, or it was fitted on another backbone.
+    """
+    if (folder / NO_HELDOUT).is_file():
+        raise UserError(
+            "ppo.heldout_by: found 'heldout', but there is no held-out reward model (reward.heldout_share is 0); "
+            "allowed: reward, or a share above 0"
+        )
+    model = RewardModel.load(folder, hidden_size=actors.backbone.hidden_size, adapter=sft.as_posix())
+    return RewardModelSource(model.to(actors.backbone.device))

@@ -63,6 +63,7 @@ class PPOParams(Section):
     sampler_tolerance: float = Field(gt=0, le=10)
 
     heldout_every: OffInt
+    heldout_by: Literal["reward", "heldout"]
     heldout_prompts: int = Field(ge=1, le=65_536)
     heldout_patience: int = Field(ge=1)
     logged_episodes: int = Field(ge=0)

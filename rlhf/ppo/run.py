@@ -14,7 +14,7 @@ from rlhf.models.fast.allocator import keep_memory
 from rlhf.ppo.actors import load_actors
 from rlhf.ppo.episodes import EpisodeLog
 from rlhf.ppo.function_source import FunctionSource
-from rlhf.ppo.heldout import choose
+from rlhf.ppo.heldout import choose, heldout_source
 from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.progress import finite
@@ -60,6 +60,9 @@ def _run(
     if params.heldout_every is not None:
         found, _ = load_prompts(layout.pairs / "validation.jsonl", tokenizer, longest=longest)
         heldout = choose(found, params.heldout_prompts, runtime.seed)
+        if params.heldout_by == "heldout":
+            judge = heldout_source(layout.reward_heldout, actors, sft=layout.sft)
+            actors = replace(actors, heldout=judge)
     check_fits([*prompts, *heldout], response_tokens=params.response_tokens, context=actors.backbone.context)
     learner = Learner(
         actors,
@@ -74,7 +77,8 @@ def _run(
     write_jsonl(layout.rollouts, EpisodeLog(checkpoints.folder, params.logged_episodes).rows())
     counts: dict[str, object] = {"prompts": len(prompts), "prompts_dropped": dropped}
     weights = sum(parameter.numel() for parameter in learner.parameters.values())
-    write_metrics(layout.metrics("ppo"), metrics(outcome) | _named(counts | {"trainable_parameters": weights}))
+    counts |= {"trainable_parameters": weights, "heldout_by": params.heldout_by if heldout else None}
+    write_metrics(layout.metrics("ppo"), metrics(outcome) | _named(counts))
 
 
 @contextmanager

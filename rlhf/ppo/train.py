@@ -18,7 +18,8 @@ from rlhf.ppo.progress import Kept, Progress, make_row, restore, save
 from rlhf.ppo.step import Experience, Setup, experience, step
 from rlhf.ppo.types import Measures, Prompt
 
-COMPLETED, HELDOUT = "completed", "heldout_reward"  # stop reasons beside those of the guards
+COMPLETED = "completed"  # stop reasons beside those of the guards
+HELDOUT = {"reward": "heldout_reward", "heldout": "heldout_judge"}  # by ppo.heldout_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Outcome:
     """How a run ended. The policy to save is in the learner's weights."""
 
     progress: Progress
-    reason: str  # COMPLETED, HELDOUT or a guard's name
+    reason: str  # COMPLETED, one of HELDOUT or a guard's name
     detail: str  # what the guard saw; "" where it says nothing
     final: Measures  # of the policy that is saved, on a batch of its own
     saved_iteration: int  # updates that the saved policy has seen
@@ -57,7 +58,7 @@ def train(setup: Setup, heldout: Sequence[Prompt], *, checkpoints: Checkpoints, 
     except Tripped as tripped:
         reason, detail = tripped.reason, tripped.detail
     except _Patience:
-        reason, detail = HELDOUT, f"not the best for {progress.misses} looks"
+        reason, detail = HELDOUT[setup.params.heldout_by], f"not the best for {progress.misses} looks"
     return _finish(setup, progress, reason, detail, log)
 
 
@@ -129,7 +130,7 @@ def _look(setup: Setup, progress: Progress, heldout: Sequence[Prompt], *, last: 
 
 def _finish(setup: Setup, progress: Progress, reason: str, detail: str, log: EpisodeLog) -> Outcome:
     """Put the policy to save into the learner and measure it; the very last one has to pass the guards too."""
-    guarded = reason not in (COMPLETED, HELDOUT)
+    guarded = reason not in (COMPLETED, *HELDOUT.values())
     saved = _go_to(setup, progress.sound if guarded else progress.best, progress.iteration)
     final = _measured(setup, progress)
     if not guarded:

@@ -19,7 +19,10 @@ RUNTIME = {"device": "cpu", "dtype": "float32", "threads": 1, "checkpoint_s": 1e
 
 
 def build(root: Path) -> Layout:
-    """artifacts/base, sft, reward and pairs under `root`, from fixed seeds. Needs `root` to be the working folder."""
+    """artifacts/base, sft, reward, reward_heldout and pairs under `root`, from fixed seeds.
+
+    Needs `root` to be the working folder.
+    """
     layout = Layout()
     make_gpt2(layout.base)
     make_adapter(layout.base, layout.sft, seed=4)
@@ -31,6 +34,10 @@ def build(root: Path) -> Layout:
         for parameter in model.head.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     model.save(layout.reward)
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.neg_()  # a held-out judge that wants the opposite
+    model.save(layout.reward_heldout)
     for split, questions in (("train", QUESTIONS), ("validation", QUESTIONS[:3])):
         rows = [
             {
@@ -56,7 +63,7 @@ def write_resolved(root: Path, **changes: object) -> PPOParams:
 def run(root: Path, params: PPOParams, checkpoint_root: Path, *, every: int = 1) -> None:
     """The stage, in this process: fingerprinted checkpoints, cleared at the end."""
     layout = Layout()
-    inputs = [layout.base, layout.sft, layout.reward, layout.pairs]
+    inputs = [layout.base, layout.sft, layout.reward, layout.reward_heldout, layout.pairs]
     key = fingerprint(params.model_dump(mode="json"), inputs)
     checkpoints = Checkpoints(checkpoint_root / f"ppo-{key}", every_s=1e9, every_steps=every)
     run_ppo(layout, params, make_runtime(RUNTIME_SEED), checkpoints)

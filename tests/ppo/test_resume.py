@@ -19,7 +19,8 @@ from tests.ppo.worlds import make_params
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
-LONG = {"iterations": 14, "kl_controller": "adaptive", "heldout_every": 3, "heldout_patience": 99}
+LOOKS = {"heldout_every": 3, "heldout_by": "heldout", "heldout_patience": 99}
+LONG = {"iterations": 14, "kl_controller": "adaptive", **LOOKS}
 SHORTER = LONG | {"iterations": 6}
 
 

@@ -1,0 +1,89 @@
+"""`make early-stopping`: PPO that over-optimises, stopped by the held-out judge and not stopped; what gold says.
+
+    python -m benchmarks.early_stopping [--seeds 0 1 2] [--judges heldout reward] [--work .studies]
+
+About ten minutes a seed on a quiet core, less with what `make ensembles` has left. The table goes to
+benchmarks/results/early_stopping.{json,md}. `--judges reward` looks at PPO's own reward model on the same prompts.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmarks.overoptimised import RESULTS, ROOT, folder_of, golds, over_optimised
+from rlhf.core.artifacts import write_json, write_text
+from rlhf.core.stats import paired_difference
+
+LOOKS: dict[str, Any] = {"ppo.heldout_every": 5, "ppo.heldout_prompts": 200, "ppo.heldout_patience": 3}
+Found = dict[str, dict[str, Any]]
+
+
+def one_seed(work: Path, seed: int, judge: str) -> dict[str, Any]:
+    """The run to its end and the one stopped by `judge` (ppo.heldout_by), and gold between the policies they save."""
+    end = over_optimised(work, seed, "single", {})
+    stop = over_optimised(work, seed, f"stop-{judge}", {**LOOKS, "ppo.heldout_by": judge})
+    at_end = golds(folder_of(work, seed, "single"), "ppo")
+    at_stop = golds(folder_of(work, seed, f"stop-{judge}"), "ppo")
+    saved = paired_difference([at_stop[p] for p in at_end], list(at_end.values()), seed)
+    return {
+        "seed": seed,
+        "judge": judge,
+        "gold_sft": end["eval_gold_sft"],
+        "gold_peak": end["eval_gold_peak"],
+        "gold_peak_iteration": end["eval_gold_peak_iteration"],
+        **_named("gold_end", end, "eval_gold_ppo"),
+        **_named("gold_stop", stop, "eval_gold_ppo"),
+        **saved.named("gold_saved"),
+        "proxy_end": end["eval_reward_ppo"],
+        "proxy_stop": stop["eval_reward_ppo"],
+        "kl_end": end["eval_kl"],
+        "kl_stop": stop["eval_kl"],
+        "iterations": stop["ppo_iterations"],
+        "saved_iteration": stop["ppo_saved_iteration"],
+        "stop_reason": stop["ppo_stop_reason"],
+        "end_reason": end["ppo_stop_reason"],
+        "end_iteration": end["ppo_saved_iteration"],
+    }
+
+
+def table(found: Found) -> str:
+    """One seed and judge a row."""
+    rows = [
+        "| seed, judge | stopped | policy of iteration (KL) | gold SFT | gold there | gold at the end (iteration, KL)"
+        " | difference | gold along PPO at its best |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for own in found.values():
+        after = f"after {own['iterations']}" if own["stop_reason"].startswith("heldout") else own["stop_reason"]
+        rows.append(
+            f"| {own['seed']}, {own['judge']} | {after} | {own['saved_iteration']} ({own['kl_stop']:.1f})"
+            f" | {own['gold_sft']:.2f} | {own['gold_stop']:.2f}"
+            f" | {own['gold_end']:.2f} ({own['end_iteration']}, {own['kl_end']:.1f})"
+            f" | {own['gold_saved']:+.2f} ({own['gold_saved_low']:+.2f} to {own['gold_saved_high']:+.2f})"
+            f" | {own['gold_peak']:.2f} (iteration {own['gold_peak_iteration']}) |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _named(name: str, metrics: dict[str, Any], source: str) -> dict[str, Any]:
+    return {name + end: metrics[source + end] for end in ("", "_low", "_high")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--judges", nargs="+", choices=["heldout", "reward"], default=["heldout"])
+    parser.add_argument("--work", type=Path, default=ROOT / ".studies")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    found: Found = {}
+    for judge in given.judges:
+        for seed in given.seeds:
+            found[f"{judge}-{seed}"] = one_seed(given.work, seed, judge)
+            write_json(given.out / "early_stopping.json", found)
+            write_text(given.out / "early_stopping.md", table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

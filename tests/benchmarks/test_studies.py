@@ -1,0 +1,73 @@
+"""Studies of over-optimisation: what their tables are made of."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import early_stopping, ensembles, overoptimised
+from rlhf.core.artifacts import write_jsonl, write_text
+
+
+def test_gold_at_equal_kl_by_hand() -> None:
+    points = [[0.0, 1.0, 0.0], [0.9, 2.0, 0.0], [1.1, 4.0, 0.0], [1.3, 8.0, 0.0], [2.0, 16.0, 0.0]]
+    assert ensembles.at_equal_kl(points, (0.0, 1.0, 1.5, 3.0)) == [1.0, 3.0, 8.0, None]
+
+
+def test_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
+    folder = overoptimised.folder_of(tmp_path, 3, "worst")
+    write_text(folder / "plots/overoptimisation.csv", "iteration,sqrt_kl,proxy,gold,heldout\n0,0.5,1.0,2.0,\n")
+    assert overoptimised.curve(folder) == [{"iteration": 0.0, "sqrt_kl": 0.5, "proxy": 1.0, "gold": 2.0}]
+    write_jsonl(folder / "artifacts/evaluate/samples.jsonl", [{"prompt": "p", "ppo_gold": 1.5, "sft_gold": 0.5}])
+    assert overoptimised.golds(folder, "sft") == {"p": 0.5}
+
+
+def run_of(gold: float, **more: Any) -> dict[str, Any]:
+    names = ("eval_gold_sft", "eval_gold_peak", "eval_gold_peak_sqrt_kl", "eval_gold_ppo", "eval_gold_ppo_low",
+             "eval_gold_ppo_high", "eval_reward_ppo", "eval_kl", "reward_accuracy")  # fmt: skip
+    return dict.fromkeys(names, gold) | {
+        "eval_gold_peak_iteration": 20, "ppo_iterations": 60, "ppo_saved_iteration": 60, "ppo_stop_reason": "completed",
+        "reward_member_agreement": None, **more,
+    }  # fmt: skip
+
+
+def test_early_stopping_pairs_answers_by_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stops = {"ppo_stop_reason": "heldout_judge", "ppo_iterations": 35, "ppo_saved_iteration": 20}
+    runs = {"single": run_of(0.25), "stop-heldout": run_of(0.75, **stops)}
+    asked = []
+
+    def given(work: Path, seed: int, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+        asked.append((name, changes.get("ppo.heldout_by")))
+        rows = [{"prompt": p, "ppo_gold": runs[name]["eval_gold_ppo"] + k} for k, p in enumerate("abcd")]
+        write_jsonl(
+            work / f"seed{seed}-{name}/artifacts/evaluate/samples.jsonl", rows if name == "single" else rows[::-1]
+        )
+        return runs[name]
+
+    monkeypatch.setattr(early_stopping, "over_optimised", given)
+    monkeypatch.setattr("sys.argv", ["x", "--seeds", "4", "--work", str(tmp_path), "--out", str(tmp_path / "out")])
+    early_stopping.main()
+    assert asked == [("single", None), ("stop-heldout", "heldout")]
+    found = json.loads((tmp_path / "out/early_stopping.json").read_text())["heldout-4"]
+    assert found["gold_saved"] == found["gold_saved_low"] == found["gold_saved_high"] == 0.5
+    row = (tmp_path / "out/early_stopping.md").read_text().splitlines()[2]
+    assert row.startswith("| 4, heldout | after 35 | 20 (0.8) | 0.25 | 0.75 | 0.25 (60, 0.2) |")
+    assert "+0.50 (+0.50 to +0.50)" in row
+
+
+def test_ensembles_are_averaged_over_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(work: Path, seed: int, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+        assert changes.get("reward.aggregate") == (None if name == "single" else name)
+        gold = seed + (0.5 if name == "worst" else 0.0)
+        write_text(work / f"seed{seed}-{name}/plots/overoptimisation.csv", f"sqrt_kl,proxy,gold\n1.0,1.0,{gold}\n")
+        return run_of(gold)
+
+    monkeypatch.setattr(ensembles, "over_optimised", given)
+    command = ["x", "--seeds", "0", "1", "--ways", "single", "worst", "--work", str(tmp_path), "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", command)
+    ensembles.main()
+    rows = (tmp_path / "ensembles.md").read_text().splitlines()
+    assert rows[2].startswith("| one head | – | 0.50 (0.00 / 1.00) | – |")
+    assert rows[3].startswith("| worst of 5 | – | 1.00 (0.50 / 1.50) | – |")
+    assert (tmp_path / "ensembles.png").read_bytes()[:4] == b"\x89PNG"
