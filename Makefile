@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds early-stopping ensembles bench-gpu repro-gpu export deps costs readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -70,6 +70,9 @@ repro-gpu: ## On one NVIDIA GPU: the reference run at full scale, every stage ti
 
 export: $(STAMP) ## Write all of the run's models to exports/, for plain transformers and peft
 	python -m stages.export
+
+sweep-report: $(STAMP) ## Compare queued experiments: reports/sweep.md (KL_BUDGET=2 for the best within 2 nats)
+	python -m stages.sweep $(if $(KL_BUDGET),--kl-budget $(KL_BUDGET))
 
 deps: $(STAMP) ## Write the code dependencies in dvc.yaml from the imports
 	python tools/sync_deps.py
