@@ -49,6 +49,15 @@ class Generation:
     ended: Bool[Tensor, " B"]  # whether there is an EOS
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One token of each row while responses are sampled. Axes: B episodes, D hidden size."""
+
+    drawn: Drawn
+    state: Float[Tensor, "B D"]  # the hidden state it was drawn from
+    alive: Bool[Tensor, " B"]  # False on rows that had ended before it
+
+
 class Backbone:
     """One copy of the frozen base weights, and named LoRA adapters over it; adapter None is the bare base."""
 
@@ -140,26 +149,54 @@ class Backbone:
         function, so that splitting or permuting a batch changes nothing; None is greedy. Logprobs are at
         `temperature` either way. Raises UserError if prompt and response do not fit the context.
         """
+        steps = list(
+            self.steps(
+                prompt_ids,
+                prompt_mask,
+                adapter=adapter,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                uniforms=uniforms,
+            )
+        )
+        alive = torch.stack([step.alive for step in steps], 1)
+        return collect(
+            [step.drawn for step in steps],
+            torch.stack([step.state for step in steps], 1),
+            alive,
+            ended=(steps[-1].drawn.ids == self.eos_id) | ~alive[:, -1],
+            pad_id=self.pad_id,
+        )
+
+    @torch.no_grad()
+    def steps(
+        self,
+        prompt_ids: Int[Tensor, "B P"],
+        prompt_mask: Bool[Tensor, "B P"],
+        *,
+        adapter: str | None,
+        max_new_tokens: int,
+        temperature: float,
+        uniforms: Float[Tensor, "B R"] | None,
+    ) -> Iterator[Step]:
+        """`generate` as it goes: one step a token, until every row has its EOS. The adapter stays set between steps."""
         self._check_fits(int(prompt_mask.sum(1).max()) + max_new_tokens)
         ids, mask = prompt_ids, prompt_mask
         alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
-        drawn: list[Drawn] = []
-        states, alives = [], []
         cache: Any = None
         with self._using(adapter):
-            for step in range(max_new_tokens):
+            for number in range(max_new_tokens):
                 output = self._decode(ids, mask, cache)
                 cache = output.past_key_values
-                states.append(output.last_hidden_state[:, -1])
-                column = None if uniforms is None else uniforms[:, step]
-                drawn.append(draw(self._head(states[-1]), column, temperature=temperature))
-                alives.append(alive)
-                ids = drawn[-1].ids.masked_fill(~alive, self.pad_id).unsqueeze(1)
-                alive = alive & (drawn[-1].ids != self.eos_id)
+                state = output.last_hidden_state[:, -1]
+                column = None if uniforms is None else uniforms[:, number]
+                drawn = draw(self._head(state), column, temperature=temperature)
+                yield Step(drawn, state, alive)
+                ids = drawn.ids.masked_fill(~alive, self.pad_id).unsqueeze(1)
+                alive = alive & (drawn.ids != self.eos_id)
                 if not alive.any():
                     break
                 mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
-        return collect(drawn, torch.stack(states, 1), torch.stack(alives, 1), ended=~alive, pad_id=self.pad_id)
 
     def adapters(self) -> tuple[str, ...]:
         """Names of the adapters."""

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
@@ -55,7 +57,7 @@ def sample_texts(
             adapter=adapter,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
-            uniforms=_uniforms(seed_place, batch, max_new_tokens).to(backbone.device) if seed_place else None,
+            uniforms=uniforms(seed_place, batch, max_new_tokens).to(backbone.device) if seed_place else None,
         )
         lengths = generation.mask.sum(1).tolist()
         for i, ids, length, ended in zip(
@@ -66,6 +68,7 @@ def sample_texts(
     return [samples[i] for i in range(len(prompts))]
 
 
-def _uniforms(seed_place: Place, indices: Sequence[int], width: int) -> torch.Tensor:
+def uniforms(seed_place: Place, indices: Sequence[int], width: int) -> Float[Tensor, "B R"]:
+    """The random numbers in [0, 1) of the prompts at `indices`, one for each of `width` tokens."""
     seed, *place = seed_place
     return torch.stack([torch.rand(width, generator=generator(seed, *place, index)) for index in indices])

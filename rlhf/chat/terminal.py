@@ -1,0 +1,93 @@
+"""The terminal's side: lines in, commands, replies as they come."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from rlhf.chat.dialogue import Dialogue
+from rlhf.core.errors import UserError
+
+HELP = """\
+/score          reward and KL to SFT of the last replies
+/policies       who is here
+/temperature X  sample at X from now on
+/seed N         draw with seed N from now on
+/reset          start a new dialogue
+/help           this list
+/quit           leave (or Ctrl-D)"""
+
+Write = Callable[[str], None]
+
+
+def converse(dialogue: Dialogue, lines: Iterable[str], write: Write) -> None:
+    """Answer line after line until /quit or the end; a line that is wrong is told so, and the next is read."""
+    write(f"{', '.join(dialogue.cast.adapters)}; /help lists the commands\n")
+    for line in lines:
+        text = line.strip()
+        if text == "/quit":
+            return
+        try:
+            if text.startswith("/"):
+                write(command(dialogue, text) + "\n")
+            elif text:
+                answer(dialogue, text, write)
+        except UserError as error:
+            write(f"error: {error}\n")
+
+
+def answer(dialogue: Dialogue, text: str, write: Write) -> None:
+    """Every policy's reply, token by token, each on a line of its own."""
+    width = max(map(len, dialogue.cast.adapters))
+    for name, pieces in dialogue.ask(text):
+        write(f"{name:>{width}} |")
+        for piece in pieces:
+            write(piece.replace("\n", f"\n{'':>{width}} |"))
+        write("\n")
+
+
+def scores(dialogue: Dialogue) -> str:
+    """A line for each of the last replies. Raises UserError if nothing was said yet."""
+    found = dialogue.measured()
+    if not found:
+        raise UserError("/score: nothing was said yet")
+    width = max(map(len, found))
+    return "\n".join(
+        f"{name:>{width}} | reward {_shown(one.reward)}, KL to SFT {_shown(one.kl)} nats a token, {one.tokens} tokens"
+        for name, one in found.items()
+    )
+
+
+def command(dialogue: Dialogue, line: str) -> str:
+    """What a command answers. Raises UserError if there is none of that name, or its value is wrong."""
+    name, _, value = line.partition(" ")
+    if name in ("/temperature", "/seed"):
+        return _set(dialogue, name, value.strip())
+    if name == "/score":
+        return scores(dialogue)
+    if name == "/policies":
+        return "\n".join(dialogue.cast.adapters)
+    if name == "/reset":
+        dialogue.reset()
+        return "a new dialogue"
+    if name == "/help":
+        return HELP
+    raise UserError(f"{name}: no such command; /help lists them")
+
+
+def _set(dialogue: Dialogue, name: str, value: str) -> str:
+    try:
+        if name == "/seed":
+            seed = int(value)
+            dialogue.settings = replace(dialogue.settings, seed=seed)
+            return f"seed {seed}"
+        temperature = float(value)
+        if not 0 < temperature <= 10:
+            raise ValueError
+    except ValueError:
+        allowed = "a whole number" if name == "/seed" else "a number above 0 and up to 10"
+        raise UserError(f"{name}: found {value!r}; allowed: {allowed}") from None
+    dialogue.settings = replace(dialogue.settings, temperature=temperature)
+    return f"temperature {temperature:g}"
+
+
+def _shown(value: float | None) -> str:
+    return "unknown (not among the artifacts)" if value is None else f"{value:.3f}"
