@@ -1,12 +1,11 @@
 """The whole stage on a run in miniature."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
-from rlhf.core.artifacts import read_json, write_json, write_jsonl, write_metrics
+from rlhf.core.artifacts import write_jsonl, write_metrics
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime, RuntimeParams
@@ -74,18 +73,6 @@ def test_without_gold_and_without_ood_prompts(world: World) -> None:
     assert not [name for name in metrics if "gold" in name and metrics[name] is not None]
 
 
-def test_a_single_prompt_has_means_and_no_intervals(world: World) -> None:
-    at = world(gold="synthetic", prompts=1, ood=1)
-    found = measured(at)
-    assert found.metrics["eval_prompts"] == 1
-    assert found.metrics["eval_reward_ppo_low"] is None
-    assert found.metrics["eval_gold_gain_low"] is None
-    assert found.metrics["eval_kl_high"] is None
-    low, high = found.metrics["eval_rm_winrate_low"], found.metrics["eval_rm_winrate_high"]
-    assert float(high) - float(low) > 0.5  # type: ignore[arg-type]
-    assert read_json(at.metrics("evaluate"))["eval_prompts"] == 1
-
-
 def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first reward model brings an adapter of its own."""
     at, original = world(gold=None), answer.sample_texts
@@ -148,55 +135,6 @@ def test_prompts_that_do_not_fit_are_counted(world: World) -> None:
     write_jsonl(at.pairs / "ood.jsonl", [long, {"prompt": "\n\nHuman: Hi\n\nAssistant:"}])
     metrics = measured(at).metrics
     assert (metrics["eval_ood_prompts"], metrics["eval_ood_too_long"], metrics["eval_too_long"]) == (1, 1, 0)
-
-
-def test_empty_responses_are_measured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    at, original = world(gold="synthetic"), answer.sample_texts
-
-    def mute(backbone: Backbone, prompts: list[str], **rest: object) -> list[object]:
-        silent = original(backbone, prompts, **(rest | {"max_new_tokens": 1}))  # type: ignore[arg-type]
-        ids = (backbone.eos_id,)
-        return [type(s)(s.prompt, "", True, ids) for s in silent]
-
-    monkeypatch.setattr(answer, "sample_texts", mute)
-    metrics = measured(at).metrics
-    assert metrics["eval_distinct1_ppo"] is None
-    assert metrics["eval_compression_ppo"] is None
-    assert metrics["eval_length_ppo"] == 1
-
-
-def other_width(at: Layout) -> None:
-    """A reward model that was fitted on a wider model, which lies elsewhere."""
-    elsewhere = Path(str(at.base) + "-wider")
-    write_json(elsewhere / "config.json", {"hidden_size": 64})
-    model = RewardModel(64, pooling="mean", pool_over="sequence", backbone_adapter="artifacts/sft")
-    save_reward(model, at.reward, base=elsewhere, sft=at.sft)
-
-
-def nothing_sampled(*args: object, **rest: object) -> list[object]:
-    raise AssertionError("sampled before the input was checked")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda at: write_jsonl(at.pairs / "test.jsonl", [{"prompt": None}]), r"test\.jsonl:1: prompt: expected text"),
-        (lambda at: write_jsonl(at.pairs / "test.jsonl", []), "test.*no prompts"),
-        (lambda at: (at.pairs / "test.jsonl").unlink(), r"test\.jsonl: no such file"),
-        (lambda at: write_jsonl(at.rollouts, [{"iteration": 0}]), r"ppo\.jsonl:1: prompt"),
-        (lambda at: (at.ppo / "adapter_model.safetensors").unlink(), "no adapter_model"),
-        (lambda at: write_json(at.reward / "backbone.json", {"base": "x", "sft": "y"}), "another base model"),
-        (other_width, "another base model"),
-    ],
-)
-def test_bad_input_stops_before_anything_is_sampled(
-    world: World, monkeypatch: pytest.MonkeyPatch, spoil: object, message: str
-) -> None:
-    at = world()
-    spoil(at)  # type: ignore[operator]
-    monkeypatch.setattr(answer, "sample_texts", nothing_sampled)
-    with pytest.raises(UserError, match=message):
-        measured(at)
 
 
 def test_policies_draw_with_the_same_numbers_on_the_same_prompts(world: World) -> None:
