@@ -50,7 +50,9 @@ def ours(shape: Shape, folder: Path, given: argparse.Namespace) -> Callable[[], 
     backbone, model = _backbone(shape, folder, given.device, given.engine)
     pairs = make_pairs(given.pairs, given.tokens, shape.vocab)
     checkpoints = Checkpoints(folder / "checkpoints", every_s=60.0, every_steps=0)
-    settings = FitSettings(lr=LR, weight_decay=0.0, epochs=given.epochs, batch_size=64, standardise=False)
+    settings = FitSettings(
+        lr=LR, weight_decay=0.0, epochs=given.epochs, batch_size=64, standardise=False, dropout=0.0, patience=0
+    )
 
     def train() -> None:
         features = pair_features(

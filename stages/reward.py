@@ -1,4 +1,4 @@
-"""The reward model: a linear head on the SFT policy, frozen or tuned with it."""
+"""The reward model: a head on the SFT policy, frozen or tuned with it."""
 
 from stages.cli import Run, stage_command
 
@@ -8,10 +8,10 @@ def main(run: Run) -> None:
     """Fit a reward head on preference pairs and measure it on held-out ones.
 
     Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, artifacts/reward_heldout
-    (a second one, on prompts of its own), metrics/reward.json, plots/reward.csv, plots/reward_calibration.csv and
-    provenance/reward.json. Killed, it resumes.
+    (a second one, on prompts of its own), artifacts/reward_learned.json (what the first goes by), metrics, curve,
+    calibration plot, model card and provenance. Killed, it resumes.
     """
-    from rlhf.core.artifacts import atomic_dir, write_metrics
+    from rlhf.core.artifacts import atomic_dir, write_json, write_metrics
     from rlhf.core.curves import Curve
     from rlhf.models.scoring import save_heldout, save_reward
     from rlhf.reward.params import RewardParams
@@ -27,10 +27,11 @@ def main(run: Run) -> None:
         save_reward(trained.model, folder, base=at.base, sft=at.sft, tuned=trained.tuned)
     with atomic_dir(at.reward_heldout) as folder:
         save_heldout(trained.heldout, folder, base=at.base, sft=at.sft)
+    write_json(at.reward_learned, trained.learned)
     write_reliability(at.plot("reward_calibration"), trained.test_margins, params.calibration_bins)
     write_metrics(at.metrics("reward"), trained.metrics)
     run.card(at.reward, trained.metrics)
-    run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward, at.reward_heldout])
+    run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward, at.reward_heldout, at.reward_learned])
     checkpoints.clear()
 
 

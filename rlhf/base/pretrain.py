@@ -131,4 +131,5 @@ def _plan(params: PretrainParams) -> Plan:
         grad_clip=params.grad_clip,
         eval_every=params.eval_every,
         log_every=params.log_every,
+        patience=0,
     )

@@ -57,6 +57,11 @@ class Layout:
         return self.artifacts / "reward_heldout"
 
     @property
+    def reward_learned(self) -> Path:
+        """What the reward model goes by: features, words, examples."""
+        return self.artifacts / "reward_learned.json"
+
+    @property
     def ppo(self) -> Path:
         return self.artifacts / "ppo"
 

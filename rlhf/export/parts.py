@@ -73,7 +73,7 @@ def export_parts(base: Path, sft: Path, reward: Path, to: Path) -> None:
         code = scoring_code(model, anchored=prepends_space(tokenizer))
         cast(PreTrainedModel, merge(scorer.backbone, scorer.adapter).base_model).save_pretrained(folder / "backbone")
         tokenizer.save_pretrained(folder / "backbone")
-        tensors = {"weight": model.head.weight, "bias": model.head.bias}
+        tensors = {"weight": model.line.weight, "bias": model.line.bias}
         tensors |= {} if model.query is None else {"query": model.query}
         normalisation = torch.tensor([model.mean, model.std], dtype=torch.float64)
         save_tensors(folder / "head.safetensors", {**tensors, "normalisation": normalisation})
@@ -86,6 +86,11 @@ def export_parts(base: Path, sft: Path, reward: Path, to: Path) -> None:
 
 def scoring_code(model: RewardModel, *, anchored: bool) -> str:
     """The lines for this pooling and these heads; `{folder}` stands for where the parts lie."""
+    if not model.is_plain:
+        raise UserError(
+            "reward model: no export for reward.logprobs, reward.head_units or reward.length_correction; load it with "
+            "rlhf.models.scoring.Scorer, or fit one without them"
+        )
     weight = model.ensemble.uncertainty_weight
     combined = {
         "mean": "float(members.mean())",

@@ -48,6 +48,11 @@ class Line:
 def why_not_plain(reward: RewardModel) -> str | None:
     """Why this reward model is no sequence classifier of plain transformers, with the parameter to change; None if it
     is one."""
+    if not reward.is_plain:
+        return (
+            "reward.logprobs, reward.head_units or reward.length_correction is on, no linear map of one state: "
+            "train without them"
+        )
     if reward.pooling != "last":
         return (
             f"reward.pooling is {reward.pooling}, and the libraries' classifiers read the last token alone: train with "
@@ -87,7 +92,7 @@ def export_classifier(base: Path, sft: Path, reward: Path, to: Path) -> None:
 
 def folded(reward: RewardModel) -> Line:
     """Heads, their mean and the normalisation as one line."""
-    head = reward.head
+    head = reward.line
     weight, bias = head.weight.double().mean(0), float(head.bias.double().mean())
     return Line(weight / reward.std, (bias - reward.mean) / reward.std)
 

@@ -58,6 +58,14 @@ def lora_config(
     )
 
 
+def set_dropout(model: nn.Module, adapter: str, share: float) -> None:
+    """Dropout of the input of one loaded adapter, wherever it is attached; only train mode drops anything."""
+    for module in model.modules():
+        drops = getattr(module, "lora_dropout", None)
+        if isinstance(drops, nn.ModuleDict) and adapter in drops:
+            drops[adapter] = nn.Dropout(share) if share else nn.Identity()
+
+
 def write_adapter(model: PeftModel, name: str, folder: Path) -> None:
     """Write adapter `name` so that plain `PeftModel.from_pretrained` loads it.
 

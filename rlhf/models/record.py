@@ -19,9 +19,10 @@ _STATE = "curve.json"  # beside the library's files in a checkpoint
 class Record:
     """Training losses since the last row of the curve, the curve's rows, and the progress bar."""
 
-    def __init__(self, path: Path, *, place: str, steps: int, log_every: int, eval_every: int) -> None:
+    def __init__(self, path: Path, *, place: str, steps: int, log_every: int, eval_every: int, patience: int) -> None:
         self.last_train_loss: float | None = None  # of the curve's last row: mean over its steps
         self._place, self._steps, self._log_every, self._eval_every = place, steps, log_every, eval_every
+        self._patience = patience
         self._curve = Curve(path)
         self._total: Tensor | float = 0.0  # float64; stays on its device until a row or a checkpoint needs it
         self._step, self._since = 0, 0  # steps done, steps since the last row
@@ -57,6 +58,11 @@ class Record:
     def validates(self, step: int) -> bool:
         """Whether this step ends with a validation: every `eval_every` steps and at the end."""
         return step % self._eval_every == 0 or step == self._steps
+
+    def out_of_patience(self) -> bool:
+        """Whether as many validations as `patience` came since the lowest loss."""
+        losses = [float(row["validation_loss"]) for row in self._curve.rows if row["validation_loss"] is not None]
+        return bool(self._patience and losses) and len(losses) - 1 - losses.index(min(losses)) >= self._patience
 
     def write_row(self, validation_loss: float | None) -> None:
         """Mean training loss since the last row, and a validation loss if there is one."""

@@ -33,6 +33,7 @@ class Keeper(TrainerCallback):
         """Before the first step. The best checkpoint is remembered by a path: it may be another in this workspace."""
         if state.best_model_checkpoint is not None:
             state.best_model_checkpoint = str(self._checkpoints.folder / Path(state.best_model_checkpoint).name)
+        control.should_training_stop = self._record.out_of_patience()  # killed after the last step: one more, no result
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After each optimiser step."""
@@ -55,6 +56,8 @@ class Keeper(TrainerCallback):
         """After each validation, before the library compares it with the best: save what will be the best."""
         if kwargs["metrics"]["eval_loss"] < (math.inf if state.best_metric is None else state.best_metric):
             control.should_save = True
+        if self._record.out_of_patience():
+            control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After the library has written a checkpoint."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from rlhf.core.artifacts import read_json, sha256_tree, write_json
 from rlhf.core.errors import UserError
 from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import RewardModel
+from rlhf.models.reward_model import RewardModel, logprob_features
 from rlhf.models.sampling import Sample
 from rlhf.models.tokens import Episodes, encode_prompt, encode_response
 
@@ -61,7 +61,8 @@ class Scorer:
         scores = [0.0] * len(rows)
         for batch in length_batches([len(p) + len(r) for p, r in rows], batch_tokens):
             features = pooled(self.backbone, [rows[i] for i in batch], model=self.reward, adapter=self.adapter)
-            for i, score in zip(batch, self.reward.score_features(features).tolist(), strict=True):
+            lengths = torch.tensor([float(len(rows[i][1])) for i in batch])
+            for i, score in zip(batch, self.reward.score_features(features, lengths).tolist(), strict=True):
                 scores[i] = score
         return scores
 
@@ -78,8 +79,8 @@ def read_under(adapters: Mapping[str, Path]) -> str:
 
 
 @torch.no_grad()
-def pooled(backbone: Backbone, rows: Sequence[Row], *, model: RewardModel, adapter: str) -> Float[Tensor, "B D"]:
-    """Pooled hidden states (float32) of one batch of prompts with responses, as `model` pools them."""
+def pooled(backbone: Backbone, rows: Sequence[Row], *, model: RewardModel, adapter: str) -> Float[Tensor, "B F"]:
+    """Features (float32) of one batch of prompts with responses, as `model` pools them."""
     prompts, responses = [p for p, _ in rows], [r for _, r in rows]
     episodes = Episodes.of(prompts, responses, pad_id=backbone.pad_id, device=backbone.device)
     return pooled_episodes(backbone, episodes, model=model, adapter=adapter)
@@ -87,8 +88,12 @@ def pooled(backbone: Backbone, rows: Sequence[Row], *, model: RewardModel, adapt
 
 def pooled_episodes(
     backbone: Backbone, episodes: Episodes, *, model: RewardModel, adapter: str
-) -> Float[Tensor, "B D"]:
-    """The same of episodes, with gradients where they are enabled."""
+) -> Float[Tensor, "B F"]:
+    """The same of episodes, with gradients where they are enabled, and `logprob_features` where they are read."""
+    if model.logprobs:
+        forward = backbone.forward(episodes, adapter=adapter, temperature=1.0)
+        likely = logprob_features(forward.logprobs, episodes.mask)
+        return torch.cat((model.pool(forward.hidden, episodes), likely), dim=1)
     # As one long prompt without a response: no logits are made, which would cost more than small backbones do.
     whole = Episodes(episodes.sequence_ids, episodes.sequence_mask, episodes.response_ids[:, :0], episodes.mask[:, :0])
     hidden = backbone.forward(whole, adapter=adapter, temperature=1.0).hidden

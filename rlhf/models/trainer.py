@@ -53,6 +53,7 @@ class Plan:
     grad_clip: float
     eval_every: int  # steps; the last step is evaluated as well
     log_every: int  # steps between rows of the curve
+    patience: int  # validations without a lower loss that end the run; 0 = it goes to the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,10 @@ def fit(
     """
     if len(order) != plan.steps * plan.accumulate * plan.batch_size:
         raise ValueError(f"order holds {len(order)} indices; {plan} needs steps * accumulate * batch_size")
-    record = Record(curve, place=plan.place, steps=plan.steps, log_every=plan.log_every, eval_every=plan.eval_every)
+    record = Record(
+        curve, place=plan.place, steps=plan.steps, log_every=plan.log_every, eval_every=plan.eval_every,
+        patience=plan.patience,
+    )  # fmt: skip
     resume = newest_whole(checkpoints.folder)
     if resume is not None:
         record.restore(resume)

@@ -72,6 +72,7 @@ class Job:
             grad_clip=shared.grad_clip,
             eval_every=shared.eval_every,
             log_every=shared.log_every,
+            patience=0,
         )
         return fit(
             model,

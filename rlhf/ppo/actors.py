@@ -14,8 +14,8 @@ from rlhf.models.backbone import Backbone
 from rlhf.models.engine import Engine, load_backbone
 from rlhf.models.policy import ValueHead
 from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import ADAPTER, REWARD, reward_adapters
-from rlhf.ppo.sources import RewardModelSource, RewardSource, TunedRewardSource
+from rlhf.models.scoring import ADAPTER, REWARD, read_under, reward_adapters
+from rlhf.ppo.sources import OwnPassSource, RewardModelSource, RewardSource
 
 POLICY, REFERENCE = "policy", ADAPTER  # adapter names on the shared backbone
 
@@ -71,10 +71,16 @@ def load_actors(
     model = RewardModel.load(reward, hidden_size=backbone.hidden_size, adapter=own).to(runtime.device)
     value_head = ValueHead(backbone.hidden_size).to(runtime.device)
     if value_init == "reward":
-        weight, bias = model.head.weight.detach().mean(0), model.head.bias.detach().mean(0)
+        if not model.is_plain:
+            raise UserError(
+                "ppo.value_init: found 'reward', but the reward is no linear function of the states (reward.logprobs, "
+                "reward.head_units, reward.length_correction); allowed: zero"
+            )
+        weight, bias = model.line.weight.detach().mean(0), model.line.bias.detach().mean(0)
         value_head.load_from_reward(weight, bias, mean=model.mean, std=model.std)
-    tuned = TunedRewardSource(model, backbone, REWARD) if REWARD in adapters else None
-    return Actors(backbone, value_head, tuned or RewardModelSource(model))
+    own_pass = REWARD in adapters or model.logprobs
+    source = OwnPassSource(model, backbone, read_under(adapters)) if own_pass else RewardModelSource(model)
+    return Actors(backbone, value_head, source)
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:

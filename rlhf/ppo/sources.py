@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlhf.models.backbone import Backbone, Forward
-from rlhf.models.reward_model import RewardModel
+from rlhf.models.reward_model import RewardModel, response_lengths
 from rlhf.models.scoring import pooled_episodes
 from rlhf.models.tokens import Episodes
 
@@ -34,8 +34,9 @@ class RewardSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TunedRewardSource:
-    """A reward model whose backbone was trained too: it reads a pass of its own, under its own adapter."""
+class OwnPassSource:
+    """A reward model that the reference pass is not enough for, because its backbone was trained too, or because it
+    reads logprobs at temperature 1: it makes a pass of its own, under its own adapter."""
 
     model: RewardModel
     backbone: Backbone
@@ -44,7 +45,7 @@ class TunedRewardSource:
     def score(self, batch: Scorable) -> Float[Tensor, " B"]:
         """Normalised as those of RewardModelSource."""
         features = pooled_episodes(self.backbone, batch.episodes, model=self.model, adapter=self.adapter)
-        return self.model.score_features(features)
+        return self.model.score_features(features, response_lengths(batch.episodes))
 
 
 @dataclass(frozen=True, slots=True)

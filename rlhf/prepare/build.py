@@ -11,12 +11,13 @@ from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
 from rlhf.models import hub
 from rlhf.models.load import check_model_folder, load_tokenizer
+from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
 from rlhf.prepare.ledger import Ledger
 from rlhf.prepare.lengths import Lengths, token_lengths
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.report import Metrics, data_report
 from rlhf.prepare.rows import BadRow, Pair
-from rlhf.prepare.sources import read_ood, read_pairs, read_probes
+from rlhf.prepare.sources import read_ood, read_pairs, read_probes, read_rankings
 from rlhf.prepare.splits import SPLITS, split_of
 from rlhf.prepare.tokenizer import check_fits, context_of, train_tokenizer
 from rlhf.synthetic import task
@@ -47,6 +48,7 @@ class Prepared:
     corpus: list[str]
     tokenizer: PreTrainedTokenizerBase
     ledger: Ledger
+    annotators: Annotators
     gold: Literal["synthetic"] | None
     ceiling: float | None
     metrics: Metrics
@@ -72,15 +74,16 @@ def prepare(data: DataParams, base: BaseChoice, seed: int) -> Prepared:
     splits = _split([pair for pair, _ in kept], data, seed, ledger)
     ood = read_ood(data, seed)
     ceiling = _ceiling(splits["test"])
+    annotators = compare_annotators(read_rankings(data) if data.format == "rankings" else map(pair_ranking, pairs))
     metrics = data_report(ledger, splits, [lengths for _, lengths in kept])
-    metrics |= {
+    metrics |= annotators.metrics | {
         "prepare_noise_ceiling": ceiling,
         "prepare_prompts_ood": len(ood),
         "prepare_corpus_documents": len(corpus),
         "prepare_vocabulary": len(tokenizer),
     }
     gold: Literal["synthetic"] | None = "synthetic" if data.source == "synthetic" else None
-    return Prepared(splits, ood, read_probes(data), corpus, tokenizer, ledger, gold, ceiling, metrics)
+    return Prepared(splits, ood, read_probes(data), corpus, tokenizer, ledger, annotators, gold, ceiling, metrics)
 
 
 def _base_folder(base: BaseChoice) -> Path | None:

@@ -76,7 +76,7 @@ def _pair(row: RawRow, prompt: str, chosen: str, rejected: str) -> Pair | BadRow
             return BadRow(row.origin, "empty_reply", f"{name}: the reply is empty", dict(row.values))
     if chosen.strip() == rejected.strip():
         return BadRow(row.origin, "tie", "chosen and rejected are the same reply", dict(row.values))
-    kind = row.values.get("kind")
+    kind, annotator = row.values.get("kind"), row.values.get("annotator")
     return Pair(
         prompt=prompt,
         chosen=" " + chosen.strip(),
@@ -84,6 +84,7 @@ def _pair(row: RawRow, prompt: str, chosen: str, rejected: str) -> Pair | BadRow
         origin=row.origin,
         kind=kind if isinstance(kind, str) else None,
         turns=max(1, prompt.count(HUMAN)),
+        annotator=annotator if isinstance(annotator, str) and annotator else None,
     )
 
 

@@ -9,7 +9,8 @@ from rlhf.core.errors import UserError
 from rlhf.prepare.dialogues import HUMAN, as_dialogue, column_pair, hh_pair
 from rlhf.prepare.hub import hub_rows
 from rlhf.prepare.params import DataParams
-from rlhf.prepare.ranked import ranking_pairs
+from rlhf.prepare.ranked import ranking_pairs, read_ranking
+from rlhf.prepare.rankings import Ranking
 from rlhf.prepare.readers import OOD_FILE, PROBES_FILE, find_files, read_rows
 from rlhf.prepare.rows import BadRow, Pair, RawRow
 from rlhf.synthetic import beliefs
@@ -39,6 +40,14 @@ def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
             yield from ranking_pairs(row, data.prompt_template)
         else:
             yield column_pair(row, data.columns, data.prompt_template)
+
+
+def read_rankings(data: DataParams) -> Iterator[Ranking]:
+    """The sound rankings of a source in that format, as dialogues, ties and all: what pairs no longer show."""
+    for row in _raw_rows(data):
+        ranking = row if isinstance(row, BadRow) else read_ranking(row)
+        if isinstance(ranking, Ranking):
+            yield replace(ranking, prompt=as_dialogue(ranking.prompt, data.prompt_template))
 
 
 def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:

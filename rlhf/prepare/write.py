@@ -22,6 +22,9 @@ def write_prepared(prepared: Prepared, layout: Layout) -> None:
         if prepared.probes:
             write_jsonl(folder / "probes.jsonl", map(asdict, prepared.probes))
         write_jsonl(folder / "set_aside.jsonl", map(_bad_row, prepared.ledger.set_aside))
+        if prepared.annotators.couples:
+            write_json(folder / "annotators.json", prepared.annotators.couples)
+            write_jsonl(folder / "disagreements.jsonl", prepared.annotators.disputed)
         write_json(folder / "task.json", {"gold": prepared.gold, "noise_ceiling": prepared.ceiling})
     write_jsonl(layout.corpus, ({"text": text} for text in prepared.corpus))
     with atomic_dir(layout.tokenizer) as folder:

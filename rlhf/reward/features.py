@@ -63,7 +63,7 @@ def pair_features(
     done = pieces.restore()
     if done:
         say_resumed("reward features", "batch", len(done), len(batches))
-    features = torch.zeros(len(rows), model.hidden_size)
+    features = torch.zeros(len(rows), model.feature_size)
     with interruptible() as stop, track(len(batches), "reward features", initial=len(done), unit="batch") as bar:
         for number, batch in enumerate(batches):
             if number in done:
@@ -76,6 +76,13 @@ def pair_features(
             if checkpoints.due(pieces.count):
                 pieces.save()
     return features.reshape(len(pairs), 2, -1)
+
+
+def response_tokens(backbone: Backbone, pairs: Sequence[Pair]) -> Float[Tensor, "N 2"]:
+    """Tokens of the chosen and the rejected response of each pair, the EOS included."""
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    lengths = [float(len(encode_response(backbone.tokenizer, text))) for text in texts]
+    return torch.tensor(lengths).reshape(len(pairs), 2)
 
 
 class Pieces:

@@ -4,7 +4,7 @@ The backbone is frozen, so that its features are constants and the whole trainin
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,15 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlhf.core.errors import UserError
-from rlhf.core.seeding import derive, generator
+from rlhf.core.seeding import generator
 from rlhf.reward.metrics import accuracy
 
 CurveRow = dict[str, float | int | str | None]
+OnEpoch = Callable[[CurveRow], None]
+
+
+def _nobody(_: CurveRow) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,10 @@ class Head:
     def scores(self, features: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
         """Raw rewards, in logits: sigmoid of a difference is the probability that the first is preferred."""
         return features.to(self.weight.dtype) @ self.weight + self.bias
+
+    def state(self) -> dict[str, Tensor]:
+        """As one of K heads of `rlhf.models.heads.make_heads`."""
+        return {"weight": self.weight, "bias": self.bias}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +52,39 @@ class Fit:
 @dataclass(frozen=True, slots=True)
 class FitSettings:
     """Adam over mini-batches of pairs. `weight_decay` is an L2 penalty in the loss: weight_decay / 2 · |w|², on the
-    standardised features if `standardise`."""
+    standardised features if `standardise`. `dropout`: of each feature while training, the same for both responses of a
+    pair, so that what they share cancels. `patience`: epochs without a lower validation loss that end it; 0 = all."""
 
     lr: float
     weight_decay: float
     epochs: int
     batch_size: int
     standardise: bool
+    dropout: float
+    patience: int
 
 
-def pair_loss(margins: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What each pair counts, in training and in the loss that chooses the epoch."""
+
+    train: Float[Tensor, " N"]
+    validation: Float[Tensor, " M"]
+
+
+def pair_loss(margins: Float[Tensor, " N"], weights: Float[Tensor, " N"] | None = None) -> Float[Tensor, ""]:
     """Mean of -log sigmoid(r_chosen - r_rejected), in nats; Bradley & Terry 1952; Ouyang et al. 2022, eq. 1.
 
-    Any constant reward gives log 2 = .6931.
+    Any constant reward gives log 2 = .6931. `weights` of mean 1 over all pairs (`relative`) make it a weighted mean: a
+    ranking of K responses, of which each pair weighs 1 / (K choose 2), then counts as one.
     """
-    return -logsigmoid(margins).mean()
+    losses = -logsigmoid(margins)
+    return losses.mean() if weights is None else (losses * weights).mean()
+
+
+def relative(weights: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Weights divided by their mean, in float64."""
+    return weights.double() / weights.double().mean()
 
 
 def fit_head(
@@ -66,7 +93,8 @@ def fit_head(
     settings: FitSettings,
     *,
     seed: int,
-    on_epoch: Callable[[CurveRow], None] = lambda row: None,
+    weights: Weights | None = None,
+    on_epoch: OnEpoch = _nobody,
 ) -> Fit:
     """Train a linear head; column 0 of the pairs is the chosen response, 1 the rejected one.
 
@@ -74,56 +102,59 @@ def fit_head(
     each direction is learnt, not what can be expressed: mean and scale are folded into the head that is returned.
 
     Args:
+        weights: of the pairs; None counts all alike.
         on_epoch: is called with each row of the curve: epoch, train_loss, validation_loss, validation_accuracy.
 
     Raises:
         UserError: the loss is not finite any more (lr too high), or there are no pairs to train on or validate with.
     """
-    if len(train) == 0 or len(validation) == 0:
-        raise UserError(f"reward: {len(train)} training and {len(validation)} validation pairs; both need at least 1")
-    mean, scale = _standard(train) if settings.standardise else _identity(train)
-    train_difference = (train[:, 0].double() - train[:, 1].double()) / scale
+    check_pairs(train, validation)
+    mean, scale = feature_scale(train, settings)
+    difference = (train[:, 0].double() - train[:, 1].double()) / scale
     held_out = (validation[:, 0].double() - validation[:, 1].double()) / scale
+    of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
     weight = torch.nn.Parameter(initial_weight(train.shape[-1], seed))
     optimiser = torch.optim.Adam([weight], lr=settings.lr, weight_decay=settings.weight_decay)
-    curve, best, best_epoch, best_weight = [], math.inf, 0, weight.detach().clone()
+
+    def one_epoch(epoch: int) -> None:
+        shuffle, drop = generator(seed, "reward", "order", epoch), generator(seed, "reward", "dropout", epoch)
+        for rows in torch.split(torch.randperm(len(difference), generator=shuffle), settings.batch_size):
+            optimiser.zero_grad()
+            margins = dropped(difference[rows], settings.dropout, drop) @ weight
+            pair_loss(margins, of.train[rows] if of else None).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+
+    def evaluate(epoch: int) -> CurveRow:
+        with torch.no_grad():
+            return curve_row(epoch, difference @ weight, held_out @ weight, of)
+
+    best_epoch, curve, state = run_epochs([weight], one_epoch, evaluate, settings, on_epoch)
+    return Fit(_folded(state[0], mean, scale), best_epoch, curve)
+
+
+def run_epochs(
+    parameters: Sequence[torch.nn.Parameter],
+    one_epoch: Callable[[int], None],
+    evaluate: Callable[[int], CurveRow],
+    settings: FitSettings,
+    on_epoch: OnEpoch,
+) -> tuple[int, list[CurveRow], list[Tensor]]:
+    """Train until the epochs or the patience end: the best epoch by validation loss, the curve, and copies of the
+    parameters at that epoch."""
+    curve: list[CurveRow] = []
+    best, best_epoch, state = math.inf, 0, [one.detach().clone() for one in parameters]
     for epoch in range(settings.epochs + 1):
         if epoch > 0:
-            shuffle = generator(seed, "reward", "order", epoch)
-            _one_epoch(weight, optimiser, train_difference, batch_size=settings.batch_size, shuffle=shuffle)
-        row = _evaluate(weight.detach(), train_difference, held_out, epoch)
+            one_epoch(epoch)
+        row = evaluate(epoch)
         curve.append(row)
         on_epoch(row)
         loss = float(row["validation_loss"] or 0.0)
         if loss < best:
-            best, best_epoch, best_weight = loss, epoch, weight.detach().clone()
-    return Fit(_folded(best_weight, mean, scale), best_epoch, curve)
-
-
-def fit_ensemble(
-    train: Float[Tensor, "N 2 D"],
-    validation: Float[Tensor, "M 2 D"],
-    settings: FitSettings,
-    *,
-    members: int,
-    seed: int,
-    on_epoch: Callable[[CurveRow], None] = lambda row: None,
-) -> list[Fit]:
-    """As `fit_head`, as many heads as `members`; `on_epoch` sees the first one's curve.
-
-    One head is fitted on all pairs. Several are each fitted on a bootstrap draw of them (bagging, Breiman 1996): the
-    problem is convex, so that heads which differ by their start alone would end the same and never disagree.
-    """
-    if members == 1:
-        return [fit_head(train, validation, settings, seed=seed, on_epoch=on_epoch)]
-    fits = []
-    for member in range(members):
-        draw = generator(seed, "reward", "bootstrap", member)
-        rows = torch.randint(len(train), (len(train),), generator=draw) if len(train) else torch.arange(0)
-        own = derive(seed, "reward", "member", member)
-        told = on_epoch if member == 0 else lambda row: None
-        fits.append(fit_head(train[rows], validation, settings, seed=own, on_epoch=told))
-    return fits
+            best, best_epoch, state = loss, epoch, [one.detach().clone() for one in parameters]
+        if settings.patience and epoch - best_epoch >= settings.patience:
+            break
+    return best_epoch, curve, state
 
 
 def initial_weight(width: int, seed: int) -> Float[Tensor, " D"]:
@@ -132,47 +163,45 @@ def initial_weight(width: int, seed: int) -> Float[Tensor, " D"]:
     return draw / math.sqrt(width + 1)
 
 
-def _one_epoch(
-    weight: torch.nn.Parameter,
-    optimiser: torch.optim.Adam,
-    difference: Float[Tensor, "N D"],
-    *,
-    batch_size: int,
-    shuffle: torch.Generator,
-) -> None:
-    order = torch.randperm(len(difference), generator=shuffle)
-    for start in range(0, len(order), batch_size):
-        optimiser.zero_grad()
-        loss = pair_loss(difference[order[start : start + batch_size]] @ weight)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+def check_pairs(train: Float[Tensor, "N 2 D"], validation: Float[Tensor, "M 2 D"]) -> None:
+    """Raise UserError where there is nothing to train on, or nothing to validate with."""
+    if len(train) == 0 or len(validation) == 0:
+        raise UserError(f"reward: {len(train)} training and {len(validation)} validation pairs; both need at least 1")
 
 
-def _evaluate(
-    weight: Float[Tensor, " D"], train: Float[Tensor, "N D"], held_out: Float[Tensor, "M D"], epoch: int
+def dropped(features: Float[Tensor, "*N D"], share: float, draw: torch.Generator) -> Float[Tensor, "*N D"]:
+    """Features with that share of them at 0, the others scaled up to keep the mean (Srivastava et al. 2014)."""
+    if share == 0:
+        return features
+    return features * (torch.rand(features.shape, generator=draw) >= share) / (1 - share)
+
+
+def curve_row(
+    epoch: int, train: Float[Tensor, " N"], held_out: Float[Tensor, " M"], weights: Weights | None
 ) -> CurveRow:
-    margins = held_out @ weight
+    """Losses from margins; the accuracy counts every pair alike. UserError if the loss is not finite any more."""
     row: CurveRow = {
         "epoch": epoch,
-        "train_loss": float(pair_loss(train @ weight)),
-        "validation_loss": float(pair_loss(margins)),
-        "validation_accuracy": accuracy(margins.tolist()).mean,
+        "train_loss": float(pair_loss(train, weights.train if weights else None)),
+        "validation_loss": float(pair_loss(held_out, weights.validation if weights else None)),
+        "validation_accuracy": accuracy(held_out.tolist()).mean,
     }
     if not math.isfinite(float(row["train_loss"] or 0.0)):
         raise UserError(f"reward.lr: the loss is {row['train_loss']} after epoch {epoch}; use a lower learning rate")
     return row
 
 
-def _standard(train: Float[Tensor, "N 2 D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
-    """Mean and standard deviation of each feature over all training responses; a constant feature keeps scale 1."""
+def feature_scale(
+    train: Float[Tensor, "N 2 D"], settings: FitSettings
+) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
+    """Mean and standard deviation of each feature over all training responses; a constant feature keeps scale 1.
+    0 and 1 without `standardise`."""
+    if not settings.standardise:
+        width = train.shape[-1]
+        return torch.zeros(width, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
     flat = train.reshape(-1, train.shape[-1]).double()
     mean, scale = flat.mean(0), flat.std(0, correction=0)
     return mean, torch.where(scale > 1e-8 * (1 + mean.abs()), scale, 1.0)
-
-
-def _identity(train: Float[Tensor, "N 2 D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
-    width = train.shape[-1]
-    return torch.zeros(width, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
 
 
 def _folded(weight: Float[Tensor, " D"], mean: Float[Tensor, " D"], scale: Float[Tensor, " D"]) -> Head:

@@ -16,11 +16,13 @@ from rlhf.models.fast.allocator import keep_memory
 from rlhf.models.reward_model import RewardModel
 from rlhf.models.scoring import ADAPTER, Scorer
 from rlhf.reward.features import pair_features
-from rlhf.reward.fit import Fit, FitSettings, fit_ensemble
+from rlhf.reward.fit import Fit, FitSettings, Weights
+from rlhf.reward.fit_ensemble import fit_ensemble
+from rlhf.reward.fit_mlp import MlpFit
 from rlhf.reward.metrics import member_metrics
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import Pair, pair_weights
 from rlhf.reward.params import RewardParams
-from rlhf.reward.record import SPLITS, Fitted, Folders
+from rlhf.reward.record import Fitted, Folders
 
 
 def fit_frozen(
@@ -44,18 +46,21 @@ def fit_frozen(
         pool_over=params.pool_over,
         backbone_adapter=at.sft.as_posix(),
         ensemble=Ensemble(params.members, params.aggregate, params.uncertainty_weight),
+        logprobs=params.logprobs,
+        head_units=params.head_units,
     )
     parts = frozen_features(backbone, splits, model, params, checkpoints)
     fits = fit_ensemble(
         parts["train"], parts["validation"], fit_settings(params),
-        members=params.members, seed=runtime.seed, on_epoch=curve.append,
+        members=params.members, units=params.head_units, seed=runtime.seed, on_epoch=curve.append,
+        weights=Weights(pair_weights(splits["train"]), pair_weights(splits["validation"])),
     )  # fmt: skip
     _install(model, fits)
     fit = fits[0]
     best = fit.curve[fit.best_epoch]
     return Fitted(
         Scorer(backbone, model, ADAPTER),
-        lambda: {name: raw_margins(model, parts[name]) for name in SPLITS},
+        lambda lengths: {name: raw_scores(model, parts[name], own) for name, own in lengths.items()},
         lambda: parts,
         {
             "reward_best_epoch": fit.best_epoch,
@@ -72,7 +77,7 @@ def frozen_features(
     params: RewardParams,
     checkpoints: Checkpoints,
 ) -> dict[str, Tensor]:
-    """Features (N, 2, D) of each split's pairs under the SFT adapter, in one pass."""
+    """Features (N, 2, F) of each split's pairs under the SFT adapter, in one pass."""
     every = [pair for pairs in splits.values() for pair in pairs]
     features = pair_features(
         backbone, every, model=model, adapter=ADAPTER, batch_tokens=params.batch_tokens, checkpoints=checkpoints
@@ -88,26 +93,31 @@ def fit_settings(params: RewardParams) -> FitSettings:
         epochs=params.epochs,
         batch_size=params.batch_size,
         standardise=params.standardise,
+        dropout=params.dropout,
+        patience=params.patience,
     )
 
 
 @torch.no_grad()
-def raw_margins(model: RewardModel, features: Float[Tensor, "N 2 D"]) -> list[float]:
-    """Raw reward of chosen minus rejected, as the saved head computes it; the normalisation's mean cancels out."""
-    scores = model.score_features(features.flatten(0, 1)).double().reshape(-1, 2) * model.std
-    return (scores[:, 0] - scores[:, 1]).tolist()
+def raw_scores(
+    model: RewardModel, features: Float[Tensor, "N 2 F"], lengths: Float[Tensor, "N 2"]
+) -> Float[Tensor, "N 2"]:
+    """Rewards in logits, as the saved head computes them, up to a constant: with the scale of the normalisation taken
+    back, not its mean. Float64."""
+    scores = model.score_features(features.flatten(0, 1), lengths.flatten())
+    return scores.double().reshape(-1, 2) * model.std
 
 
 @torch.no_grad()
-def member_margins(model: RewardModel, features: Float[Tensor, "N 2 D"]) -> list[list[float]]:
-    """Raw reward of chosen minus rejected by each head: K lists of N."""
+def member_margins(model: RewardModel, features: Float[Tensor, "N 2 F"]) -> list[list[float]]:
+    """Raw reward of chosen minus rejected by each head, before any length correction: K lists of N."""
     scores = model.member_scores(features.flatten(0, 1)).double().reshape(len(features), 2, -1)
     found: list[list[float]] = (scores[:, 0] - scores[:, 1]).t().tolist()
     return found
 
 
 @torch.no_grad()
-def _install(model: RewardModel, fits: Sequence[Fit]) -> None:
-    model.head.weight.copy_(torch.stack([fit.head.weight for fit in fits]))
-    model.head.bias.copy_(torch.stack([fit.head.bias for fit in fits]))
+def _install(model: RewardModel, fits: Sequence[Fit | MlpFit]) -> None:
+    states = [fit.head.state() for fit in fits]
+    model.head.load_state_dict({name: torch.stack([state[name] for state in states]) for name in states[0]})
     model.requires_grad_(False).eval()

@@ -6,14 +6,13 @@ the annotators' noise in them and the start are its own.
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive, rng
-from rlhf.models.reward_model import Pooling, PoolOver, RewardModel
-from rlhf.reward.fit import FitSettings, fit_head
+from rlhf.models.reward_model import RewardModel
+from rlhf.reward.fit import FitSettings, Weights, fit_head
 from rlhf.reward.metrics import accuracy, agreement
 from rlhf.reward.pairs import Pair, unique_prompts
 
@@ -41,24 +40,20 @@ def divide(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], 
 
 
 def fit_second(
-    parts: Mapping[str, Float[Tensor, "N 2 D"]],
+    parts: Mapping[str, Float[Tensor, "N 2 F"]],
     settings: FitSettings,
+    model: RewardModel,
     *,
-    pooling: Pooling,
-    pool_over: PoolOver,
-    adapter: str,
+    weights: Weights,
     seed: int,
 ) -> RewardModel:
     """A linear head on frozen features of the pairs `heldout`, its epoch chosen on `validation`; not yet on a scale.
 
-    Always one head on the frozen SFT backbone, whatever the first is. `adapter`: path of the SFT adapter.
+    Always one head on the frozen SFT backbone, whatever the first is. `model`: as it is before a fit; its head is set.
     """
     own = derive(seed, "reward", "heldout")
-    head = fit_head(parts[HELDOUT], parts["validation"], settings, seed=own).head
-    model = RewardModel(head.weight.shape[0], pooling=pooling, pool_over=pool_over, backbone_adapter=adapter)
-    with torch.no_grad():
-        model.head.weight.copy_(head.weight.unsqueeze(0))
-        model.head.bias.copy_(head.bias.unsqueeze(0))
+    head = fit_head(parts[HELDOUT], parts["validation"], settings, seed=own, weights=weights).head
+    model.head.load_state_dict({name: value.unsqueeze(0) for name, value in head.state().items()})
     return model.requires_grad_(False).eval()
 
 

@@ -1,8 +1,13 @@
 """Preference pairs as `prepare` wrote them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
@@ -17,6 +22,7 @@ class Pair:
     rejected: str
     kind: str | None  # of prompt, where the source says so
     turns: int  # human turns in the prompt
+    weight: float = 1.0  # in training: below 1 where several pairs come of one ranking
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -39,7 +45,10 @@ def _pair(path: Path, number: int, row: dict[str, object]) -> Pair:
         if not isinstance(row.get(key), kind) or row.get(key) is True:  # True is an int to Python
             found = repr(row[key])[:40] if key in row else "nothing"
             raise UserError(f"{path}:{number}: {key}: expected {_names(kind)}, found {found}")
-    return Pair(**{key: row[key] for key, _ in allowed})  # type: ignore[arg-type]
+    weight = row.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise UserError(f"{path}:{number}: weight: expected a number above 0, found {weight!r:.40}")
+    return Pair(**{key: row[key] for key, _ in allowed}, weight=float(weight))  # type: ignore[arg-type]
 
 
 def _names(kind: type | tuple[type, ...]) -> str:
@@ -50,3 +59,8 @@ def _names(kind: type | tuple[type, ...]) -> str:
 def unique_prompts(pairs: Sequence[Pair]) -> list[str]:
     """Each prompt once, in order of first appearance."""
     return list(dict.fromkeys(pair.prompt for pair in pairs))
+
+
+def pair_weights(pairs: Sequence[Pair]) -> Float[Tensor, " N"]:
+    """What each pair counts in training."""
+    return torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)

@@ -19,16 +19,28 @@ class TuneParams(Section):
     grad_clip: float = Field(gt=0)
     eval_every: int = Field(ge=1)
     log_every: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class LearnedParams(Section):
+    """What `artifacts/reward_learned.json` lists."""
+
+    min_count: int = Field(ge=2)
+    words: int = Field(ge=1, le=1000)
+    examples: int = Field(ge=1, le=1000)
 
 
 class RewardParams(Section):
-    """A linear reward head on a backbone, frozen or trained; `params.yaml` says what each key means."""
+    """A reward head on a backbone, frozen or trained; `params.yaml` says what each key means."""
 
     train: Literal["head", "lora"]
     engine: Literal["fast", "plain"]
     tune: TuneParams
     pooling: Literal["mean", "last", "attention"]
     pool_over: Literal["sequence", "response"]
+    logprobs: bool
+    head_units: int = Field(ge=0, le=4096)
+    length_correction: Literal["none", "sqrt", "regression"]
     heldout_share: float = Field(ge=0, le=0.5)
     members: int = Field(ge=1, le=64)
     aggregate: Literal["mean", "worst", "uncertainty"]
@@ -38,12 +50,15 @@ class RewardParams(Section):
     weight_decay: float = Field(ge=0, le=10)
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    patience: int = Field(ge=0)
     batch_tokens: int = Field(ge=1)
     normalise_prompts: int = Field(ge=2)
     response_tokens: int = Field(ge=1)
     temperature: float = Field(gt=0, le=10)
     sample_batch: int = Field(ge=1)
     calibration_bins: int = Field(ge=1, le=100)
+    learned: LearnedParams
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> "RewardParams":

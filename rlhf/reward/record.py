@@ -23,10 +23,11 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A model before it is put on a scale. `margins`: raw rewards of chosen minus rejected of each split. `frozen`:
-    features of pairs under the SFT adapter, for the second model: of "heldout", "validation" and "test" at least."""
+    """A model before it is put on a scale. `scores`: raw rewards (N, 2) of the pairs of each split that it is given the
+    responses' lengths of, as `rlhf.reward.frozen.raw_scores`. `frozen`: features of pairs under the SFT adapter, for
+    the second model: of "heldout", "validation" and "test" at least."""
 
     scorer: Scorer
-    margins: Callable[[], dict[str, list[float]]]
+    scores: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     frozen: Callable[[], dict[str, Tensor]]
     numbers: Mapping[str, object]  # metrics that the two ways of training do not share

@@ -7,22 +7,26 @@ from torch import Tensor
 
 from rlhf.core.artifacts import read_json
 from rlhf.core.checkpoint import Checkpoints
-from rlhf.core.curves import Cell, Curve, read_rows
+from rlhf.core.curves import Curve
 from rlhf.core.runtime import Runtime
 from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import Pooling, RewardModel
+from rlhf.models.length_correction import LengthCorrection
+from rlhf.models.reward_model import RewardModel
 from rlhf.models.sampling import Sample, sample_texts
-from rlhf.models.scoring import ADAPTER, REWARD, Scorer, prompts_that_fit
-from rlhf.reward.features import pair_rows
-from rlhf.reward.frozen import fit_frozen, fit_settings, frozen_features, raw_margins
+from rlhf.models.scoring import ADAPTER, Scorer, prompts_that_fit
+from rlhf.reward.features import response_tokens
+from rlhf.reward.fit import Weights
+from rlhf.reward.frozen import fit_frozen, fit_settings, raw_scores
 from rlhf.reward.heldout import HELDOUT, divide, fit_second, heldout_metrics
-from rlhf.reward.metrics import accuracy, member_metrics
+from rlhf.reward.learned import Report, Scored, learned, learned_metrics
+from rlhf.reward.length import Sides
+from rlhf.reward.metrics import accuracy
 from rlhf.reward.normalise import choose_prompts, mean_and_std
-from rlhf.reward.pairs import Pair, read_pairs, unique_prompts
+from rlhf.reward.pairs import Pair, pair_weights, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
 from rlhf.reward.record import SPLITS, Fitted, Folders
 from rlhf.reward.report import Held, held_out_metrics
-from rlhf.reward.tune import Sides, by_split, margins, tune
+from rlhf.reward.tuned import fit_tuned, second_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Trained:
     tuned: Backbone | None
     metrics: dict[str, object]
     test_margins: list[float]  # raw rewards of chosen minus rejected, in logits
+    learned: Report  # what it goes by (`rlhf.reward.learned`)
 
 
 def train_reward(
@@ -50,93 +55,62 @@ def train_reward(
     everyone = unique_prompts(splits["train"])
     splits["train"], splits[HELDOUT] = divide(splits["train"], params.heldout_share, runtime.seed)
     task = read_json(at.pairs / "task.json")
-    way = fit_frozen if params.train == "head" else _fit_backbone
+    way = fit_frozen if params.train == "head" else fit_tuned
     fitted = way(at, splits, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
     scorer, model = fitted.scorer, fitted.scorer.reward
+    lengths = {name: response_tokens(scorer.backbone, splits[name]) for name in SPLITS}
+    model.correction = _correction(fitted, lengths["train"], params)
     prompts = prompts_that_fit(scorer.backbone, everyone, params.response_tokens)
     prompts = choose_prompts(prompts, params.normalise_prompts, runtime.seed)
     samples = _sft_samples(scorer.backbone, prompts, params, runtime.seed)
     model.mean, model.std = _scale(scorer, samples, params)
-    margins = fitted.margins()
-    held = Held(splits["test"], margins["test"], task)
+    scores = fitted.scores(lengths)
+    margins = {name: (own[:, 0] - own[:, 1]).tolist() for name, own in scores.items()}
+    rewards, tokens = _sides(scores["test"]), _sides(lengths["test"])
+    held = Held(splits["test"], rewards, tokens, margins["validation"], task)
     metrics = held_out_metrics(held, bins=params.calibration_bins, seed=runtime.seed)
     metrics |= {**fitted.numbers} | _sizes(splits) | _scale_metrics(margins, model)
-    second, own = _second(at, fitted, samples, params, runtime.seed) if splits[HELDOUT] else (None, [])
-    metrics |= heldout_metrics(splits[HELDOUT], own, margins["test"])
-    return Trained(model, second, scorer.backbone if params.train == "lora" else None, metrics, margins["test"])
-
-
-def _fit_backbone(
-    at: Folders,
-    splits: Mapping[str, list[Pair]],
-    params: RewardParams,
-    *,
-    runtime: Runtime,
-    checkpoints: Checkpoints,
-    curve: Curve,
-) -> Fitted:
-    """A copy of the SFT adapter learns with the head; the curve's epochs count in fractions.
-
-    On the plain engine: the Trainer's fused AdamW leaves no trace for the fast one's merged weights to follow.
-    """
-    adapters = {ADAPTER: at.sft, REWARD: at.sft}
-    backbone = Backbone.load(at.base, adapters, trainable=(REWARD,), dtype=runtime.dtype, device=runtime.device)
-    own = (at.reward / "adapter").as_posix()
-    model = RewardModel(
-        backbone.hidden_size, pooling=params.pooling, pool_over=params.pool_over, backbone_adapter=own
-    ).to(runtime.device)
-    rows = pair_rows(backbone, [pair for name in SPLITS for pair in splits[name]])
-    sides = by_split(rows, {name: len(splits[name]) for name in SPLITS})
-    fit = tune(
-        backbone, model, Sides(sides["train"], sides["validation"]), params.tune, batch_tokens=params.batch_tokens,
-        runtime=runtime, checkpoints=checkpoints, curve=curve.path,
-    )  # fmt: skip
-    scorer, epoch = Scorer(backbone, model, REWARD), len(splits["train"]) // params.tune.batch_size
-    curve.rows = [_in_epochs(row, epoch) for row in read_rows(curve.path)]
-    curve.write()
-
-    def measured() -> dict[str, list[float]]:
-        scored = {name: margins(scorer, pairs, params.batch_tokens) for name, pairs in sides.items()}
-        return {name: (found * model.std).tolist() for name, found in scored.items()}
-
-    numbers = {
-        "reward_best_epoch": fit.best_step / epoch,
-        "reward_train_loss": fit.train_loss,
-        "reward_validation_loss": fit.validation_loss,
-        **member_metrics([]),
-    }
-    part = checkpoints.within("second")
-    return Fitted(scorer, measured, lambda: _features_for_second(at, backbone, splits, params, part), numbers)
-
-
-def _features_for_second(
-    at: Folders, backbone: Backbone, splits: Mapping[str, list[Pair]], params: RewardParams, checkpoints: Checkpoints
-) -> dict[str, Tensor]:
-    """A tuned model leaves no features of the plain SFT backbone behind: a pass over the pairs that need them."""
-    model = RewardModel(
-        backbone.hidden_size, pooling=_pooling(params), pool_over=params.pool_over, backbone_adapter=at.sft.as_posix()
+    second, own = (
+        _second(at, fitted, splits, samples, params=params, seed=runtime.seed) if splits[HELDOUT] else (None, [])
     )
-    needed = {name: splits[name] for name in (HELDOUT, "validation", "test")}
-    return frozen_features(backbone, needed, model, params, checkpoints)
+    metrics |= heldout_metrics(splits[HELDOUT], own, margins["test"])
+    report = learned(Scored(splits["test"], _sides(scores["test"] / model.std), tokens), params.learned, runtime.seed)
+    metrics |= learned_metrics(report)
+    tuned = scorer.backbone if params.train == "lora" else None
+    return Trained(model, second, tuned, metrics, margins["test"], report)
+
+
+def _correction(fitted: Fitted, lengths: Tensor, params: RewardParams) -> LengthCorrection:
+    """A regression is fitted on the raw scores of the training responses."""
+    correction = LengthCorrection(params.length_correction)
+    if correction.kind != "regression":
+        return correction
+    scores = fitted.scores({"train": lengths})["train"]
+    return correction.fitted(scores.flatten().tolist(), lengths.flatten().tolist())
 
 
 def _second(
-    at: Folders, fitted: Fitted, samples: Sequence[Sample], params: RewardParams, seed: int
+    at: Folders,
+    fitted: Fitted,
+    splits: Mapping[str, list[Pair]],
+    samples: Sequence[Sample],
+    *,
+    params: RewardParams,
+    seed: int,
 ) -> tuple[RewardModel, list[float]]:
     """The second model, on the scale of the same SFT samples, and its raw margins of the test pairs."""
-    parts = fitted.frozen()
-    model = fit_second(
-        parts, fit_settings(params),
-        pooling=_pooling(params), pool_over=params.pool_over, adapter=at.sft.as_posix(), seed=seed,
-    )  # fmt: skip
-    margins = raw_margins(model, parts["test"])
-    model.mean, model.std = _scale(Scorer(fitted.scorer.backbone, model, ADAPTER), samples, params)
-    return model, margins
+    parts, backbone = fitted.frozen(), fitted.scorer.backbone
+    weights = Weights(pair_weights(splits[HELDOUT]), pair_weights(splits["validation"]))
+    empty = second_model(backbone.hidden_size, at, params)
+    model = fit_second(parts, fit_settings(params), empty, weights=weights, seed=seed)
+    scores = raw_scores(model, parts["test"], response_tokens(backbone, splits["test"]))
+    model.mean, model.std = _scale(Scorer(backbone, model, ADAPTER), samples, params)
+    return model, (scores[:, 0] - scores[:, 1]).tolist()
 
 
-def _pooling(params: RewardParams) -> Pooling:
-    """Of the second model: attention needs a trained backbone, which it never has."""
-    return "mean" if params.pooling == "attention" else params.pooling
+def _sides(values: Tensor) -> Sides:
+    """(N, 2) as two lists."""
+    return Sides(values[:, 0].tolist(), values[:, 1].tolist())
 
 
 def _sft_samples(backbone: Backbone, prompts: Sequence[str], params: RewardParams, seed: int) -> list[Sample]:
@@ -155,12 +129,6 @@ def _sft_samples(backbone: Backbone, prompts: Sequence[str], params: RewardParam
 def _scale(scorer: Scorer, samples: Sequence[Sample], params: RewardParams) -> tuple[float, float]:
     """Mean and standard deviation of raw scores (mean 0 and std 1 are still in place)."""
     return mean_and_std(scorer.score_samples(samples, batch_tokens=params.batch_tokens))
-
-
-def _in_epochs(row: Mapping[str, str], steps: int) -> dict[str, Cell]:
-    """A row of the Trainer's curve with the columns of the head's; an empty cell was not measured."""
-    losses = {name: float(row[name]) if row[name] else None for name in ("train_loss", "validation_loss")}
-    return {"epoch": int(row["step"]) / steps, **losses, "validation_accuracy": None}
 
 
 def _sizes(splits: Mapping[str, list[Pair]]) -> dict[str, object]:

@@ -4,7 +4,8 @@ The loop, its checkpoints and the choice of the best step are those of `base` an
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,26 @@ from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import generator
 from rlhf.models.backbone import Backbone
+from rlhf.models.heads import Mlp
 from rlhf.models.held_out import Batch
+from rlhf.models.lora import set_dropout
 from rlhf.models.reward_model import RewardModel
 from rlhf.models.scoring import REWARD, Row, Scorer, pooled_episodes
 from rlhf.models.tokens import Episodes
 from rlhf.models.trainer import Fit, Plan, fit
-from rlhf.reward.fit import initial_weight, pair_loss
-from rlhf.reward.params import TuneParams
+from rlhf.reward.fit import initial_weight, pair_loss, relative
+from rlhf.reward.fit_mlp import start
+from rlhf.reward.pairs import Pair
+from rlhf.reward.params import RewardParams, TuneParams
 
-PairRows = tuple[Row, Row]  # the chosen response's, the rejected one's
+
+@dataclass(frozen=True, slots=True)
+class PairRows:
+    """Token rows of a pair, and what it counts in training."""
+
+    chosen: Row
+    rejected: Row
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +57,15 @@ class Pairwise(nn.Module):
         self.network, self.reward = backbone.model, model
         self._backbone = backbone
 
-    def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Mean of -log sigmoid(r_chosen - r_rejected) over pairs of rows, chosen first (Ouyang et al. 2022, eq. 1)."""
+    def forward(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, mask: Tensor, weights: Tensor
+    ) -> dict[str, Tensor]:
+        """Weighted mean of -log sigmoid(r_chosen - r_rejected) over pairs of rows, chosen first (Ouyang et al. 2022,
+        eq. 1), of raw rewards: a length correction comes after training."""
         episodes = Episodes(prompt_ids, prompt_mask, response_ids, mask)
         features = pooled_episodes(self._backbone, episodes, model=self.reward, adapter=REWARD)
-        scores = self.reward.score_features(features).view(-1, 2)
-        return {"loss": pair_loss(scores[:, 0] - scores[:, 1])}
+        scores = self.reward.member_scores(features).view(-1, 2)
+        return {"loss": pair_loss(scores[:, 0] - scores[:, 1], weights)}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Adapter, head and query: the frozen base is neither copied into checkpoints nor read back."""
@@ -62,9 +77,8 @@ def tune(
     backbone: Backbone,
     model: RewardModel,
     sides: Sides,
-    params: TuneParams,
+    params: RewardParams,
     *,
-    batch_tokens: int,
     runtime: Runtime,
     checkpoints: Checkpoints,
     curve: Path,
@@ -75,23 +89,31 @@ def tune(
         UserError: fewer training pairs than a batch holds, or the loss became NaN.
         Stopped: a signal came; everything is saved.
     """
-    steps = len(sides.train) // params.batch_size
+    plan = params.tune
+    steps = len(sides.train) // plan.batch_size
     if steps == 0 or not sides.validation:
         raise UserError(
-            f"reward.tune.batch_size: found {params.batch_size}, with {len(sides.train)} training and "
+            f"reward.tune.batch_size: found {plan.batch_size}, with {len(sides.train)} training and "
             f"{len(sides.validation)} validation pairs; allowed: 1 to the training pairs, and at least 1 to validate"
         )
-    with torch.no_grad():
-        model.head.weight.copy_(initial_weight(backbone.hidden_size, runtime.seed).unsqueeze(0))
+    _start(model, runtime.seed)
     model.requires_grad_(True)
-    scorer = Scorer(backbone, model, REWARD)
+    set_dropout(backbone.model, REWARD, plan.dropout)
+    scorer, module = Scorer(backbone, model, REWARD), Pairwise(backbone, model)
+    shares = relative(torch.tensor([pair.weight for pair in sides.validation]))
+
+    def validate(_: nn.Module) -> float:
+        module.eval()  # the Trainer sets train mode again at each step
+        scores = side_scores(scorer, sides.validation, params.batch_tokens)
+        return float(pair_loss(scores[:, 0] - scores[:, 1], shares))
+
     found = fit(
-        Pairwise(backbone, model),
-        examples=sides.train,
-        order=_order(len(sides.train), steps * params.batch_size, params.epochs, runtime.seed),
+        module,
+        examples=_relative(sides.train),
+        order=_order(len(sides.train), steps * plan.batch_size, plan.epochs, runtime.seed),
         collate=_collator(backbone.pad_id),
-        validate=lambda _: float(pair_loss(margins(scorer, sides.validation, batch_tokens))),
-        plan=_plan(params, steps * params.epochs),
+        validate=validate,
+        plan=_plan(plan, steps * plan.epochs, params.patience),
         runtime=runtime,
         checkpoints=checkpoints,
         curve=curve,
@@ -102,22 +124,32 @@ def tune(
     return found
 
 
-def margins(scorer: Scorer, pairs: Sequence[PairRows], batch_tokens: int) -> Tensor:
-    """Scores of chosen minus rejected, (N,) in float64, as the scorer's model gives them."""
+@torch.no_grad()
+def _start(model: RewardModel, seed: int) -> None:
+    if isinstance(model.head, Mlp):
+        start(model.head, seed)
+    else:
+        model.head.weight.copy_(initial_weight(model.feature_size, seed).unsqueeze(0))
+
+
+def _relative(pairs: Sequence[PairRows]) -> list[PairRows]:
+    """Weights of mean 1."""
+    shares = relative(torch.tensor([pair.weight for pair in pairs])).tolist()
+    return [replace(pair, weight=share) for pair, share in zip(pairs, shares, strict=True)]
+
+
+def side_scores(scorer: Scorer, pairs: Sequence[PairRows], batch_tokens: int) -> Tensor:
+    """Scores of chosen and rejected, (N, 2) in float64, as the scorer's model gives them."""
+    rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
     with torch.no_grad():
-        rows = [row for pair in pairs for row in pair]
-        scores = torch.tensor(scorer.score_rows(rows, batch_tokens=batch_tokens), dtype=torch.float64).view(-1, 2)
-    return scores[:, 0] - scores[:, 1]
+        return torch.tensor(scorer.score_rows(rows, batch_tokens=batch_tokens), dtype=torch.float64).view(-1, 2)
 
 
-def by_split(rows: Sequence[Row], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
+def by_split(rows: Sequence[Row], pairs: Sequence[Pair], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
     """Rows of all pairs, chosen and rejected in turn, as pairs of each split."""
-    pairs = list(zip(rows[::2], rows[1::2], strict=True))
-    found, start = {}, 0
-    for name, size in sizes.items():
-        found[name] = pairs[start : start + size]
-        start += size
-    return found
+    sides = zip(rows[::2], rows[1::2], pairs, strict=True)
+    every = iter([PairRows(chosen, rejected, pair.weight) for chosen, rejected, pair in sides])
+    return {name: list(islice(every, size)) for name, size in sizes.items()}
 
 
 def _order(pairs: int, used: int, epochs: int, seed: int) -> list[int]:
@@ -128,19 +160,20 @@ def _order(pairs: int, used: int, epochs: int, seed: int) -> list[int]:
 
 def _collator(pad_id: int) -> Any:
     def collate(pairs: list[PairRows]) -> Batch:
-        rows = [row for pair in pairs for row in pair]
+        rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
         episodes = Episodes.of([p for p, _ in rows], [r for _, r in rows], pad_id=pad_id, device="cpu")
         return {
             "prompt_ids": episodes.prompt_ids,
             "prompt_mask": episodes.prompt_mask,
             "response_ids": episodes.response_ids,
             "mask": episodes.mask,
+            "weights": torch.tensor([pair.weight for pair in pairs]),
         }
 
     return collate
 
 
-def _plan(params: TuneParams, steps: int) -> Plan:
+def _plan(params: TuneParams, steps: int, patience: int) -> Plan:
     return Plan(
         place="reward",
         steps=steps,
@@ -153,4 +186,5 @@ def _plan(params: TuneParams, steps: int) -> Plan:
         grad_clip=params.grad_clip,
         eval_every=params.eval_every,
         log_every=params.log_every,
+        patience=patience,
     )

@@ -111,4 +111,5 @@ def _plan(params: SFTParams, examples: int) -> Plan:
         grad_clip=params.grad_clip,
         eval_every=params.eval_every,
         log_every=params.log_every,
+        patience=0,
     )

@@ -7,7 +7,8 @@ import torch
 
 from rlhf.core.errors import UserError
 from rlhf.models.ensemble import Ensemble
-from rlhf.models.reward_model import RewardModel
+from rlhf.models.length_correction import LengthCorrection
+from rlhf.models.reward_model import RewardModel, logprob_features
 from rlhf.models.tokens import Episodes
 
 # Two episodes: real tokens at 1..3 (response 2..3) and 0..2 (response 2 only); P = 2, R = 2, D = 1.
@@ -64,6 +65,42 @@ def test_several_heads_by_hand(aggregate: Any, expected: float, tmp_path: Path) 
         assert one.score(HIDDEN, EPISODES)[0].item() == pytest.approx((expected - 1) / 2, abs=1e-6)
 
 
+def test_logprob_features_by_hand() -> None:
+    logprobs, mask = (
+        torch.tensor([[-1.0, -3.0, 0.0], [0.0, 0.0, 0.0]]),
+        torch.tensor([[True, True, False], [False] * 3]),
+    )
+    assert logprob_features(logprobs, mask).tolist() == [[-2.0, -3.0, pytest.approx(-0.4)], [0.0, 0.0, 0.0]]
+
+
+def test_a_correction_comes_before_the_scale_and_is_saved(tmp_path: Path) -> None:
+    """Raw score 2x - 1 at x = 3 and 6, responses of 2 tokens and of 1."""
+    for correction, expected in (
+        (LengthCorrection("sqrt"), [5 / math.sqrt(2), 11.0]),
+        (LengthCorrection("regression", 1 / 3, 0.25), [5 - 2 / 3 - 0.25, 11 - 1 / 3 - 0.25]),
+    ):
+        model = make(correction=correction, mean=1.0, std=2.0)
+        with torch.no_grad():
+            model.head.weight.fill_(2.0)
+            model.head.bias.fill_(-1.0)
+        assert model.score(HIDDEN, EPISODES).tolist() == pytest.approx([(value - 1) / 2 for value in expected])
+        assert not model.is_plain
+        model.save(tmp_path)
+        loaded = RewardModel.load(tmp_path)
+        assert loaded.correction == correction  # to the last digit
+        assert loaded.score(HIDDEN, EPISODES).tolist() == model.score(HIDDEN, EPISODES).tolist()
+
+
+def test_hidden_states_alone_are_refused_where_logprobs_are_read(tmp_path: Path) -> None:
+    model = make(logprobs=True, head_units=3)
+    assert model.feature_size == 4
+    with pytest.raises(ValueError, match="logprobs"):
+        model.score(HIDDEN, EPISODES)
+    model.save(tmp_path)
+    loaded = RewardModel.load(tmp_path)
+    assert (loaded.logprobs, loaded.head_units, loaded.hidden_size) == (True, 3, 1)
+
+
 def test_an_empty_response_pools_to_zero_not_nan() -> None:
     empty = Episodes.of([[5, 5]], [[]], pad_id=0, device="cpu")
     for pooling in ("mean", "last"):
@@ -109,4 +146,4 @@ def test_features_may_be_on_another_device_than_the_head() -> None:
         features = torch.randn(2, 1, device="cuda")
         with pytest.raises(RuntimeError, match="device"):
             model.head(features)
-        assert model.score_features(features).device.type == "cpu"
+        assert model.score_features(features, torch.ones(2)).device.type == "cpu"

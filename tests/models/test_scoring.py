@@ -82,7 +82,10 @@ def test_save_and_load_round_trip(tiny_model_dir: Path, sft: Path, tmp_path: Pat
     save_reward(head(32, 1), tmp_path, base=tiny_model_dir, sft=sft)
     model = load_reward(tmp_path, base=tiny_model_dir, sft=sft)
     features = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model.score_features(features), head(32, 1).score_features(features))
+    assert torch.equal(
+        model.score_features(features, torch.ones(len(features))),
+        head(32, 1).score_features(features, torch.ones(len(features))),
+    )
 
 
 def test_a_reward_model_of_other_weights_is_refused(

@@ -29,7 +29,7 @@ from rlhf.models.trainer import Fit, Plan, fit
 STEPS = 24
 PLAN = Plan(
     place="toy", steps=STEPS, batch_size=2, accumulate=2, lr=1e-2, schedule="linear", warmup_steps=3,
-    weight_decay=0.1, grad_clip=1.0, eval_every=5, log_every=2,
+    weight_decay=0.1, grad_clip=1.0, eval_every=5, log_every=2, patience=0,
 )  # fmt: skip
 
 
@@ -106,6 +106,15 @@ def test_the_weights_of_the_best_validation_are_kept(tmp_path: Path, best: int) 
     assert digest(model) == planted.seen[best]
     assert result.best_step == [5, 10, 15, 20, 24][best]
     assert result.validation_loss == 1.5
+
+
+def test_patience_ends_the_run_and_the_best_is_kept(tmp_path: Path) -> None:
+    planted = Planted([2.0, 1.0, 1.5, 1.0, 0.5])
+    model, result = train(tmp_path, plan=replace(PLAN, patience=2), validate=planted)
+    assert len(planted.seen) == 4  # the lowest came at the second; an equal one is no better
+    assert (digest(model), result.best_step) == (planted.seen[1], 10)
+    rows = (tmp_path / "curve.csv").read_text().splitlines()
+    assert rows[-1].startswith("20,")
 
 
 def test_of_equal_validations_the_first_is_kept(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from rlhf.reward.fit import Fit, FitSettings, fit_head, initial_weight, pair_los
 
 
 def settings_of(**changes: object) -> FitSettings:
-    values: dict[str, object] = {"lr": 0.02, "weight_decay": 0.01, "epochs": 30, "batch_size": 64, "standardise": False}
+    values: dict[str, object] = {
+        "lr": 0.02, "weight_decay": 0.01, "epochs": 30, "batch_size": 64, "standardise": False, "dropout": 0.0,
+        "patience": 0,
+    }  # fmt: skip
     return FitSettings(**(values | changes))  # type: ignore[arg-type]
 
 

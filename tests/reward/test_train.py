@@ -16,6 +16,7 @@ from rlhf.core.curves import Curve
 from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.models.scoring import Scorer, save_reward
+from rlhf.reward.length import Sides
 from rlhf.reward.pairs import Pair
 from rlhf.reward.params import RewardParams
 from rlhf.reward.record import Folders
@@ -25,12 +26,15 @@ from tests.reward.conftest import first_word_pairs, keyword_pairs, write_split
 
 TUNE = {
     "epochs": 3, "batch_size": 16, "lr": 5e-3, "schedule": "linear", "warmup_steps": 2, "weight_decay": 0.0,
-    "grad_clip": 1.0, "eval_every": 5, "log_every": 5,
+    "grad_clip": 1.0, "eval_every": 5, "log_every": 5, "dropout": 0.0,
 }  # fmt: skip
 
 
 SEVERAL = {"members": 3, "aggregate": "uncertainty"}
 HEAD, LORA = {"train": "head", "engine": "plain"}, {"train": "lora", "pooling": "attention"}
+MORE = {"logprobs": True, "head_units": 8, "dropout": 0.1, "patience": 5}
+WIDE = {**SEVERAL, **MORE, "length_correction": "regression"}
+WIDE_LORA = {**LORA, **MORE, "length_correction": "sqrt", "tune": {**TUNE, "dropout": 0.1}}
 
 
 def params(**changes: object) -> RewardParams:
@@ -39,6 +43,8 @@ def params(**changes: object) -> RewardParams:
         "pooling": "mean", "pool_over": "response", "standardise": True, "lr": 0.02, "weight_decay": 1e-4, "epochs": 20,
         "batch_size": 32, "batch_tokens": 2048, "normalise_prompts": 20, "response_tokens": 8, "temperature": 1.0,
         "sample_batch": 16, "calibration_bins": 5, "heldout_share": 0.0,
+        "logprobs": False, "head_units": 0, "length_correction": "none", "dropout": 0.0, "patience": 0,
+        "learned": {"min_count": 5, "words": 5, "examples": 3},
     }  # fmt: skip
     return RewardParams(**(values | changes))
 
@@ -74,7 +80,7 @@ def test_a_planted_keyword_is_learnt(pairs_dir: Path, tiny_model_dir: Path, sft_
     assert loved > plain + 0.5
 
 
-@pytest.mark.parametrize("how", [HEAD, LORA, SEVERAL])
+@pytest.mark.parametrize("how", [HEAD, LORA, SEVERAL, WIDE, WIDE_LORA])
 def test_the_saved_model_gives_the_margins_that_were_measured(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
@@ -89,7 +95,7 @@ def test_the_saved_model_gives_the_margins_that_were_measured(
     torch.testing.assert_close(torch.tensor(again), torch.tensor(trained.test_margins), atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("how", [HEAD, LORA])
+@pytest.mark.parametrize("how", [HEAD, WIDE_LORA])
 def test_equal_runs_write_equal_bytes(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
@@ -100,7 +106,7 @@ def test_equal_runs_write_equal_bytes(
         write_metrics(tmp_path / name / "reward.json", trained.metrics)
         about = json.loads((folder / "reward.json").read_text())
         write_json(folder / "reward.json", about | {"adapter": "same"})  # it names the folder
-    own = ["adapter/adapter_model.safetensors"] if how is LORA else []
+    own = ["adapter/adapter_model.safetensors"] if how is WIDE_LORA else []
     for file in (*own, "head.safetensors", "reward.json", "backbone.json", "../reward.json", "../reward.csv"):
         one, other = (tmp_path / name / "reward" / file for name in ("a", "b"))
         assert one.read_bytes() == other.read_bytes(), file
@@ -173,7 +179,11 @@ def test_held_out_metrics_by_hand() -> None:
         Pair("p", " same", " size", None, 5),
         Pair("p", " aa", " b", None, 1),
     ]
-    held = Held(pairs, [2.0, 0.0, -1.0, 1.0], {"gold": None, "noise_ceiling": None})
+    rewards, tokens = (
+        Sides([2.0, 0.0, -1.0, 3.0], [0.0, 0.0, 0.0, 2.0]),
+        Sides([9.0, 2.0, 5.0, 5.0], [2.0, 9.0, 5.0, 5.0]),
+    )
+    held = Held(pairs, rewards, tokens, [2.0, -1.0], {"gold": None, "noise_ceiling": None})
     found = held_out_metrics(held, bins=10, seed=0)
     assert found["reward_accuracy"] == 0.625  # right, tie, wrong, right
     assert found["reward_length_baseline"] == 0.625  # right, wrong, tie, right
@@ -181,6 +191,7 @@ def test_held_out_metrics_by_hand() -> None:
     assert found["reward_margin_mean"] == 0.5
     assert found["reward_loss"] == pytest.approx((0.126928 + 0.693147 + 1.313262 + 0.313262) / 4, abs=1e-6)
     assert found["reward_accuracy_kind_list"] == 0.75
+    assert [found[f"reward_accuracy_length_{n}"] for n in ("longer", "shorter", "equal")] == [1.0, 0.5, 0.5]
     assert found["reward_accuracy_turns_3plus"] == 0.0
     assert found["reward_noise_ceiling"] is None
     assert found["reward_share_of_ceiling"] is None

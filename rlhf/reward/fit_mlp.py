@@ -1,0 +1,113 @@
+"""Fitting a head with a hidden layer: the same pairwise loss, no longer convex."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rlhf.core.seeding import generator
+from rlhf.models.heads import Mlp
+from rlhf.reward.fit import (
+    CurveRow,
+    FitSettings,
+    OnEpoch,
+    Weights,
+    check_pairs,
+    curve_row,
+    dropped,
+    feature_scale,
+    pair_loss,
+    relative,
+    run_epochs,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MlpHead:
+    """One head of `rlhf.models.heads.Mlp`, on raw features. H hidden units, D features."""
+
+    inner: Float[Tensor, "H D"]
+    inner_bias: Float[Tensor, " H"]
+    outer: Float[Tensor, " H"]
+    bias: Float[Tensor, ""]
+
+    def state(self) -> dict[str, Tensor]:
+        """As one of K heads."""
+        return {"inner": self.inner, "inner_bias": self.inner_bias, "outer": self.outer, "bias": self.bias}
+
+
+@dataclass(frozen=True, slots=True)
+class MlpFit:
+    """As `rlhf.reward.fit.Fit`."""
+
+    head: MlpHead
+    best_epoch: int
+    curve: list[CurveRow]
+
+
+def fit_mlp(
+    train: Float[Tensor, "N 2 D"],
+    validation: Float[Tensor, "M 2 D"],
+    settings: FitSettings,
+    *,
+    units: int,
+    seed: int,
+    weights: Weights | None,
+    on_epoch: OnEpoch,
+) -> MlpFit:
+    """As `fit_head`. Dropout is of features and of hidden units, drawn for each response.
+
+    Raises:
+        UserError: the loss is not finite any more, or there are no pairs to train on or validate with.
+    """
+    check_pairs(train, validation)
+    mean, scale = feature_scale(train, settings)
+    pairs, held_out = ((part.double() - mean) / scale for part in (train, validation))
+    of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
+    net = _started(train.shape[-1], units, seed)
+    optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+
+    def one_epoch(epoch: int) -> None:
+        shuffle, drop = generator(seed, "reward", "order", epoch), generator(seed, "reward", "dropout", epoch)
+        for rows in torch.split(torch.randperm(len(pairs), generator=shuffle), settings.batch_size):
+            optimiser.zero_grad()
+            scores = _trained(net, pairs[rows].flatten(0, 1), settings.dropout, drop).view(-1, 2)
+            pair_loss(scores[:, 0] - scores[:, 1], of.train[rows] if of else None).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+
+    def evaluate(epoch: int) -> CurveRow:
+        return curve_row(epoch, _margins(net, pairs), _margins(net, held_out), of)
+
+    best_epoch, curve, state = run_epochs(list(net.parameters()), one_epoch, evaluate, settings, on_epoch)
+    inner, inner_bias, outer, bias = (one[0] for one in state)
+    raw = inner / scale
+    return MlpFit(MlpHead(raw, inner_bias - raw @ mean, outer, bias), best_epoch, curve)
+
+
+def start(net: Mlp, seed: int) -> None:
+    """Draw the weights: the inner ones N(0, 1/sqrt(D)), the outer ones N(0, 1/sqrt(H + 1))."""
+    draw = generator(seed, "reward", "head")
+    for parameter, width in ((net.inner, net.inner.shape[-1]), (net.outer, net.outer.shape[-1] + 1)):
+        drawn = torch.randn(parameter.shape, generator=draw, dtype=torch.float64) / math.sqrt(width)
+        with torch.no_grad():
+            parameter.copy_(drawn)
+
+
+def _started(features: int, units: int, seed: int) -> Mlp:
+    net = Mlp(features, 1, units).double()
+    start(net, seed)
+    return net
+
+
+def _trained(net: Mlp, features: Float[Tensor, "N D"], dropout: float, draw: torch.Generator) -> Float[Tensor, " N"]:
+    """Scores while training: the net's, with dropout before each layer."""
+    hidden = torch.nn.functional.gelu(dropped(features, dropout, draw) @ net.inner[0].T + net.inner_bias[0])
+    return dropped(hidden, dropout, draw) @ net.outer[0] + net.bias
+
+
+@torch.no_grad()
+def _margins(net: Mlp, pairs: Float[Tensor, "N 2 D"]) -> Float[Tensor, " N"]:
+    scores: Tensor = net(pairs.flatten(0, 1)).view(-1, 2)
+    return scores[:, 0] - scores[:, 1]

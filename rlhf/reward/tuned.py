@@ -1,0 +1,95 @@
+"""The reward model whose backbone learns too, and the plain features that a second reward model needs beside it."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.curves import Cell, Curve, read_rows
+from rlhf.core.runtime import Runtime
+from rlhf.models.backbone import Backbone
+from rlhf.models.reward_model import Pooling, RewardModel
+from rlhf.models.scoring import ADAPTER, REWARD, Scorer
+from rlhf.reward.features import pair_rows
+from rlhf.reward.frozen import frozen_features
+from rlhf.reward.heldout import HELDOUT
+from rlhf.reward.metrics import member_metrics
+from rlhf.reward.pairs import Pair
+from rlhf.reward.params import RewardParams
+from rlhf.reward.record import SPLITS, Fitted, Folders
+from rlhf.reward.tune import Sides, by_split, side_scores, tune
+
+
+def fit_tuned(
+    at: Folders,
+    splits: Mapping[str, list[Pair]],
+    params: RewardParams,
+    *,
+    runtime: Runtime,
+    checkpoints: Checkpoints,
+    curve: Curve,
+) -> Fitted:
+    """A copy of the SFT adapter learns with the head; the curve's epochs count in fractions.
+
+    On the plain engine: the Trainer's fused AdamW leaves no trace for the fast one's merged weights to follow.
+    """
+    adapters = {ADAPTER: at.sft, REWARD: at.sft}
+    backbone = Backbone.load(at.base, adapters, trainable=(REWARD,), dtype=runtime.dtype, device=runtime.device)
+    own = (at.reward / "adapter").as_posix()
+    model = RewardModel(
+        backbone.hidden_size,
+        pooling=params.pooling,
+        pool_over=params.pool_over,
+        backbone_adapter=own,
+        logprobs=params.logprobs,
+        head_units=params.head_units,
+    ).to(runtime.device)
+    every = [pair for name in SPLITS for pair in splits[name]]
+    sides = by_split(pair_rows(backbone, every), every, {name: len(splits[name]) for name in SPLITS})
+    fit = tune(
+        backbone, model, Sides(sides["train"], sides["validation"]), params,
+        runtime=runtime, checkpoints=checkpoints, curve=curve.path,
+    )  # fmt: skip
+    scorer, epoch = Scorer(backbone, model, REWARD), len(splits["train"]) // params.tune.batch_size
+    curve.rows = [_in_epochs(row, epoch) for row in read_rows(curve.path)]
+    curve.write()
+
+    def scores(lengths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: side_scores(scorer, sides[name], params.batch_tokens) * model.std for name in lengths}
+
+    numbers = {
+        "reward_best_epoch": fit.best_step / epoch,
+        "reward_train_loss": fit.train_loss,
+        "reward_validation_loss": fit.validation_loss,
+        **member_metrics([]),
+    }
+    part = checkpoints.within("second")
+    return Fitted(scorer, scores, lambda: _features_for_second(at, backbone, splits, params, part), numbers)
+
+
+def _features_for_second(
+    at: Folders, backbone: Backbone, splits: Mapping[str, list[Pair]], params: RewardParams, checkpoints: Checkpoints
+) -> dict[str, Tensor]:
+    """A tuned model leaves no features of the plain SFT backbone behind: a pass over the pairs that need them."""
+    model = second_model(backbone.hidden_size, at, params)
+    needed = {name: splits[name] for name in (HELDOUT, "validation", "test")}
+    return frozen_features(backbone, needed, model, params, checkpoints)
+
+
+def second_model(hidden_size: int, at: Folders, params: RewardParams) -> RewardModel:
+    """What the second model reads: as the first, under the SFT adapter; attention needs a trained backbone, which it
+    never has."""
+    pooling: Pooling = "mean" if params.pooling == "attention" else params.pooling
+    return RewardModel(
+        hidden_size,
+        pooling=pooling,
+        pool_over=params.pool_over,
+        backbone_adapter=at.sft.as_posix(),
+        logprobs=params.logprobs,
+    )
+
+
+def _in_epochs(row: Mapping[str, str], steps: int) -> dict[str, Cell]:
+    """A row of the Trainer's curve with the columns of the head's; an empty cell was not measured."""
+    losses = {name: float(row[name]) if row[name] else None for name in ("train_loss", "validation_loss")}
+    return {"epoch": int(row["step"]) / steps, **losses, "validation_accuracy": None}
