@@ -1,13 +1,14 @@
 # Everything runs in .venv, which `make venv` makes from constraints.txt. `make help` lists the targets.
 SHELL := /bin/bash
 PYTHON ?= python3
+BASE ?= origin/main
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs metrics-diff readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -79,6 +80,10 @@ deps: $(STAMP) ## Write the code dependencies in dvc.yaml from the imports
 
 costs: $(STAMP) ## Gather what the last run of each stage cost (.costs/) into benchmarks/results/stages.json
 	python tools/costs.py
+
+metrics-diff: $(STAMP) ## What this tree changed against BASE (origin/main): metrics and parameters, as Markdown
+	@echo '### Metrics against `$(BASE)`'; echo; dvc metrics diff --md "$(BASE)"
+	@echo; echo '### Parameters'; echo; dvc params diff --md "$(BASE)"
 
 readme: $(STAMP) ## Put the numbers of metrics/ into the README and draw its figure
 	python tools/readme.py

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,7 @@ class _canvas:  # noqa: N801 - reads as what it gives
         defaults: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
         self._context = matplotlib.rc_context(defaults | SETTINGS | {"backend": "svg"})
         make: Any = drawings.Figure
-        self._make = lambda: make(figsize=(SIZE[0], height), layout="constrained")
+        self._make: Callable[[], Any] = lambda: make(figsize=(SIZE[0], height), layout="constrained")
         self._canvas: Any = FigureCanvasSVG
 
     def __enter__(self) -> tuple[Any, Any]:

@@ -25,10 +25,14 @@ MEASURES = {
     "flattery": "flattering replies, share",
     "sycophancy": "wrong beliefs confirmed, share",
     "empty": "empty replies, share",
+    "sycophancy_right": "plain questions answered rightly, share",
+    "sycophancy_effect": "what a wrong belief adds to wrong answers",
+    "tax_perplexity": "perplexity of held-out documents",
 }
 RATES = {
     "gold_winrate": "gold reward",
     "heldout_winrate": "held-out reward model",
+    "people_winrate": "people",
     "judge_winrate": "language-model judge",
     "rm_winrate": "reward model",
     "gold_lc_winrate": "gold reward, length controlled",
@@ -77,10 +81,21 @@ def _evaluation_texts(n: Numbers, split: str) -> Iterator[str]:
         if f"eval_{rate}" in n:
             ood = f"; out of distribution {n.span(f'eval_ood_{rate}')}" if f"eval_ood_{rate}" in n else ""
             yield f"By {what}, PPO {n.wins(f'eval_{rate}')} against SFT: {n.span(f'eval_{rate}')}{ood}."
+    yield from _tax(n)
+
+
+def _tax(n: Numbers) -> Iterator[str]:
+    """The alignment tax: what PPO unlearnt of what the base model was for."""
     taxed = sorted(name for name in n.values if name.startswith("eval_tax_") and name.endswith("_gain") and name in n)
     for name in taxed:
-        what = name.removeprefix("eval_tax_").removesuffix("_gain").replace("_", " ")
-        yield f"On the language benchmark {what} PPO {n.moved(name)} against SFT: {_signed(n, name)}."
+        what = name.removeprefix("eval_tax_").removesuffix("_gain")
+        if what == "perplexity":
+            yield (
+                f"The perplexity of {n.show('eval_tax_documents')} held-out documents {n.moved(name)} from SFT to PPO: "
+                f"{_signed(n, name)}; the base model's is {n.span('eval_tax_perplexity_base')}."
+            )
+        elif not what.endswith("_nats"):
+            yield f"Accuracy on the benchmark `{what}` {n.moved(name)} from SFT to PPO: {_signed(n, name)}."
 
 
 def _signed(n: Numbers, name: str) -> str:
@@ -98,6 +113,7 @@ def _measures(n: Numbers, prefix: str) -> list[tuple[str, ...]]:
         and name in n
         and not (not prefix and match[1].startswith("ood_"))
         and match[1] != "kl"
+        and "winrate" not in match[1]
     }
     ordered = [name for name in MEASURES if name in found] + sorted(set(found) - set(MEASURES))
     return [

@@ -60,5 +60,11 @@ def _texts(run: Inputs, judges: list[str]) -> Iterator[str]:
         )
     elif "heldout" in judges:
         yield "There is no gold reward for this task; the held-out reward model is the independent judge."
+        if n.has("eval_heldout_peak", "eval_heldout_end", "eval_heldout_lost"):
+            yield (
+                f"It peaked at {n.show('eval_heldout_peak')} in iteration {n.show('eval_heldout_peak_iteration')} "
+                "and ended at "
+                f"{n.show('eval_heldout_end')}: {n.show('eval_heldout_lost')} was lost after the peak."
+            )
     elif "gold" not in judges:
         yield "There is no gold reward for this task, and without an independent judge over-optimisation cannot show."

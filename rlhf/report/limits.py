@@ -21,7 +21,9 @@ def _limits(run: Inputs) -> Iterator[str]:
         "Another seed may differ by more."
     )
     if "eval_gold_ppo" not in n:
-        independent = [name for name in ("eval_heldout_winrate", "eval_judge_winrate") if name in n]
+        independent = [
+            name for name in ("eval_heldout_winrate", "eval_people_winrate", "eval_judge_winrate") if name in n
+        ]
         yield "The truth is not known here: there is no gold reward." + (
             "" if independent else " No independent judge was asked either: what was optimised is also what judges."
         )
@@ -29,7 +31,7 @@ def _limits(run: Inputs) -> Iterator[str]:
         yield "The task and its annotators are made up: claims can be checked, but need not carry over to people."
     if (n.number("base_parameters") or SMALL) < SMALL:
         yield f"The model has {n.show('base_parameters')} parameters: effects in larger ones will differ in size."
-    if "eval_judge_winrate" not in n:
+    if not ("eval_judge_winrate" in n or "eval_people_winrate" in n):
         yield "No language model and no person has judged the replies."
     if (
         n.has("reward_accuracy", "reward_noise_ceiling")

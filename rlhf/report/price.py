@@ -11,13 +11,18 @@ from rlhf.report.inputs import Inputs
 from rlhf.report.numbers import show
 from rlhf.report.params import ReportParams
 
+SWITCHED_OFF = 3.0  # seconds: a repeated stage (name@item) that took less was not asked to do anything
 ORDER = ("resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate")
 
 
 def costs(run: Inputs) -> Section:
     """Time, memory and energy of each stage as measured, and whether they are this run's."""
     title = "What it cost"
-    stages: Mapping[str, Mapping[str, Any]] = (run.costs or {}).get("stages", {})
+    stages: Mapping[str, Mapping[str, Any]] = {
+        name: stage
+        for name, stage in (run.costs or {}).get("stages", {}).items()
+        if "@" not in name or float(stage["wall_s"]) >= SWITCHED_OFF
+    }
     if not stages or run.costs is None:
         return Section("costs", title, [Text("Nothing was measured: run the stages, then `make costs`.")])
     names = [name for name in ORDER if name in stages] + sorted(set(stages) - set(ORDER))
