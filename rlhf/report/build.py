@@ -6,10 +6,11 @@ from rlhf.report.frontier import frontier
 from rlhf.report.inputs import Inputs
 from rlhf.report.limits import again, limits
 from rlhf.report.made import done, lineage, summary
+from rlhf.report.methods import methods
 from rlhf.report.models import data, sft
 from rlhf.report.params import ReportParams
 from rlhf.report.price import costs, sizes
-from rlhf.report.rest import methods, samples, verdicts
+from rlhf.report.rest import samples, verdicts
 from rlhf.report.scores import reward
 from rlhf.report.training import ppo
 

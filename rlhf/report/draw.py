@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from rlhf.report.content import Figure
@@ -51,7 +52,7 @@ def lines(series: Sequence[Series], labels: Labels, *, diagonal: bool = False) -
         with _canvas() as (figure, axes):
             if diagonal:
                 axes.plot([0.5, 1], [0.5, 1], color="0.4", linestyle=":", label="perfect")
-            for one, (color, line, mark) in zip(series, STYLES, strict=False):
+            for one, (color, line, mark) in zip(series, cycle(STYLES), strict=False):
                 kept = list(range(0, len(one.x), max(1, len(one.x) // MARKS)))
                 if one.joined:
                     axes.plot(one.x, one.y, color=color, linestyle=line, marker=mark, markevery=kept, label=one.label)
@@ -76,7 +77,7 @@ def ranges(rows: Sequence[str], series: Sequence[Series], labels: Labels, *, lin
         with _canvas(height=max(1.6, 0.75 + 0.34 * len(rows) * max(1, len(series) * 0.7))) as (figure, axes):
             if line is not None:
                 axes.axvline(line, color="0.4", linestyle=":")
-            for number, (one, (color, _, mark)) in enumerate(zip(series, STYLES, strict=False)):
+            for number, (one, (color, _, mark)) in enumerate(zip(series, cycle(STYLES), strict=False)):
                 places = [row + (number - (len(series) - 1) / 2) * 0.22 for row in one.y]
                 axes.plot(one.x, places, color=color, linestyle="none", marker=mark, markersize=6, label=one.label)
                 if one.low is not None and one.high is not None:

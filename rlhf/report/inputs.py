@@ -26,6 +26,7 @@ class Inputs:
     numbers: Numbers
     curves: Mapping[str, list[Row]]
     provenance: Mapping[str, Mapping[str, Any]]
+    compared: list[dict[str, str]]  # plots/compare.csv, a row a policy
     samples: list[dict[str, Any]]
     learned: Any
     diagnosis: str  # Markdown, as the stage diagnose writes it
@@ -57,6 +58,7 @@ def read_inputs(at: Layout, resolved: Mapping[str, Any], *, profiles: Path, cost
         numbers=Numbers(values),
         curves={name: [_numeric(row) for row in read_rows(path)] for name, path in plots.items()},
         provenance={name: read_json(provenance[name]) for name in _ordered(provenance)},
+        compared=read_rows(plots["compare"]) if "compare" in plots else [],
         samples=read_jsonl(parts["samples"]) if parts["samples"].is_file() else [],
         learned=read_json(parts["learned"]) if parts["learned"].is_file() else None,
         diagnosis=parts["diagnosis"].read_text(encoding="utf-8") if parts["diagnosis"].is_file() else "",

@@ -14,6 +14,27 @@ def data(run: Inputs) -> Section:
     n = run.numbers
     if not n.has("prepare_rows_read", "prepare_rows_kept"):
         return Section("data", "Data", [Text("The data were not measured.")])
+    blocks: list[Block] = [Text(text) for text in _data_texts(n)]
+    rows = [
+        (split, n.show(f"prepare_prompts_{split}"), n.show(f"prepare_pairs_{split}"))
+        for split in ("train", "validation", "test", "ood")
+        if n.number(f"prepare_prompts_{split}")
+    ]
+    blocks.append(Table(("split", "prompts", "pairs"), rows, "Splits (ood: prompts from outside the distribution)"))
+    rows = [
+        (what, n.show(f"prepare_{name}_p50", 0), n.show(f"prepare_{name}_p90", 0))
+        for name, what in (
+            ("tokens_prompt", "prompt"),
+            ("tokens_chosen", "prompt and chosen reply"),
+            ("tokens_rejected", "prompt and rejected reply"),
+        )
+        if f"prepare_{name}_p50" in n
+    ]
+    blocks.append(Table(("sequence", "median", "90th percentile"), rows, "Lengths in tokens"))
+    return Section("data", "Data", blocks)
+
+
+def _data_texts(n: Numbers) -> list[str]:
     texts = [
         f"{n.show('prepare_rows_read')} rows were read and {n.show('prepare_rows_kept')} kept; "
         f"{n.show('prepare_rows_dropped')} were dropped by filters and {n.show('prepare_rows_set_aside')} set aside as "
@@ -33,24 +54,7 @@ def data(run: Inputs) -> Section:
             f"Annotators err at a known rate: knowing the truth would rank {n.show('prepare_noise_ceiling', 3)} of the "
             "pairs as they did, and no reward model can be expected to do better."
         )
-    blocks: list[Block] = [Text(text) for text in texts]
-    rows = [
-        (split, n.show(f"prepare_prompts_{split}"), n.show(f"prepare_pairs_{split}"))
-        for split in ("train", "validation", "test", "ood")
-        if n.number(f"prepare_prompts_{split}")
-    ]
-    blocks.append(Table(("split", "prompts", "pairs"), rows, "Splits (ood: prompts from outside the distribution)"))
-    rows = [
-        (what, n.show(f"prepare_{name}_p50", 0), n.show(f"prepare_{name}_p90", 0))
-        for name, what in (
-            ("tokens_prompt", "prompt"),
-            ("tokens_chosen", "prompt and chosen reply"),
-            ("tokens_rejected", "prompt and rejected reply"),
-        )
-        if f"prepare_{name}_p50" in n
-    ]
-    blocks.append(Table(("sequence", "median", "90th percentile"), rows, "Lengths in tokens"))
-    return Section("data", "Data", blocks)
+    return texts
 
 
 def _most_dropped(n: Numbers) -> str:

@@ -26,18 +26,7 @@ def costs(run: Inputs) -> Section:
     if not stages or run.costs is None:
         return Section("costs", title, [Text("Nothing was measured: run the stages, then `make costs`.")])
     names = [name for name in ORDER if name in stages] + sorted(set(stages) - set(ORDER))
-    machine = run.costs.get("machine", {})
-    total = sum(float(stages[name]["wall_s"]) for name in names)
-    gpus = ", ".join(machine.get("gpus", [])) or "no GPU"
-    texts = [
-        f"Measured on {machine.get('cores')} cores of {machine.get('processor')} with {machine.get('memory_gb')} GB "
-        "of memory, "
-        f"{gpus}: {duration(total)} in all. Time is from a stage's start to its end, beside whatever else ran there; "
-        "memory is "
-        "the largest resident set of its process.",
-        _energy(stages),
-        _belongs(run, names, stages),
-    ]
+    texts = [_measured(run.costs, names), _energy(stages), _belongs(run, names, stages)]
     rows = [
         (
             name,
@@ -59,6 +48,17 @@ def costs(run: Inputs) -> Section:
             Table(head, rows, "Costs of each stage; – could not be measured or was not used"),
             bars(names, minutes, Labels("time", "minutes", "", "Time of each stage")),
         ],
+    )
+
+
+def _measured(costs: Mapping[str, Any], names: list[str]) -> str:
+    machine = costs.get("machine", {})
+    total = sum(float(costs["stages"][name]["wall_s"]) for name in names)
+    gpus = ", ".join(machine.get("gpus", [])) or "no GPU"
+    return (
+        f"Measured on {machine.get('cores')} cores of {machine.get('processor')} with {machine.get('memory_gb')} GB of "
+        f"memory, {gpus}: {duration(total)} in all. Time is from a stage's start to its end, beside whatever else ran "
+        "there; memory is the largest resident set of its process."
     )
 
 

@@ -1,4 +1,4 @@
-"""Other methods beside PPO, verdicts on failure modes, and samples side by side."""
+"""Verdicts on failure modes, and samples side by side."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -107,16 +107,3 @@ def _outcome(row: Mapping[str, Any], measure: str) -> str:
 
 def _count(found: Sequence[Sample], measure: str, outcome: str) -> int:
     return sum(one.outcomes[measure] == outcome for one in found)
-
-
-def methods(run: Inputs) -> Section:
-    """PPO beside its alternatives, from metrics/compare.json: compare_<measure>_<method>."""
-    title = "PPO beside other methods"
-    n = run.numbers
-    names = [
-        name for name in n.values if name.startswith("compare_") and name in n and not name.endswith(("_low", "_high"))
-    ]
-    if not names:
-        return Section("methods", title, [Text("No alternatives were trained in this run.")])
-    rows = [(f"`{name.removeprefix('compare_')}`", n.span(name)) for name in sorted(names)]
-    return Section("methods", title, [Table(("measure and method", "value"), rows, "Methods on the same prompts")])

@@ -42,6 +42,10 @@ def _reward_texts(n: Numbers) -> Iterator[str]:
         )
     if "reward_gold_agreement" in n:
         yield f"It orders {n.span('reward_gold_agreement', 3)} of the pairs as the gold reward does."
+    yield from _fit_texts(n)
+
+
+def _fit_texts(n: Numbers) -> Iterator[str]:
     if n.has("reward_train_accuracy"):
         gap = float(n["reward_train_accuracy"]) - float(n["reward_accuracy"])
         ends = n.interval("reward_accuracy")

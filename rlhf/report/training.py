@@ -8,6 +8,25 @@ from rlhf.report.inputs import Inputs
 from rlhf.report.numbers import HALF, Numbers, percent
 
 Z = 1.96  # of a 95 % interval of a mean
+CURVES = (  # name, unit, caption, columns
+    (
+        "ppo-kl",
+        "KL to SFT, nats a response",
+        "Distance from SFT",
+        {"kl": "k1, unbiased", "kl_k3": "k3, never negative"},
+    ),
+    ("ppo-entropy", "entropy, nats a token", "Entropy of the policy", {"entropy": "entropy"}),
+    ("ppo-length", "length, tokens", "Mean length of the sampled responses", {"length": "length"}),
+    ("ppo-clip", "share of tokens", "Tokens clipped in the update", {"clip_fraction": "clipped"}),
+    (
+        "ppo-value",
+        "share of variance",
+        "Variance of returns that the value head explains",
+        {"explained_variance": "value"},
+    ),
+    ("ppo-value-loss", "value loss, squared reward", "Loss of the value head", {"value_loss": "value loss"}),
+    ("ppo-heldout", "reward, SFT standard deviations", "Reward on validation prompts", {"heldout_reward": "held-out"}),
+)
 
 
 def ppo(run: Inputs) -> Section:
@@ -58,45 +77,8 @@ def _ppo_texts(n: Numbers) -> Iterator[str]:
 
 
 def _ppo_curves(run: Inputs) -> Iterator[Block]:
-    batch = run.resolved["ppo"]["batch"]
-    rows = run.curve("ppo", "iteration", "score", "score_std")
-    if rows:
-        half = [Z * row["score_std"] / batch**HALF for row in rows]
-        x, y = columns(rows, "iteration", "score")
-        score = Series(
-            "score", x, y, [a - b for a, b in zip(y, half, strict=True)], [a + b for a, b in zip(y, half, strict=True)]
-        )
-        paid = (
-            [Series("score less KL penalty", *columns(rest, "iteration", "reward"))]
-            if (rest := run.curve("ppo", "iteration", "reward"))
-            else []
-        )
-        caption = "Score of the sampled episodes, band: 95 % interval of each iteration's mean"
-        yield lines([score, *paid], Labels("ppo-score", "iteration", "reward, SFT standard deviations", caption))
-    for name, y_label, caption, shown in (
-        (
-            "ppo-kl",
-            "KL to SFT, nats a response",
-            "Distance from SFT",
-            {"kl": "k1 (unbiased)", "kl_k3": "k3 (never negative)"},
-        ),
-        ("ppo-entropy", "entropy, nats a token", "Entropy of the policy", {"entropy": "entropy"}),
-        ("ppo-length", "length, tokens", "Mean length of the sampled responses", {"length": "length"}),
-        ("ppo-clip", "share of tokens", "Tokens clipped in the update", {"clip_fraction": "clip fraction"}),
-        (
-            "ppo-value",
-            "share of variance",
-            "Variance of returns that the value head explains",
-            {"explained_variance": "explained variance"},
-        ),
-        ("ppo-value-loss", "value loss, squared reward", "Loss of the value head", {"value_loss": "value loss"}),
-        (
-            "ppo-heldout",
-            "reward, SFT standard deviations",
-            "Reward on validation prompts",
-            {"heldout_reward": "held-out reward"},
-        ),
-    ):
+    yield from _score(run)
+    for name, y_label, caption, shown in CURVES:
         series = [
             Series(label, *columns(found, "iteration", column))
             for column, label in shown.items()
@@ -104,3 +86,15 @@ def _ppo_curves(run: Inputs) -> Iterator[Block]:
         ]
         if series:
             yield lines(series, Labels(name, "iteration", y_label, caption))
+
+
+def _score(run: Inputs) -> Iterator[Block]:
+    rows, paid = run.curve("ppo", "iteration", "score", "score_std"), run.curve("ppo", "iteration", "reward")
+    if rows:
+        half = [Z * row["score_std"] / run.resolved["ppo"]["batch"] ** HALF for row in rows]
+        x, y = columns(rows, "iteration", "score")
+        low, high = ([value + side * h for value, h in zip(y, half, strict=True)] for side in (-1, 1))
+        series = [Series("score", x, y, low, high)]
+        series += [Series("score less KL penalty", *columns(paid, "iteration", "reward"))] if paid else []
+        caption = "Score of the sampled episodes, band: 95 % interval of each iteration's mean"
+        yield lines(series, Labels("ppo-score", "iteration", "reward, SFT standard deviations", caption))

@@ -13,6 +13,7 @@ import pytest
 from rlhf.core.artifacts import write_json
 from rlhf.core.costs import settings_hash
 from rlhf.report.build import build
+from rlhf.report.content import Figure
 from rlhf.report.html import html
 from rlhf.report.markdown import markdown
 from rlhf.report.write import write_report
@@ -167,6 +168,19 @@ def test_costs_say_whether_they_are_this_runs(run: Run) -> None:
     assert "other parameters in sft" in text(run)
     write_json(run.folder / "stages.json", {"machine": machine, "stages": {"sft": stage | {"resumed": True}}})
     assert "only the last part is counted" in text(run)
+
+
+def test_methods_that_were_asked_for_stand_beside_ppo(run: Run) -> None:
+    head = "policy,reward,reward_low,reward_high,gold,kl,kl_low,kl_high,kl_bound,tokens_sampled\n"
+    rows = ["ppo,0.5,0.4,0.6,1.0,0.81,0.7,0.9,,4000\n", "dpo,0.25,0.2,0.3,,0.04,0.03,0.05,,\n"]
+    run.at.plot("compare").write_text(head + rows[0])
+    assert "No alternatives were trained" in text(run)
+    run.at.plot("compare").write_text(head + "".join(rows))
+    assert "| dpo | – | 0.25 (0.20 to 0.30) | 0.04 (0.03 to 0.05) |" in text(run)
+    blocks = [block for section in build(run.read(), prices()).sections for block in section.blocks]
+    (figure,) = [block for block in blocks if isinstance(block, Figure) and block.name == "methods-reward"]
+    assert "ppo: 0.5 at 0.9" in figure.alt
+    assert "dpo: 0.25 at 0.2" in figure.alt
 
 
 def test_changed_parameters_are_named(run: Run) -> None:
