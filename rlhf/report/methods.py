@@ -31,8 +31,9 @@ def methods(run: Inputs) -> Section:
     there = {name: what for name, what in COLUMNS.items() if any(row.get(name) for row in rows)}
     blocks: list[Block] = [
         Text(
-            f"Beside PPO: {', '.join(others)}, from the same SFT policy and on the same prompts. Win rates are over "
-            "SFT; in brackets 95 % intervals. Which is best depends on the judge and on the KL that one is willing to pay."
+            f"Beside PPO: {', '.join(others)}, from the same SFT policy and on the same prompts. Win rates are "
+            "over SFT; in brackets 95 % intervals. Which is best depends on the judge and on the KL that one is "
+            "willing to pay."
         ),
         _table(run, {name: what for name, what in there.items() if name in BRIEF}, "Methods", short=True),
         _table(run, there, "Methods, all that was measured", short=False),
