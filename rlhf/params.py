@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rlhf.base.params import BaseParams
 from rlhf.core.errors import UserError
+from rlhf.core.live import LiveParams
 from rlhf.core.params import Section, check
 from rlhf.core.runtime import RuntimeParams
 from rlhf.core.yaml import read_yaml
@@ -26,6 +27,7 @@ class Params(Section):
     profile: str
     seed: int = Field(ge=0, lt=2**31)
     runtime: RuntimeParams
+    live: LiveParams
     data: DataParams
     base: BaseParams
     sft: SFTParams

@@ -64,8 +64,12 @@ class Run:
 
     def runtime(self) -> "Runtime":
         """This process, ready to compute."""
+        from rlhf.core import live
+        from rlhf.core.params import read_section
         from rlhf.core.runtime import Runtime, RuntimeParams
 
+        # Read past `section`: it is in no record of the run, since no result depends on it.
+        live.start(self.layout.live, read_section(self.layout.resolved, "live", live.LiveParams).to)
         return Runtime.start(self.section("runtime", RuntimeParams), self.seed)
 
     def checkpoints(self) -> "Checkpoints":

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rlhf.core import live
 from rlhf.core.artifacts import rounded, write_text
 
 Cell = float | int | str | None
@@ -24,6 +25,7 @@ class Curve:
             raise ValueError(f"{self.path}: columns {list(row)} do not match {list(self.rows[0])}")
         self.rows.append(dict(row))
         self.write()
+        live.show(self.path.stem, self.rows)
 
     def write(self) -> None:
         """Write the file, even with no rows (a header cannot be known then: the file is empty)."""

@@ -104,5 +104,10 @@ class Layout:
         return self.root / ".costs"
 
     @property
+    def live(self) -> Path:
+        """Curves for dashboards, which git and DVC ignore."""
+        return self.root / ".live"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / ".checkpoints"

@@ -135,7 +135,7 @@ def test_one_shot(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(world.layout.root)
     known = {
         "seed": 11, "ppo": {"response_tokens": 6, "temperature": 0.9}, "data": {"source": "synthetic"},
-        "runtime": RUNTIME.model_dump(),
+        "runtime": RUNTIME.model_dump(), "live": {"to": []},
     }  # fmt: skip
     Path("params.resolved.json").write_text(json.dumps(known))
     done = CliRunner().invoke(main, ["--policy", "ppo", "--policy", "sft", "--prompt", "Why?", "--score"])
