@@ -8,6 +8,7 @@ that a resumed run, whose checkpoint may lie behind the points shown, doubles no
 import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -36,7 +37,7 @@ class _TensorBoard:
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -46,10 +47,9 @@ class _TensorBoard:
 
 class _DVCLive:
     def __init__(self, folder: Path) -> None:
-        from dvclive import Live
-
+        library = import_module("dvclive")
         # It would rewrite dvc.yaml, make git commits and save experiments of its own.
-        self._live: Any = Live(str(folder), report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+        self._live: Any = library.Live(str(folder), report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._live.step = step
