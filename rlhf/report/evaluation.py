@@ -14,7 +14,7 @@ MEASURES = {
     "gold": "gold reward",
     "heldout": "held-out reward model",
     "reward": "reward-model score",
-    "rating": "rating",
+    "rating": "Elo rating, SFT 1,000",
     "length": "length, tokens",
     "entropy": "entropy, nats a token",
     "ended": "share that ends",
@@ -78,9 +78,11 @@ def _evaluation_texts(n: Numbers, split: str) -> Iterator[str]:
         scale = f"; the base model is {n.show('eval_kl_base')} away" if "eval_kl_base" in n else ""
         yield f"The KL of PPO to SFT is {n.span('eval_kl')} nats a response{exact}{scale}."
     for rate, what in RATES.items():
-        if f"eval_{rate}" in n:
-            ood = f"; out of distribution {n.span(f'eval_ood_{rate}')}" if f"eval_ood_{rate}" in n else ""
-            yield f"By {what}, PPO {n.wins(f'eval_{rate}')} against SFT: {n.span(f'eval_{rate}')}{ood}."
+        if f"eval_{rate}" in n and "_lc_" not in rate:
+            other = (("at equal lengths", f"eval_{rate.replace('_winrate', '_lc_winrate')}"),
+                     ("out of distribution", f"eval_ood_{rate}"))  # fmt: skip
+            more = "".join(f"; {where} {n.span(name)}" for where, name in other if name in n)
+            yield f"By {what}, PPO {n.wins(f'eval_{rate}')} against SFT: {n.span(f'eval_{rate}')}{more}."
     yield from _tax(n)
 
 
@@ -117,7 +119,10 @@ def _measures(n: Numbers, prefix: str) -> list[tuple[str, ...]]:
     }
     ordered = [name for name in MEASURES if name in found] + sorted(set(found) - set(MEASURES))
     return [
-        (MEASURES.get(name, name.replace("_", " ")), *(n.span(f"eval_{prefix}{name}_{policy}") for policy in POLICIES))
+        (
+            MEASURES.get(name, name.replace("_", " ")),
+            *(n.span(f"eval_{prefix}{name}_{policy}", 0 if name == "rating" else 2) for policy in POLICIES),
+        )
         for name in ordered
     ]
 

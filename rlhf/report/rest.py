@@ -19,6 +19,7 @@ SHOWN = {
     "rloo": "RLOO",
 }
 JUDGES = {"gold": "gold reward", "heldout": "held-out reward model", "reward": "reward model"}
+STATES = ("failed", "suspect", "sound", "unknown")
 COMPARED = ("ppo", "sft")  # a win is the first's over the second
 
 
@@ -54,7 +55,8 @@ def from_markdown(text: str) -> list[Block]:
             blocks.append(Points([plain(row.removeprefix("- ")) for row in rows]))
         else:
             said = plain(" ".join(rows))
-            blocks.append(Text(f"{title}: {said}" if blocks and title else said))
+            if title.startswith("Verdicts") or not re.match(rf"({'|'.join(STATES)}): ", said):  # the table has those
+                blocks.append(Text(said if title.startswith("Verdicts") else f"{title}: {said[0].lower()}{said[1:]}"))
     return blocks
 
 

@@ -11,6 +11,7 @@ from rlhf.report.inputs import Inputs
 from rlhf.report.numbers import HALF, Numbers, percent, show
 
 SLICES = "reward_accuracy_"
+FEATURES = 6  # as many correlations are in the Markdown
 WORDS = 8  # of each side, as many are shown
 
 
@@ -143,9 +144,9 @@ def _learned(found: Any) -> Iterator[Block]:
             for row in features
         ]
         head = ("feature", "with the reward", "within pairs", "with the label")
-        yield Table(
-            head, rows, "Correlations with features of the reply: what the reward goes with, not what causes it"
-        )
+        yield Table(head, rows[:FEATURES], "What the reward goes with (not what causes it): the strongest correlations")
+        if rows[FEATURES:]:
+            yield Table(head, rows[FEATURES:], "Weaker correlations", short=False)
     words = found.get("words") or {}
     for side, what in (("up", "highest"), ("down", "lowest")):
         if words.get(side):
