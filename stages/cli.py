@@ -48,10 +48,12 @@ class Run:
         return section
 
     def resolved(self) -> dict[str, Any]:
-        """All resolved parameters as plain data. A stage that asks for them depends on every section."""
+        """All resolved parameters as plain data, but for `live`, which changes no result. A stage that asks for them
+        depends on all of these sections."""
         from rlhf.core.params import read_resolved
 
-        self._sections.update(resolved := read_resolved(self.layout.resolved))
+        resolved = {name: part for name, part in read_resolved(self.layout.resolved).items() if name != "live"}
+        self._sections.update(resolved)
         return resolved
 
     @property
