@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs metrics-diff readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds planted early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs metrics-diff readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ early-stopping: $(STAMP) ## PPO that over-optimises, stopped by the held-out jud
 
 ensembles: $(STAMP) ## Gold over KL for one reward head and five, combined in three ways: three seeds (40 minutes)
 	python -m benchmarks.ensembles
+
+planted: $(STAMP) ## Plant failures in the offline task and see whether the verdicts name them (an hour)
+	python -m benchmarks.planted
 
 bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the hardware's limits, determinism
 	python3 -m benchmarks.gpu run

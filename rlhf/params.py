@@ -12,6 +12,7 @@ from rlhf.core.live import LiveParams
 from rlhf.core.params import Section, check
 from rlhf.core.runtime import RuntimeParams
 from rlhf.core.yaml import read_yaml
+from rlhf.diagnose.params import Thresholds, VerdictName
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.offline.params import OfflineParams
 from rlhf.ppo.params import PPOParams
@@ -21,8 +22,14 @@ from rlhf.reward.params import RewardParams
 from rlhf.sft.params import SFTParams
 
 
+class EvaluateSection(EvaluateParams):
+    """`evaluate` as params.yaml has it, with what belongs to it for a reader but not for the stage."""
+
+    fail_on: list[VerdictName]
+
+
 class Params(Section):
-    """The whole of params.resolved.json."""
+    """The whole of params.yaml, resolved."""
 
     profile: str
     seed: int = Field(ge=0, lt=2**31)
@@ -34,8 +41,16 @@ class Params(Section):
     reward: RewardParams
     ppo: PPOParams
     offline: OfflineParams
-    evaluate: EvaluateParams
+    evaluate: EvaluateSection
+    diagnose: Thresholds
     report: ReportParams
+
+    def stages(self) -> dict[str, Any]:
+        """Sections as the stages read them, the content of params.resolved.json. `evaluate.fail_on` is the diagnose
+        stage's there: a change of it must not measure everything anew."""
+        plain = self.model_dump(mode="json")
+        plain["diagnose"]["fail_on"] = plain["evaluate"].pop("fail_on")
+        return plain
 
 
 def resolve(params: Path, profiles: Path) -> Params:

@@ -12,11 +12,13 @@ def main(run: Run) -> None:
     Reads params.yaml and profiles/<profile>.yaml; writes params.resolved.json, from which all other stages take their
     parameters. Unknown keys, wrong types and values out of range stop here, before any work.
     """
+    import json
+
     from rlhf.core.artifacts import write_text
     from rlhf.params import resolve
 
     resolved = resolve(Path("params.yaml"), Path("profiles"))
-    write_text(run.layout.resolved, resolved.model_dump_json(indent=2) + "\n")
+    write_text(run.layout.resolved, json.dumps(resolved.stages(), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -79,6 +79,11 @@ class Layout:
         return self.artifacts / "evaluate"
 
     @property
+    def verdicts(self) -> Path:
+        """Verdicts with evidence, thresholds and remedies, for eyes."""
+        return self.artifacts / "diagnose.md"
+
+    @property
     def judge_cache(self) -> Path:
         """A language model's verdicts, kept between runs. RLHF_JUDGE_CACHE names another place, as for experiments that
         run in folders of their own."""

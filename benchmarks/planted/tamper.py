@@ -1,0 +1,53 @@
+"""Faults that no parameter can make, planted between two stages. Nothing of the project knows of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+from rlhf.core.artifacts import read_json, read_jsonl, write_json, write_jsonl
+from rlhf.core.layout import Layout
+from rlhf.core.seeding import rng
+
+
+def shuffle_labels(at: Layout, seed: int) -> None:
+    """Swap chosen and rejected in half of the pairs, drawn by the seed: labels that say nothing."""
+    _own(at.artifacts / "prepare")
+    for split in ("train", "validation", "test"):
+        path = at.pairs / f"{split}.jsonl"
+        draw = rng(seed, "planted", "shuffle", split)
+        rows = []
+        for row in read_jsonl(path):
+            swap = draw.random() < 0.5
+            rows.append(row | {"chosen": row["rejected"], "rejected": row["chosen"]} if swap else row)
+        write_jsonl(path, rows)
+
+
+def rename_eos(at: Layout, seed: int) -> None:
+    """Tell the tokenizers of base and SFT that another token ends a text, one that hardly ever occurs. The model still
+    writes the end it has learnt, which now is a token like any other, and goes on."""
+    for folder in (at.base, at.sft):
+        _own(folder)
+        words = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        wrong = _rarest(words["model"]["vocab"])
+        config = read_json(folder / "tokenizer_config.json")
+        write_json(folder / "tokenizer_config.json", config | {"eos_token": wrong})
+    for name in ("config.json", "generation_config.json"):
+        path = at.base / name
+        if path.exists():
+            write_json(path, read_json(path) | {"eos_token_id": words["model"]["vocab"][wrong]})
+
+
+def _rarest(vocabulary: dict[str, int]) -> str:
+    """A byte that no English text holds: the single-byte tokens come first and in the order of bytes, so 0xFF's."""
+    return "ÿ" if "ÿ" in vocabulary else min(vocabulary, key=lambda token: (len(token), token))
+
+
+def _own(path: Path) -> None:
+    """Replace a link to the seed's folder by a copy that may be changed."""
+    if path.is_symlink():
+        target = path.resolve()
+        path.unlink()
+        shutil.copytree(target, path)
+
+
+TAMPERS = {"shuffle_labels": shuffle_labels, "rename_eos": rename_eos}
