@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds planted early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs metrics-diff readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds offline frontier planted early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs metrics-diff readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -56,6 +56,12 @@ bench-slopes: $(STAMP) ## Time the PPO step over batch, response length and widt
 
 seeds: $(STAMP) ## The default pipeline with seeds 0, 1 and 2, one after the other, and the README's table of them
 	python -m benchmarks.seeds
+
+offline: $(STAMP) ## The alternatives to PPO on this run's data and base, and the table that compares them (an experiment)
+	dvc exp run --name alternatives -S offline.dpo.run=true -S offline.ipo.run=true -S offline.rrhf.run=true -S offline.rejection.run=true -S offline.best_of_n.run=true compare
+
+frontier: $(STAMP) ## Reward over KL: PPO at several kl_coef, DPO at several beta, best of n at several n (15 minutes)
+	python -m benchmarks.frontier
 
 early-stopping: $(STAMP) ## PPO that over-optimises, stopped by the held-out judge and not: three seeds (half an hour)
 	python -m benchmarks.early_stopping

@@ -18,7 +18,7 @@ from rlhf.core.artifacts import read_json, write_json
 from rlhf.core.checkpoint import fingerprint
 from rlhf.core.dag import declared
 from rlhf.core.errors import UserError
-from rlhf.core.params import read_resolved
+from rlhf.core.params import dug, read_resolved
 
 STAGES = ("resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate")
 _RECORD = "chain.json"
@@ -33,6 +33,8 @@ def run_chain(
     folder: Path, changes: dict[str, Any], *, stages: tuple[str, ...] = STAGES, start: Path | None = None
 ) -> dict[str, Any]:
     """Run `stages` in `folder` with `changes` (dotted keys of params.yaml) and return all their metrics together.
+
+    stages: names, as dvc.yaml's; "name@item" is one of a foreach.
 
     start: folder of another chain; what it made is copied into a new `folder` first.
 
@@ -63,7 +65,7 @@ def run_chain(
         write_json(record, done)
     found: dict[str, Any] = {}
     for stage in stages:
-        path = folder / "metrics" / f"{stage}.json"
+        path = folder / "metrics" / f"{stage.replace('@', '_')}.json"
         found |= read_json(path) if path.is_file() else {}
     return found
 
@@ -74,7 +76,7 @@ def _fingerprint(folder: Path, stage: str) -> str | None:
     os.chdir(folder)  # dependencies are relative to it, and their names are part of the hash
     try:
         spec, resolved = declared(Path("dvc.yaml"), stage), read_resolved(Path("params.resolved.json"))
-        return fingerprint({name: resolved.get(name) for name in spec.params}, spec.deps)
+        return fingerprint({name: dug(resolved, name) for name in spec.params}, spec.deps)
     except UserError:
         return None
     finally:
@@ -87,7 +89,8 @@ def _run(stage: str, folder: Path) -> None:
     with log.open("a", encoding="utf-8") as file:
         file.write(f"== {stage}\n")
         file.flush()
-        command = [sys.executable, "-m", f"stages.{stage}"]
+        name, _, variant = stage.partition("@")
+        command = [sys.executable, "-m", f"stages.{name}", *([variant] if variant else [])]
         status = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file, check=False).returncode
     if status:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]

@@ -21,6 +21,8 @@ from rlhf.report.params import ReportParams
 from rlhf.reward.params import RewardParams
 from rlhf.sft.params import SFTParams
 
+FALLBACKS = {"none": "artifacts/sft", "dpo": "artifacts/offline/dpo"}  # ppo.fallback -> ppo.fallback_path
+
 
 class EvaluateSection(EvaluateParams):
     """`evaluate` as params.yaml has it, with what belongs to it for a reader but not for the stage."""
@@ -108,3 +110,8 @@ def _together(resolved: Params, params: Path) -> None:
     needed, room = resolved.data.min_tokens, resolved.data.max_tokens
     if needed > room:
         raise UserError(f"{params}: data.min_tokens: found {needed}; at most data.max_tokens ({room}) is allowed")
+    fallback, path = resolved.ppo.fallback, resolved.ppo.fallback_path
+    if path != (where := FALLBACKS[fallback]):
+        raise UserError(f"{params}: ppo.fallback_path: found {path!r}; with ppo.fallback {fallback} it must be {where}")
+    if fallback == "dpo" and not resolved.offline.dpo.run:
+        raise UserError(f"{params}: ppo.fallback: found 'dpo', which needs offline.dpo.run: true (found false)")

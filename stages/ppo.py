@@ -1,5 +1,7 @@
 """Proximal policy optimisation against the reward model."""
 
+from pathlib import Path
+
 from stages.cli import Run, stage_command
 
 
@@ -19,8 +21,11 @@ def main(run: Run) -> None:
     params = run.section("ppo", PPOParams)
     layout, checkpoints = run.layout, run.checkpoints()
     run_ppo(layout, params, run.runtime(), checkpoints)
-    run.card(layout.ppo, read_json(layout.metrics("ppo")))
-    run.provenance(inputs=[layout.base, layout.sft, layout.reward, layout.pairs], outputs=[layout.ppo])
+    metrics = read_json(layout.metrics("ppo"))
+    run.card(layout.ppo, metrics)
+    inputs = [layout.base, layout.sft, layout.reward, layout.pairs]
+    handed_on = [] if metrics["ppo_fallback"] == "none" else [Path(params.fallback_path)]
+    run.provenance(inputs=[*inputs, *handed_on], outputs=[layout.ppo])
     checkpoints.clear()
 
 

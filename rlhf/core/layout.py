@@ -75,6 +75,10 @@ class Layout:
         return self.artifacts / "offline" / method
 
     @property
+    def compare(self) -> Path:
+        return self.artifacts / "compare"
+
+    @property
     def evaluate(self) -> Path:
         return self.artifacts / "evaluate"
 

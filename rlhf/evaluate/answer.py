@@ -8,7 +8,7 @@ from rlhf.core.progress import track
 from rlhf.evaluate.drift import exact_kl, sampled_drift
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.record import Answers
-from rlhf.models.sampling import Sample, sample_texts
+from rlhf.models.sampling import Place, Sample, sample_texts
 from rlhf.models.scoring import ADAPTER, Scorer
 
 T = TypeVar("T")
@@ -34,12 +34,12 @@ def ask(panel: Panel, prompts: Sequence[str], name: str) -> dict[str, Answers]:
     All policies draw with the same uniform numbers, so that equal policies give equal answers and differences between
     policies are not hidden by luck (common random numbers).
     """
-    return of_each(name, lambda adapter: _answers(panel, prompts, name, adapter))
+    return of_each(name, lambda adapter: answered(panel, prompts, name, adapter))
 
 
 def said(panel: Panel, prompts: Sequence[str], name: str) -> dict[str, list[Sample]]:
     """The same responses, unmeasured."""
-    return of_each(name, lambda adapter: _sampled(panel, prompts, name, adapter))
+    return of_each(name, lambda adapter: sampled(panel, prompts, adapter, (panel.seed, "evaluate", name)))
 
 
 def of_each(name: str, of: Callable[[str | None], T]) -> dict[str, T]:
@@ -53,21 +53,27 @@ def of_each(name: str, of: Callable[[str | None], T]) -> dict[str, T]:
     return found
 
 
-def _sampled(panel: Panel, prompts: Sequence[str], name: str, adapter: str | None) -> list[Sample]:
+def answered(panel: Panel, prompts: Sequence[str], name: str, adapter: str | None) -> Answers:
+    """The answers of one policy to prompt set `name`."""
+    return measured(panel, sampled(panel, prompts, adapter, (panel.seed, "evaluate", name)), adapter)
+
+
+def sampled(panel: Panel, prompts: Sequence[str], adapter: str | None, place: Place) -> list[Sample]:
+    """One response a prompt, with the random numbers of `place`."""
     return sample_texts(
         panel.scorer.backbone,
         prompts,
         adapter=adapter,
         max_new_tokens=panel.params.response_tokens,
         temperature=panel.params.temperature,
-        seed_place=(panel.seed, "evaluate", name),
+        seed_place=place,
         batch_size=panel.params.batch_size,
     )
 
 
-def _answers(panel: Panel, prompts: Sequence[str], name: str, adapter: str | None) -> Answers:
+def measured(panel: Panel, samples: Sequence[Sample], adapter: str | None) -> Answers:
+    """Everything that is measured on a policy's responses."""
     params, backbone = panel.params, panel.scorer.backbone
-    samples = _sampled(panel, prompts, name, adapter)
     rewards = panel.scorer.score_samples(samples, batch_tokens=params.batch_tokens)
     heldouts = tuple(panel.heldout.score_samples(samples, batch_tokens=params.batch_tokens)) if panel.heldout else None
     golds = _golds(panel.gold, samples)

@@ -44,6 +44,18 @@ def sampled_drift(
 
 
 @torch.no_grad()
+def response_logprobs(
+    backbone: Backbone, samples: Sequence[Sample], *, adapter: str | None, temperature: float, batch_tokens: int
+) -> list[float]:
+    """log p(response | prompt) of each sample at the temperature, in nats."""
+    found: dict[int, float] = {}
+    for batch, episodes in _batches(backbone, samples, batch_tokens):
+        logprobs = backbone.forward(episodes, adapter=adapter, temperature=temperature).logprobs.double().sum(1)
+        found |= dict(zip(batch, logprobs.tolist(), strict=True))
+    return [found[i] for i in range(len(samples))]
+
+
+@torch.no_grad()
 def exact_kl(
     backbone: Backbone,
     samples: Sequence[Sample],

@@ -1,6 +1,6 @@
 """All that `evaluate` reads, checked before anything is sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +64,6 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
     if params.judge.prompts:
         read_key(params.judge)
     gold = known_gold(at.pairs)
-    reward = load_reward(at.reward, base=at.base, sft=at.sft)
-    heldout = load_heldout(at.reward_heldout, base=at.base, sft=at.sft)
     episodes = read_episodes(at.rollouts)
     held_out, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
     if not held_out:
@@ -75,21 +73,32 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
     documents = held_out_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=seed)
     people = read_sheets(Path(params.people.path))
 
-    adapters = reward_adapters(at.reward, sft=at.sft)
-    backbone = Backbone.load(at.base, {**adapters, "policy": at.ppo}, dtype=runtime.dtype, device=runtime.device)
-    scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
-    second = Scorer(backbone, heldout.to(runtime.device), ADAPTER) if heldout else None
-    panel = Panel(scorer, gold, second, params, seed)
+    panel = load_panel(at, {"policy": at.ppo}, params, runtime)
     return Inputs(
         panel,
-        _fitting(panel, held_out, params.prompts, "held-out"),
-        _fitting(panel, ood, params.ood_prompts, "ood"),
+        fitting(panel, held_out, params.prompts, "held-out"),
+        fitting(panel, ood, params.ood_prompts, "ood"),
         probes,
         benchmarks,
         documents,
         people,
         episodes,
     )
+
+
+def load_panel(at: Layout, policies: Mapping[str, Path], params: EvaluateParams, runtime: Runtime) -> Panel:
+    """The reward models, and on one backbone the SFT policy and the adapters of `policies`, by name.
+
+    Raises:
+        UserError: an artifact is missing, or a reward model is of another backbone.
+    """
+    reward = load_reward(at.reward, base=at.base, sft=at.sft)
+    heldout = load_heldout(at.reward_heldout, base=at.base, sft=at.sft)
+    adapters = reward_adapters(at.reward, sft=at.sft)
+    backbone = Backbone.load(at.base, {**adapters, **policies}, dtype=runtime.dtype, device=runtime.device)
+    scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
+    second = Scorer(backbone, heldout.to(runtime.device), ADAPTER) if heldout else None
+    return Panel(scorer, known_gold(at.pairs), second, params, runtime.seed)
 
 
 def known_gold(pairs: Path) -> Gold | None:
@@ -99,7 +108,7 @@ def known_gold(pairs: Path) -> Gold | None:
     return lambda prompt, response, ended: gold_reward(prompt, response, ended=ended)
 
 
-def _fitting(panel: Panel, prompts: Sequence[str], count: int, name: str) -> Prompts:
+def fitting(panel: Panel, prompts: Sequence[str], count: int, name: str) -> Prompts:
     """At most `count` of the prompts that leave room for a response; none are asked for where there are none."""
     if not prompts or not count:
         return Prompts([], 0)

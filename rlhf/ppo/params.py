@@ -62,6 +62,9 @@ class PPOParams(Section):
     ratio_tolerance: float = Field(gt=0, le=1)
     sampler_tolerance: float = Field(gt=0, le=10)
 
+    fallback: Literal["none", "dpo"]
+    fallback_path: str = Field(min_length=1)
+
     heldout_every: OffInt
     heldout_by: Literal["reward", "heldout"]
     heldout_prompts: int = Field(ge=1, le=65_536)

@@ -13,6 +13,7 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
 from rlhf.ppo.actors import load_actors
 from rlhf.ppo.episodes import EpisodeLog
+from rlhf.ppo.fallback import check_fallback, hand_on
 from rlhf.ppo.function_source import FunctionSource
 from rlhf.ppo.heldout import choose, heldout_source
 from rlhf.ppo.learner import Learner
@@ -35,6 +36,7 @@ def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Ch
     """
     if runtime.world_size > 1:
         raise UserError(f"ppo: started as {runtime.world_size} processes; it runs in one")
+    check_fallback(params)
     with _function(params) as source:
         _run(layout, params, runtime, checkpoints, source)
 
@@ -74,8 +76,9 @@ def _run(
     setup = Setup(actors, learner, PromptStream(prompts, runtime.seed), params, runtime)
     outcome = train(setup, heldout, checkpoints=checkpoints, curve=layout.plot("ppo"))
     actors.save(layout.ppo)
+    fallback = hand_on(layout.ppo, params, guarded=outcome.guarded)
     write_jsonl(layout.rollouts, EpisodeLog(checkpoints.folder, params.logged_episodes).rows())
-    counts: dict[str, object] = {"prompts": len(prompts), "prompts_dropped": dropped}
+    counts: dict[str, object] = {"prompts": len(prompts), "prompts_dropped": dropped, "fallback": fallback}
     weights = sum(parameter.numel() for parameter in learner.parameters.values())
     counts |= {"trainable_parameters": weights, "heldout_by": params.heldout_by if heldout else None}
     write_metrics(layout.metrics("ppo"), metrics(outcome) | _named(counts))

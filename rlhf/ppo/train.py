@@ -32,6 +32,11 @@ class Outcome:
     final: Measures  # of the policy that is saved, on a batch of its own
     saved_iteration: int  # updates that the saved policy has seen
 
+    @property
+    def guarded(self) -> bool:
+        """Whether a guard stopped it."""
+        return self.reason not in (COMPLETED, *HELDOUT.values())
+
 
 class _Patience(Exception):  # noqa: N818 - a reason to stop, not an error
     """The held-out reward has not been its best for too long."""

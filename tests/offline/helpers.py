@@ -53,7 +53,14 @@ class Plain:
     def logprobs(self, prompt: str, response: str) -> list[float]:
         """Of the response's tokens and its EOS."""
         before = self.tokenizer(prompt)["input_ids"]
-        ids = before + self.tokenizer(response)["input_ids"] + [self.tokenizer.eos_token_id]
+        return self._logprobs(before, [*self.tokenizer(response)["input_ids"], self.tokenizer.eos_token_id])
+
+    def of_ids(self, prompt: list[int], response: list[int]) -> float:
+        """log p(response | prompt) of token ids."""
+        return sum(self._logprobs(prompt, response))
+
+    def _logprobs(self, before: list[int], after: list[int]) -> list[float]:
+        ids = before + after
         with torch.no_grad():
             table = self.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
         return [float(table[place - 1, ids[place]]) for place in range(len(before), len(ids))]

@@ -39,6 +39,7 @@ BASIC: dict[str, object] = {
     "missing_eos_penalty": 1.0, "whiten_rewards": False, "whiten_advantages": True, "approx_kl_stop": 0,
     "kl_limit": 0, "entropy_floor": 0, "score_jump": 0, "ratio_tolerance": 1e-4, "sampler_tolerance": 1e-3,
     "heldout_every": 0, "heldout_by": "reward", "heldout_prompts": 4, "heldout_patience": 2, "logged_episodes": 4,
+    "fallback": "none", "fallback_path": "artifacts/sft",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from rlhf.offline.methods import METHODS
 from rlhf.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
+ROOMS = {"compare": "evaluate"}  # it asks and measures as evaluate does, by the same functions
 SPINE = ["resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate", "diagnose"]
 WRITTEN = read_yaml(ROOT / "dvc.yaml")["stages"]
 PIPELINE = {name: stage.get("do", stage) for name, stage in WRITTEN.items()}  # a foreach holds its stage under `do`
@@ -100,8 +101,9 @@ def test_one_name_five_places(stage: str) -> None:
     item = "foreach" in WRITTEN[stage]
     assert PIPELINE[stage]["cmd"] == f"python -m stages.{stage}{' ${item}' if item else ''}"
     assert (ROOT / "stages" / f"{stage}.py").is_file()
-    assert (ROOT / "rlhf" / stage).is_dir()
-    assert (ROOT / "tests" / stage).is_dir()
+    room = ROOMS.get(stage, stage)
+    assert (ROOT / "rlhf" / room).is_dir()
+    assert (ROOT / "tests" / room).is_dir()
     if stage == "report":  # what it writes is made of the others' metrics
         return
     assert list(PIPELINE[stage]["metrics"][0]) == [f"metrics/{stage}{'_${item}' if item else ''}.json"]
@@ -127,7 +129,7 @@ def test_what_only_evaluate_imports_is_a_dep_of_evaluate_alone() -> None:
     own = {path for path in closure(ROOT / "stages" / "evaluate.py") if "evaluate" in path.parts}
     assert own
     for stage in PIPELINE:
-        if stage not in ("evaluate", "resolve"):  # resolve reads evaluate's schema, and only that
+        if stage not in ("evaluate", "compare", "resolve"):  # resolve reads evaluate's schema, and only that
             assert not {dep for dep in PIPELINE[stage]["deps"] if "rlhf/evaluate/" in dep}, stage
 
 

@@ -129,3 +129,28 @@ def test_the_command_prints_one_line_and_no_traceback(project: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert not (project / "params.resolved.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ppo__fallback": "dpo"}, "ppo.fallback_path: found 'artifacts/sft'; with ppo.fallback dpo it must be"),
+        (
+            {"ppo__fallback": "dpo", "ppo__fallback_path": "artifacts/offline/dpo"},
+            "ppo.fallback: found 'dpo', which needs offline.dpo.run: true",
+        ),
+        ({"ppo__fallback_path": "artifacts/offline/dpo"}, "with ppo.fallback none it must be artifacts/sft"),
+        ({"ppo__fallback": "rrhf"}, "ppo.fallback"),
+    ],
+)
+def test_a_fallback_needs_its_policy(project: Path, changes: dict[str, object], message: str) -> None:
+    edit(project / "params.yaml", **changes)
+    with pytest.raises(UserError, match=re.escape(message)):
+        resolve(project / "params.yaml", project / "profiles")
+
+
+def test_dpo_may_be_fallen_back_on(project: Path) -> None:
+    edit(
+        project / "params.yaml", ppo__fallback="dpo", ppo__fallback_path="artifacts/offline/dpo", offline__dpo__run=True
+    )
+    assert resolve(project / "params.yaml", project / "profiles").ppo.fallback == "dpo"

@@ -1,0 +1,33 @@
+"""All policies of a run in one table."""
+
+from stages.cli import Run, stage_command
+
+
+@stage_command("compare")
+def main(run: Run) -> None:
+    """Compare PPO with the alternatives that were asked for, on evaluate's prompts with its random numbers.
+
+    Reads metrics/evaluate.json (base, SFT, PPO), artifacts/offline and what evaluate reads. Writes
+    metrics/compare.json, plots/compare.csv and artifacts/compare (compare.md, and a figure where an alternative ran).
+    """
+    from rlhf.base.params import BaseParams
+    from rlhf.core.artifacts import atomic_dir, write_metrics
+    from rlhf.core.curves import Curve
+    from rlhf.evaluate.compare import compare, read_methods
+    from rlhf.evaluate.comparison_table import write_table
+    from rlhf.evaluate.params import EvaluateParams
+    from rlhf.offline.methods import METHODS
+
+    at = run.layout
+    params, base = run.section("evaluate", EvaluateParams), run.section("base", BaseParams)
+    share = base.pretrain.validation_share if base.source == "pretrain" else None
+    found = compare(at, read_methods(at, METHODS), params, run.runtime, corpus_share=share)
+    rows = found.rows()
+    with atomic_dir(at.compare) as folder:
+        write_table(folder, rows)
+    Curve(at.plot("compare"), rows).write()
+    write_metrics(at.metrics("compare"), found.metrics)
+
+
+if __name__ == "__main__":
+    main()
