@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.overoptimised import RESULTS, ROOT, folder_of, golds, over_optimised
 from rlhf.core.artifacts import write_json, write_text
+from rlhf.core.curves import read_rows
 from rlhf.core.stats import paired_difference
 
 LOOKS: dict[str, Any] = {"ppo.heldout_every": 5, "ppo.heldout_prompts": 200, "ppo.heldout_patience": 3}
@@ -19,11 +20,18 @@ Found = dict[str, dict[str, Any]]
 
 
 def one_seed(work: Path, seed: int, judge: str) -> dict[str, Any]:
-    """The run to its end and the one stopped by `judge` (ppo.heldout_by), and gold between the policies they save."""
-    end = over_optimised(work, seed, "single", {})
-    stop = over_optimised(work, seed, f"stop-{judge}", {**LOOKS, "ppo.heldout_by": judge})
-    at_end = golds(folder_of(work, seed, "single"), "ppo")
-    at_stop = golds(folder_of(work, seed, f"stop-{judge}"), "ppo")
+    """The run stopped by `judge` (ppo.heldout_by) and the one to its end, and gold between the policies they save.
+
+    Looks draw nothing that training draws: a run that was not stopped and saved its last policy is the run to the end.
+    """
+    name = f"stop-{judge}"
+    stop = over_optimised(work, seed, name, {**LOOKS, "ppo.heldout_by": judge})
+    went_on = stop["ppo_stop_reason"] == "completed" and stop["ppo_saved_iteration"] == stop["ppo_iterations"]
+    end = stop if went_on else over_optimised(work, seed, "single", {})
+    at_stop = golds(folder_of(work, seed, name), "ppo")
+    at_end = golds(folder_of(work, seed, name if went_on else "single"), "ppo")
+    rows = read_rows(folder_of(work, seed, name) / "plots/ppo.csv")
+    looks = [float(row["heldout_reward"]) for row in rows if row["heldout_reward"]]
     saved = paired_difference([at_stop[p] for p in at_end], list(at_end.values()), seed)
     return {
         "seed": seed,
@@ -38,6 +46,8 @@ def one_seed(work: Path, seed: int, judge: str) -> dict[str, Any]:
         "proxy_stop": stop["eval_reward_ppo"],
         "kl_end": end["eval_kl"],
         "kl_stop": stop["eval_kl"],
+        "heldout_start": looks[0],
+        "heldout_end": looks[-1],
         "iterations": stop["ppo_iterations"],
         "saved_iteration": stop["ppo_saved_iteration"],
         "stop_reason": stop["ppo_stop_reason"],
@@ -49,14 +59,15 @@ def one_seed(work: Path, seed: int, judge: str) -> dict[str, Any]:
 def table(found: Found) -> str:
     """One seed and judge a row."""
     rows = [
-        "| seed, judge | stopped | policy of iteration (KL) | gold SFT | gold there | gold at the end (iteration, KL)"
-        " | difference | gold along PPO at its best |",
-        "|---|---|---|---|---|---|---|---|",
+        "| seed, judge | stopped | first and last look | policy of iteration (KL) | gold SFT | gold there"
+        " | gold at the end (iteration, KL) | difference | gold along PPO at its best |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for own in found.values():
         after = f"after {own['iterations']}" if own["stop_reason"].startswith("heldout") else own["stop_reason"]
         rows.append(
-            f"| {own['seed']}, {own['judge']} | {after} | {own['saved_iteration']} ({own['kl_stop']:.1f})"
+            f"| {own['seed']}, {own['judge']} | {after}"
+            f" | {own['heldout_start']:.2f}, {own['heldout_end']:.2f} | {own['saved_iteration']} ({own['kl_stop']:.1f})"
             f" | {own['gold_sft']:.2f} | {own['gold_stop']:.2f}"
             f" | {own['gold_end']:.2f} ({own['end_iteration']}, {own['kl_end']:.1f})"
             f" | {own['gold_saved']:+.2f} ({own['gold_saved_low']:+.2f} to {own['gold_saved_high']:+.2f})"

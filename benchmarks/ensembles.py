@@ -21,7 +21,7 @@ WAYS: dict[str, dict[str, Any]] = {
     **{way: {"reward.members": MEMBERS, "reward.aggregate": way} for way in ("mean", "worst", "uncertainty")},
 }
 NAMES = {"single": "one head", "mean": "mean of 5", "worst": "worst of 5", "uncertainty": "mean - 0.5 variance of 5"}
-GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # sqrt(KL); a point stands for iterations within a quarter of it
+GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # sqrt(KL); a point stands for iterations within a quarter of it
 Found = dict[str, dict[str, Any]]
 
 

@@ -32,28 +32,48 @@ def run_of(gold: float, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_early_stopping_pairs_answers_by_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def studied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the study of early stopping on made-up runs; gives the runs asked for, the result of seed 4 and its row."""
+
+    def study(runs: dict[str, dict[str, Any]]) -> tuple[list[tuple[str, Any]], dict[str, Any], str]:
+        asked = []
+
+        def given(work: Path, seed: int, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+            asked.append((name, changes.get("ppo.heldout_by")))
+            folder = work / f"seed{seed}-{name}"
+            rows = [{"prompt": p, "ppo_gold": runs[name]["eval_gold_ppo"] + k} for k, p in enumerate("abcd")]
+            write_jsonl(folder / "artifacts/evaluate/samples.jsonl", rows if name == "single" else rows[::-1])
+            write_text(folder / "plots/ppo.csv", "iteration,heldout_reward\n0,0.1\n1,\n2,1.6\n")
+            return runs[name]
+
+        monkeypatch.setattr(early_stopping, "over_optimised", given)
+        monkeypatch.setattr("sys.argv", ["x", "--seeds", "4", "--work", str(tmp_path), "--out", str(tmp_path / "out")])
+        early_stopping.main()
+        found = json.loads((tmp_path / "out/early_stopping.json").read_text())["heldout-4"]
+        return asked, found, (tmp_path / "out/early_stopping.md").read_text().splitlines()[2]
+
+    return study
+
+
+def test_early_stopping_pairs_answers_by_prompt(studied: Any) -> None:
     stops = {"ppo_stop_reason": "heldout_judge", "ppo_iterations": 35, "ppo_saved_iteration": 20}
-    runs = {"single": run_of(0.25), "stop-heldout": run_of(0.75, **stops)}
-    asked = []
-
-    def given(work: Path, seed: int, name: str, changes: dict[str, Any]) -> dict[str, Any]:
-        asked.append((name, changes.get("ppo.heldout_by")))
-        rows = [{"prompt": p, "ppo_gold": runs[name]["eval_gold_ppo"] + k} for k, p in enumerate("abcd")]
-        write_jsonl(
-            work / f"seed{seed}-{name}/artifacts/evaluate/samples.jsonl", rows if name == "single" else rows[::-1]
-        )
-        return runs[name]
-
-    monkeypatch.setattr(early_stopping, "over_optimised", given)
-    monkeypatch.setattr("sys.argv", ["x", "--seeds", "4", "--work", str(tmp_path), "--out", str(tmp_path / "out")])
-    early_stopping.main()
-    assert asked == [("single", None), ("stop-heldout", "heldout")]
-    found = json.loads((tmp_path / "out/early_stopping.json").read_text())["heldout-4"]
+    asked, found, row = studied({"single": run_of(0.25), "stop-heldout": run_of(0.75, **stops)})
+    assert asked == [("stop-heldout", "heldout"), ("single", None)]
     assert found["gold_saved"] == found["gold_saved_low"] == found["gold_saved_high"] == 0.5
-    row = (tmp_path / "out/early_stopping.md").read_text().splitlines()[2]
-    assert row.startswith("| 4, heldout | after 35 | 20 (0.8) | 0.25 | 0.75 | 0.25 (60, 0.2) |")
+    assert row.startswith("| 4, heldout | after 35 | 0.10, 1.60 | 20 (0.8) | 0.25 | 0.75 | 0.25 (60, 0.2) |")
     assert "+0.50 (+0.50 to +0.50)" in row
+
+
+def test_a_run_that_nothing_stopped_is_its_own_end(studied: Any) -> None:
+    asked, found, row = studied({"stop-heldout": run_of(0.75)})
+    assert asked == [("stop-heldout", "heldout")]
+    assert found["gold_saved"] == 0.0
+    assert row.startswith("| 4, heldout | completed | 0.10, 1.60 | 60 (0.8) | 0.75 | 0.75 | 0.75 (60, 0.8) |")
+    best = {"ppo_saved_iteration": 40}  # looks never stopped it, and yet it kept an earlier policy
+    asked, found, row = studied({"stop-heldout": run_of(0.75, **best), "single": run_of(0.25)})
+    assert [name for name, _ in asked] == ["stop-heldout", "single"]
+    assert found["gold_saved"] == 0.5
 
 
 def test_ensembles_are_averaged_over_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
