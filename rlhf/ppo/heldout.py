@@ -9,9 +9,9 @@ import torch
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
 from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import NO_HELDOUT
+from rlhf.models.scoring import ADAPTER, NO_HELDOUT
 from rlhf.ppo.actors import Actors
-from rlhf.ppo.sources import RewardModelSource, RewardSource
+from rlhf.ppo.sources import OwnPassSource, RewardSource
 from rlhf.ppo.step import Setup, experience
 from rlhf.ppo.types import Prompt
 
@@ -38,7 +38,7 @@ def heldout_reward(setup: Setup, prompts: Sequence[Prompt]) -> float:
 
 
 def heldout_source(folder: Path, actors: Actors, *, sft: Path) -> RewardSource:
-    """The second reward model, reading the frozen reference's pass.
+    """The second reward model, under the frozen reference adapter; a pass of its own, since it reads logprobs.
 
     Raises:
         UserError: there is none, or it was fitted on another backbone.
@@ -49,4 +49,4 @@ def heldout_source(folder: Path, actors: Actors, *, sft: Path) -> RewardSource:
             "allowed: reward, or a share above 0"
         )
     model = RewardModel.load(folder, hidden_size=actors.backbone.hidden_size, adapter=sft.as_posix())
-    return RewardModelSource(model.to(actors.backbone.device))
+    return OwnPassSource(model.to(actors.backbone.device), actors.backbone, ADAPTER)

@@ -14,7 +14,7 @@ from rlhf.core.interrupt import interruptible
 from rlhf.core.progress import say_resumed, track
 from rlhf.models.backbone import Backbone
 from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import Row, length_batches, pooled
+from rlhf.models.scoring import ADAPTER, Row, length_batches, pooled
 from rlhf.models.tokens import encode_prompt, encode_response
 from rlhf.reward.pairs import Pair
 
@@ -83,6 +83,21 @@ def response_tokens(backbone: Backbone, pairs: Sequence[Pair]) -> Float[Tensor, 
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
     lengths = [float(len(encode_response(backbone.tokenizer, text))) for text in texts]
     return torch.tensor(lengths).reshape(len(pairs), 2)
+
+
+def frozen_features(
+    backbone: Backbone,
+    splits: Mapping[str, list[Pair]],
+    model: RewardModel,
+    batch_tokens: int,
+    checkpoints: Checkpoints,
+) -> dict[str, Tensor]:
+    """Features (N, 2, F) of each split's pairs under the SFT adapter, in one pass."""
+    every = [pair for pairs in splits.values() for pair in pairs]
+    features = pair_features(
+        backbone, every, model=model, adapter=ADAPTER, batch_tokens=batch_tokens, checkpoints=checkpoints
+    )
+    return dict(zip(splits, torch.split(features, [len(pairs) for pairs in splits.values()]), strict=True))
 
 
 class Pieces:

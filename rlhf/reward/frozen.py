@@ -9,16 +9,16 @@ from torch import Tensor
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Curve
 from rlhf.core.runtime import Runtime
-from rlhf.models.backbone import Backbone
 from rlhf.models.engine import load_backbone
 from rlhf.models.ensemble import Ensemble
 from rlhf.models.fast.allocator import keep_memory
 from rlhf.models.reward_model import RewardModel
 from rlhf.models.scoring import ADAPTER, Scorer
-from rlhf.reward.features import pair_features
+from rlhf.reward.features import frozen_features
 from rlhf.reward.fit import Fit, FitSettings, Weights
 from rlhf.reward.fit_ensemble import fit_ensemble
 from rlhf.reward.fit_mlp import MlpFit
+from rlhf.reward.heldout import features_for_second
 from rlhf.reward.metrics import member_metrics
 from rlhf.reward.pairs import Pair, pair_weights
 from rlhf.reward.params import RewardParams
@@ -49,7 +49,7 @@ def fit_frozen(
         logprobs=params.logprobs,
         head_units=params.head_units,
     )
-    parts = frozen_features(backbone, splits, model, params, checkpoints)
+    parts = frozen_features(backbone, splits, model, params.batch_tokens, checkpoints)
     fits = fit_ensemble(
         parts["train"], parts["validation"], fit_settings(params),
         members=params.members, units=params.head_units, seed=runtime.seed, on_epoch=curve.append,
@@ -57,32 +57,17 @@ def fit_frozen(
     )  # fmt: skip
     _install(model, fits)
     fit = fits[0]
-    best = fit.curve[fit.best_epoch]
+    best, part = fit.curve[fit.best_epoch], checkpoints.within("second")
     return Fitted(
         Scorer(backbone, model, ADAPTER),
         lambda lengths: {name: raw_scores(model, parts[name], own) for name, own in lengths.items()},
-        lambda: parts,
+        lambda: parts if params.logprobs else features_for_second(at, backbone, splits, params, part),
         {
             "reward_best_epoch": fit.best_epoch,
             **{f"reward_{key}": best[key] for key in ("train_loss", "validation_loss")},
             **member_metrics(member_margins(model, parts["test"])),
         },
     )
-
-
-def frozen_features(
-    backbone: Backbone,
-    splits: Mapping[str, list[Pair]],
-    model: RewardModel,
-    params: RewardParams,
-    checkpoints: Checkpoints,
-) -> dict[str, Tensor]:
-    """Features (N, 2, F) of each split's pairs under the SFT adapter, in one pass."""
-    every = [pair for pairs in splits.values() for pair in pairs]
-    features = pair_features(
-        backbone, every, model=model, adapter=ADAPTER, batch_tokens=params.batch_tokens, checkpoints=checkpoints
-    )
-    return dict(zip(splits, torch.split(features, [len(pairs) for pairs in splits.values()]), strict=True))
 
 
 def fit_settings(params: RewardParams) -> FitSettings:

@@ -1,7 +1,7 @@
 """A second reward model, fitted on prompts whose pairs the first never sees: a judge that is held out from PPO.
 
-It shares the backbone and its features with the first, so that both are blind to what those do not show; the pairs,
-the annotators' noise in them and the start are its own.
+The pairs, the annotators' noise in them and the start are its own. It reads the same backbone, and always how likely
+that finds the response: PPO drives responses to where the pairs say nothing, and hidden states alone do not tell.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,17 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive, rng
-from rlhf.models.reward_model import RewardModel
+from rlhf.models.backbone import Backbone
+from rlhf.models.reward_model import Pooling, RewardModel
+from rlhf.reward.features import frozen_features
 from rlhf.reward.fit import FitSettings, Weights, fit_head
 from rlhf.reward.metrics import accuracy, agreement
 from rlhf.reward.pairs import Pair, unique_prompts
+from rlhf.reward.params import RewardParams
+from rlhf.reward.record import Folders
 
 HELDOUT = "heldout"  # the name of its pairs beside the splits
 _RATES = ("accuracy", "agreement")
@@ -37,6 +42,28 @@ def divide(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], 
         )
     held = set(rng(seed, "reward", "heldout", "prompts").sample(prompts, count))
     return [pair for pair in pairs if pair.prompt not in held], [pair for pair in pairs if pair.prompt in held]
+
+
+def second_model(hidden_size: int, at: Folders, params: RewardParams) -> RewardModel:
+    """What the second model reads: what the first does, under the SFT adapter, and log-probabilities; attention needs a
+    trained backbone, which it never has."""
+    pooling: Pooling = "mean" if params.pooling == "attention" else params.pooling
+    return RewardModel(
+        hidden_size,
+        pooling=pooling,
+        pool_over=params.pool_over,
+        backbone_adapter=at.sft.as_posix(),
+        logprobs=True,
+    )
+
+
+def features_for_second(
+    at: Folders, backbone: Backbone, splits: Mapping[str, list[Pair]], params: RewardParams, checkpoints: Checkpoints
+) -> dict[str, Tensor]:
+    """A pass under the plain SFT adapter over the pairs that it needs: its own, validation and test."""
+    model = second_model(backbone.hidden_size, at, params)
+    needed = {name: splits[name] for name in (HELDOUT, "validation", "test")}
+    return frozen_features(backbone, needed, model, params.batch_tokens, checkpoints)
 
 
 def fit_second(

@@ -17,7 +17,7 @@ from rlhf.models.scoring import ADAPTER, Scorer, prompts_that_fit
 from rlhf.reward.features import response_tokens
 from rlhf.reward.fit import Weights
 from rlhf.reward.frozen import fit_frozen, fit_settings, raw_scores
-from rlhf.reward.heldout import HELDOUT, divide, fit_second, heldout_metrics
+from rlhf.reward.heldout import HELDOUT, divide, fit_second, heldout_metrics, second_model
 from rlhf.reward.learned import Report, Scored, learned, learned_metrics
 from rlhf.reward.length import Sides
 from rlhf.reward.metrics import accuracy
@@ -26,7 +26,7 @@ from rlhf.reward.pairs import Pair, pair_weights, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
 from rlhf.reward.record import SPLITS, Fitted, Folders
 from rlhf.reward.report import Held, held_out_metrics
-from rlhf.reward.tuned import fit_tuned, second_model
+from rlhf.reward.tuned import fit_tuned
 
 
 @dataclass(frozen=True, slots=True)

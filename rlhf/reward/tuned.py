@@ -1,4 +1,4 @@
-"""The reward model whose backbone learns too, and the plain features that a second reward model needs beside it."""
+"""The reward model whose backbone learns too."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,10 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Cell, Curve, read_rows
 from rlhf.core.runtime import Runtime
 from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import Pooling, RewardModel
+from rlhf.models.reward_model import RewardModel
 from rlhf.models.scoring import ADAPTER, REWARD, Scorer
 from rlhf.reward.features import pair_rows
-from rlhf.reward.frozen import frozen_features
-from rlhf.reward.heldout import HELDOUT
+from rlhf.reward.heldout import features_for_second
 from rlhf.reward.metrics import member_metrics
 from rlhf.reward.pairs import Pair
 from rlhf.reward.params import RewardParams
@@ -64,29 +63,7 @@ def fit_tuned(
         **member_metrics([]),
     }
     part = checkpoints.within("second")
-    return Fitted(scorer, scores, lambda: _features_for_second(at, backbone, splits, params, part), numbers)
-
-
-def _features_for_second(
-    at: Folders, backbone: Backbone, splits: Mapping[str, list[Pair]], params: RewardParams, checkpoints: Checkpoints
-) -> dict[str, Tensor]:
-    """A tuned model leaves no features of the plain SFT backbone behind: a pass over the pairs that need them."""
-    model = second_model(backbone.hidden_size, at, params)
-    needed = {name: splits[name] for name in (HELDOUT, "validation", "test")}
-    return frozen_features(backbone, needed, model, params, checkpoints)
-
-
-def second_model(hidden_size: int, at: Folders, params: RewardParams) -> RewardModel:
-    """What the second model reads: as the first, under the SFT adapter; attention needs a trained backbone, which it
-    never has."""
-    pooling: Pooling = "mean" if params.pooling == "attention" else params.pooling
-    return RewardModel(
-        hidden_size,
-        pooling=pooling,
-        pool_over=params.pool_over,
-        backbone_adapter=at.sft.as_posix(),
-        logprobs=params.logprobs,
-    )
+    return Fitted(scorer, scores, lambda: features_for_second(at, backbone, splits, params, part), numbers)
 
 
 def _in_epochs(row: Mapping[str, str], steps: int) -> dict[str, Cell]:
