@@ -43,7 +43,7 @@ def test_every_knob_it_names_exists() -> None:
     from rlhf.core.yaml import read_yaml
 
     params = read_yaml(ROOT / "params.yaml")
-    sections = "data|base|sft|reward|ppo|evaluate|runtime"
+    sections = "data|base|sft|reward|ppo|evaluate|runtime|diagnose|offline|report|live"
     for dotted in set(re.findall(rf"-S ([a-z_.]+)=|`((?:{sections})\.[a-z_.]+)`", TEXT)):
         place = params
         for key in "".join(dotted).split("."):
