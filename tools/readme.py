@@ -24,8 +24,18 @@ def main() -> None:
         for name, value in json.loads(path.read_text(encoding="utf-8")).items()
     }
     blocks = {
-        ROOT / "README.md": {"results": results(metrics), "seeds": stored("seeds"), "speed-summary": speed.summary()},
+        ROOT / "README.md": {
+            "results": results(metrics),
+            "planted": planted(),
+            "seeds": stored("seeds"),
+            "speed-summary": speed.summary(),
+        },
         ROOT / "docs" / "speed.md": {"speed": speed.block()},
+        ROOT / "docs" / "studies.md": {
+            "early_stopping": stored("early_stopping"),
+            "ensembles": stored("ensembles"),
+            "planted-full": stored("planted").partition("\n")[2].strip().replace("\n## ", "\n### "),
+        },
     }
     for path, texts in blocks.items():
         before = path.read_text(encoding="utf-8")
@@ -42,6 +52,18 @@ def main() -> None:
 def stored(name: str) -> str:
     """A table as its benchmark wrote it."""
     return (ROOT / "benchmarks" / "results" / f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+def planted() -> str:
+    """The judged set of planted failures: the table with gold, and what it is without."""
+    parts = {part.splitlines()[0]: part for part in stored("planted").split("\n## ")[1:]}
+    judged = {kind: next(p for title, p in parts.items() if "Judged" in title and kind in title) for kind in _GOLD}
+    table = judged["with gold"].partition("\n\n")[2].strip()
+    title, _, blind = judged["without gold"].partition("\n\n")
+    return f"{table}\n\nWithout gold: {blind.strip().rpartition(chr(10) * 2)[2]}"
+
+
+_GOLD = ("with gold", "without gold")
 
 
 def filled(page: str, texts: dict[str, str]) -> str:
