@@ -27,6 +27,7 @@ def main() -> None:
         ROOT / "README.md": {
             "results": results(metrics),
             "planted": planted(),
+            "compare": stored("offline"),
             "seeds": stored("seeds"),
             "speed-summary": speed.summary(),
         },
@@ -59,7 +60,7 @@ def planted() -> str:
     parts = {part.splitlines()[0]: part for part in stored("planted").split("\n## ")[1:]}
     judged = {kind: next(p for title, p in parts.items() if "Judged" in title and kind in title) for kind in _GOLD}
     table = judged["with gold"].partition("\n\n")[2].strip()
-    title, _, blind = judged["without gold"].partition("\n\n")
+    _, _, blind = judged["without gold"].partition("\n\n")
     return f"{table}\n\nWithout gold: {blind.strip().rpartition(chr(10) * 2)[2]}"
 
 
