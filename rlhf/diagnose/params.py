@@ -67,6 +67,7 @@ class VerbosityLimits(Section):
 
     length_ratio: Above
     length_share: Above
+    over_length: Below
 
 
 class ModeCollapseLimits(Section):

@@ -15,7 +15,7 @@ LIMITS = Thresholds.model_validate(
     {
         "reward_hacking": {"proxy_gain": above(0.1, 0.1), "confirmed": above(0.4, 0.2)},
         "over_optimisation": {"lost": above(0.25, 0.5), "lost_noise": above(3, 4), "distance": above(0.5, 2)},
-        "verbosity": {"length_ratio": above(1.2, 1.5), "length_share": above(0.25, 0.5)},
+        "verbosity": {"length_ratio": above(1.2, 1.5), "length_share": above(0.25, 0.5), "over_length": above(0.05, 0)},
         "mode_collapse": {
             "entropy": above(0.1, 0.05),
             "entropy_ratio": above(0.6, 0.4),

@@ -46,6 +46,7 @@ SYMPTOMS: dict[str, tuple[str, Worsen]] = {
     ),
     "longer": ("verbosity", lambda e, by: replace(e, length=Change(e.length.sft, (e.length.ppo or 0.0) + 20 * by))),
     "length wins": ("verbosity", lambda e, by: replace(e, proxy_lc_winrate=shifted(e.proxy_lc_winrate, -by))),
+    "length alone": ("verbosity", lambda e, by: replace(e, over_length=shifted(e.over_length, -by))),
     "less entropy": (
         "mode_collapse", lambda e, by: replace(e, entropy=Change(e.entropy.sft, (e.entropy.ppo or 0.0) - by)),
     ),

@@ -89,7 +89,7 @@ def test_far_from_sft_is_a_suspicion_and_without_gold_all_there_is(kl: float, wi
         (27.0, 0.74, "suspect"),
         (27.0, 0.67, "failed"),
         (22.0, None, "suspect"),
-        (27.0, None, "failed"),
+        (27.0, None, "suspect"),  # the reward model sees more than length
     ],
 )
 def test_verbose_if_replies_grew_and_length_won(length: float, at_equal_lengths: float | None, state: State) -> None:
@@ -98,10 +98,22 @@ def test_verbose_if_replies_grew_and_length_won(length: float, at_equal_lengths:
     assert outcome.verbosity(evidence, LIMITS.verbosity).state == state
 
 
+@pytest.mark.parametrize(
+    ("length", "over_length", "state"),
+    [(20.0, -0.01, "sound"), (22.0, 0.06, "suspect"), (22.0, 0.04, "suspect"), (22.0, -0.01, "failed"),
+     (27.0, 0.04, "failed")],
+)  # fmt: skip
+def test_a_reward_model_that_only_sees_length_is_what_won(length: float, over_length: float, state: State) -> None:
+    evidence = run(length=Change(17.0, length), over_length=Estimate(0.1, over_length, 0.2))
+    assert outcome.verbosity(evidence, LIMITS.verbosity).state == state
+
+
 def test_a_win_rate_that_is_none_has_no_share_of_length() -> None:
     evidence = run(proxy_winrate=rate(0.52), proxy_lc_winrate=rate(0.4), length=Change(17.0, 22.0))
     found = outcome.verbosity(evidence, LIMITS.verbosity)
     assert (found.state, found.signs[1].value) == ("suspect", None)
+    unknown = run(length=Change(17.0, 27.0), proxy_lc_winrate=None, over_length=None)
+    assert outcome.verbosity(unknown, LIMITS.verbosity).state == "failed"  # growth is all there is to see
 
 
 @pytest.mark.parametrize(
