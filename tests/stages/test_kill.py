@@ -83,11 +83,12 @@ def remove_outs(folder: Path, stage: str) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, hidden ones (what a kill may leave) included, but for git's."""
+    """Every file below `folder`, hidden ones (what a kill may leave) included, but for git's, and for what the stages
+    cost: those are of the moment."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".git" not in path.parts
+        if path.is_file() and not {".git", ".costs"} & set(path.parts)
     }
 
 
