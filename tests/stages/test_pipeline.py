@@ -61,7 +61,7 @@ def test_a_fresh_clone_makes_the_same_bytes(project: Project, tmp_path: Path) ->
     clone.run("git", "rm", "-q", "--cached", "dvc.lock")
     (clone.folder / "dvc.lock").unlink()
     output = clone.dvc("repro").stdout
-    assert ran(output) == ["resolve", *STAGES, "compare", "report"]
+    assert ran(output) == ["resolve", *STAGES, "diagnose", "compare", "report"]
     assert clone.read("dvc.lock") == project.read("dvc.lock")  # the hashes of every model and every data file
     for stage in STAGES:
         assert clone.read(f"metrics/{stage}.json") == project.read(f"metrics/{stage}.json")
@@ -70,7 +70,7 @@ def test_a_fresh_clone_makes_the_same_bytes(project: Project, tmp_path: Path) ->
 def test_an_experiment_runs_only_what_it_affects(project: Project) -> None:
     before = json.loads(project.read("metrics/ppo.json"))
     output = project.dvc("exp", "run", "--temp", "-S", "ppo.kl_coef=0.7", "-n", "more-kl").stdout
-    assert ran(output) == ["resolve", "ppo", "evaluate", "compare", "report"]
+    assert ran(output) == ["resolve", "ppo", "evaluate", "diagnose", "compare", "report"]
     shown = json.loads(project.dvc("exp", "show", "--json").stdout)
     assert "more-kl" in json.dumps(shown)
     changed = project.dvc("params", "diff", "HEAD", "more-kl", "--md").stdout
