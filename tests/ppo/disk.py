@@ -55,7 +55,7 @@ def build(root: Path) -> Layout:
 def write_resolved(root: Path, **changes: object) -> PPOParams:
     """params.resolved.json as `resolve` would write it."""
     params = PPOParams.model_validate(BASIC | changes)
-    resolved = {"seed": 3, "runtime": RUNTIME, "ppo": params.model_dump(mode="json")}
+    resolved = {"seed": 3, "runtime": RUNTIME, "live": {"to": []}, "ppo": params.model_dump(mode="json")}
     (root / "params.resolved.json").write_text(json.dumps(resolved))
     return params
 
