@@ -2,7 +2,7 @@
 
     python -m benchmarks.seeds [--seeds 0 1 2] [--work .seeds]
 
-Each seed takes as long as `make repro` (six minutes on a quiet core). The table goes to
+Each seed takes as long as `make repro`. The table goes to
 benchmarks/results/seeds.{json,md}, and from there into the README.
 """
 

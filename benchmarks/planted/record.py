@@ -28,7 +28,7 @@ class _Noting(dict[str, object]):
         super().__init__(metrics)
         self.asked: set[str] = set()
 
-    def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+    def get(self, key: str, default: object = None) -> object:  # type: ignore[override] - dict has overloads
         self.asked.add(key)
         return super().get(key, default)
 

@@ -70,9 +70,9 @@ def at_once(jobs: Sequence[tuple[Any, tuple[Any, ...], Path]], processes: int) -
 
 def warm_up() -> None:
     """Import what the stages import, once for all forks."""
-    import accelerate  # noqa: F401
+    import accelerate  # noqa: F401 - forks find it in memory
     import torch
-    import transformers.models.gpt2.modeling_gpt2  # noqa: F401
+    import transformers.models.gpt2.modeling_gpt2  # noqa: F401 - as above
 
     torch.set_num_threads(1)  # threads do not survive a fork
     for module in ("prepare.build", "prepare.write", "base.make", "sft.run", "reward.train", "ppo.run", "evaluate.run"):
