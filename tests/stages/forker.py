@@ -17,7 +17,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-STAGES = ("resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate")
+STAGES = ("resolve", "prepare", "base", "sft", "reward", "ppo", "offline", "evaluate")
 WARM = (
     "rlhf.params", "rlhf.prepare.build", "rlhf.prepare.write", "rlhf.base.make", "rlhf.sft.run", "rlhf.reward.train",
     "rlhf.reward.report", "rlhf.ppo.run", "rlhf.evaluate.run", "transformers.models.gpt2.modeling_gpt2",
@@ -51,15 +51,16 @@ class Ended:
 class Forker:
     """The warmed-up process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *warm: str) -> None:
+        """`warm`: modules to import beside `WARM`."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stages.forker"], cwd=Path(__file__).parents[2], env=environment, text=True,
+            [sys.executable, "-m", "tests.stages.forker", *warm], cwd=Path(__file__).parents[2], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
     def run(self, stage: str, folder: Path, hit: Hit | None = None, *, largest: int = 0, **env: str) -> Ended:
-        """The stage's command in `folder`. `largest` > 0 limits the size of every file it writes, in bytes."""
+        """The stage's command in `folder`; `name@item` is one that dvc.yaml repeats. `largest` > 0 limits the size of every file it writes, in bytes."""
         request = {"stage": stage, "folder": str(folder), "hit": hit and asdict(hit), "largest": largest, "env": env}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -72,7 +73,7 @@ class Forker:
 
 
 def serve() -> None:
-    for module in (*WARM, *(f"stages.{stage}" for stage in STAGES)):
+    for module in (*WARM, *sys.argv[1:], *(f"stages.{stage}" for stage in STAGES)):
         importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)
@@ -102,7 +103,8 @@ def _child(request: dict[str, object], said: Path, counted: Path) -> int:
     if hit and hit.kind == "start":
         _strike(hit)
     try:
-        importlib.import_module(f"stages.{request['stage']}").main(args=[])
+        name, _, variant = str(request["stage"]).partition("@")
+        importlib.import_module(f"stages.{name}").main(args=[variant] if variant else [])
     except SystemExit as end:
         return int(end.code or 0)
     except BaseException:

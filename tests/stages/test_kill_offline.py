@@ -1,0 +1,57 @@
+"""The alternatives' real command, killed or stopped at its checkpoints and run again: the same bytes as a run that was
+never disturbed. The rest of what can happen to a stage, on the trainer that they share: `test_kill`."""
+
+import re
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stages.forker import Forker, Hit
+from tests.stages.world import World, remove_outs, same
+
+pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
+
+METHODS = ("dpo", "rrhf", "rejection")  # ipo is dpo's code with another loss
+CHANGES: dict[str, object] = {
+    "offline.shared.max_examples": 32, "offline.shared.eval_examples": 8, "offline.shared.batch_size": 4,
+    "offline.shared.eval_every": 3, "offline.shared.log_every": 2, "offline.shared.response_tokens": 8,
+    "offline.rrhf.n": 2, "offline.rejection.n": 2, "offline.rejection.epochs": 1,
+    **{f"offline.{method}.run": True for method in METHODS},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    forker = Forker("rlhf.offline.run", "trl.trainer.dpo_trainer")
+    stages = ("base", "sft", "reward", *(f"offline@{method}" for method in METHODS))
+    yield World(forker, tmp_path_factory.mktemp("kill"), stages, CHANGES)
+    forker.close()
+
+
+@pytest.mark.parametrize("stage", [f"offline@{method}" for method in METHODS])
+def test_killed_and_stopped_it_ends_with_the_same_bytes(stage: str, world: World) -> None:
+    """Killed at its start, twice in the loop, stopped by a signal in it, killed while the outs are
+    written; each run goes on where the one before ended."""
+    folder = world.before(stage)
+    writes, resumed = world.undisturbed[stage].writes, 0
+    for hit in (
+        Hit("start", delay=0.1),
+        Hit("save", writes["save"] * 4 // 10),
+        Hit("save", writes["save"] // 10),
+        Hit("save", writes["save"] // 10, signal=signal.SIGTERM),
+        Hit("result", writes["result"] // 2),
+        Hit("result", writes["result"]),
+    ):
+        ended = world.forker.run(stage, folder, hit)
+        if hit.signal == signal.SIGTERM:
+            assert (ended.code, ended.signal) == (130, 0), ended.said
+            assert "offline: stopped; the same command resumes from the last checkpoint" in ended.said
+        else:
+            assert ended.signal == signal.SIGKILL, f"{hit}: {ended}"
+        found = re.search(r"resuming after step (\d+) of (\d+)", ended.said)
+        resumed += found is not None and 0 < int(found[1]) < int(found[2])
+        remove_outs(folder, stage)
+    assert resumed >= 2, "nothing was left to do after a kill"
+    world.well(stage, folder)
+    assert same(world, folder)
