@@ -55,12 +55,13 @@ class Forker:
         """`warm`: modules to import beside `WARM`."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stages.forker", *warm], cwd=Path(__file__).parents[2], env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "tests.stages.forker", *warm], cwd=Path(__file__).parents[2], env=environment,
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
     def run(self, stage: str, folder: Path, hit: Hit | None = None, *, largest: int = 0, **env: str) -> Ended:
-        """The stage's command in `folder`; `name@item` is one that dvc.yaml repeats. `largest` > 0 limits the size of every file it writes, in bytes."""
+        """The stage's command in `folder`; `name@item` is one that dvc.yaml repeats. `largest` > 0 limits the size of
+        every file it writes, in bytes."""
         request = {"stage": stage, "folder": str(folder), "hit": hit and asdict(hit), "largest": largest, "env": env}
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -5,7 +5,6 @@ import random
 import re
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
