@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds offline frontier planted early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs metrics-diff readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs metrics-diff readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ seeds: $(STAMP) ## The default pipeline with seeds 0, 1 and 2, one after the oth
 offline: $(STAMP) ## The alternatives to PPO on this run's data and base, and the table that compares them (an experiment)
 	dvc exp run --name alternatives -S offline.dpo.run=true -S offline.ipo.run=true -S offline.rrhf.run=true -S offline.rejection.run=true -S offline.best_of_n.run=true compare
 
+alternatives: $(STAMP) ## The same in a folder of its own, with what each cost: the README's table (10 minutes)
+	python -m benchmarks.alternatives
+
 frontier: $(STAMP) ## Reward over KL: PPO at several kl_coef, DPO at several beta, best of n at several n (15 minutes)
 	python -m benchmarks.frontier
 
@@ -68,6 +71,9 @@ early-stopping: $(STAMP) ## PPO that over-optimises, stopped by the held-out jud
 
 ensembles: $(STAMP) ## Gold over KL for one reward head and five, combined in three ways: three seeds (40 minutes)
 	python -m benchmarks.ensembles
+
+reward-variants: $(STAMP) ## What each kind of reward model closes of the gap to the noise ceiling (half an hour)
+	python -m benchmarks.reward_variants
 
 planted: $(STAMP) ## Plant failures in the offline task and see whether the verdicts name them (an hour)
 	python -m benchmarks.planted

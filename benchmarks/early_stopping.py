@@ -1,22 +1,20 @@
 """`make early-stopping`: PPO that over-optimises, stopped by the held-out judge and not stopped; what gold says.
 
-    python -m benchmarks.early_stopping [--seeds 0 1 2] [--judges heldout reward] [--work .studies]
+    python -m benchmarks.early_stopping [--seeds 0 1 2] [--ways heldout reward] [--work .studies]
 
 About ten minutes a seed on a quiet core, less with what `make ensembles` has left. The table goes to
-benchmarks/results/early_stopping.{json,md}. `--judges reward` looks at PPO's own reward model on the same prompts.
+benchmarks/results/early_stopping.{json,md}. `--ways reward` looks at PPO's own reward model on the same prompts.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overoptimised import RESULTS, ROOT, folder_of, golds, over_optimised
-from rlhf.core.artifacts import write_json, write_text
+from benchmarks.overoptimised import folder_of, golds, over_optimised
+from benchmarks.study import Found, run_study
 from rlhf.core.curves import read_rows
 from rlhf.core.stats import paired_difference
 
 LOOKS: dict[str, Any] = {"ppo.heldout_every": 5, "ppo.heldout_prompts": 200, "ppo.heldout_patience": 3}
-Found = dict[str, dict[str, Any]]
 
 
 def one_seed(work: Path, seed: int, judge: str) -> dict[str, Any]:
@@ -63,7 +61,7 @@ def table(found: Found) -> str:
         " | gold at the end (iteration, KL) | difference | gold along PPO at its best |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for own in found.values():
+    for own in sorted(found.values(), key=lambda own: (own["judge"], own["seed"])):
         after = f"after {own['iterations']}" if own["stop_reason"].startswith("heldout") else own["stop_reason"]
         rows.append(
             f"| {own['seed']}, {own['judge']} | {after}"
@@ -81,19 +79,7 @@ def _named(name: str, metrics: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--judges", nargs="+", choices=["heldout", "reward"], default=["heldout"])
-    parser.add_argument("--work", type=Path, default=ROOT / ".studies")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    found: Found = {}
-    for judge in given.judges:
-        for seed in given.seeds:
-            found[f"{judge}-{seed}"] = one_seed(given.work, seed, judge)
-            write_json(given.out / "early_stopping.json", found)
-            write_text(given.out / "early_stopping.md", table(found))
-    print(table(found))
+    run_study("early_stopping", __doc__, ("heldout", "reward"), one_seed, table, asked=("heldout",))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ uncertainty (Coste et al. 2024, "Reward Model Ensembles Help Mitigate Overoptimi
 minutes a run on a quiet core. Writes benchmarks/results/ensembles.{json,md,png}.
 """
 
-import argparse
 import math
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overoptimised import RESULTS, ROOT, curve, folder_of, over_optimised
-from rlhf.core.artifacts import write_json, write_text
+from benchmarks.overoptimised import curve, folder_of, over_optimised
+from benchmarks.study import Found, run_study
 
 MEMBERS = 5
 WAYS: dict[str, dict[str, Any]] = {
@@ -22,7 +21,6 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 NAMES = {"single": "one head", "mean": "mean of 5", "worst": "worst of 5", "uncertainty": "mean - 0.5 variance of 5"}
 GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # sqrt(KL); a point stands for iterations within a quarter of it
-Found = dict[str, dict[str, Any]]
 
 
 def one_run(work: Path, seed: int, way: str) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def table(found: Found) -> str:
     head = "".join(f" | √KL {place:g}" for place in GRID)
     rows = [f"| reward{head} | peak of gold | gold, KL at the end |", "|---" * (len(GRID) + 3) + "|"]
     for way in WAYS:
-        runs = [own for own in found.values() if own["way"] == way]
+        runs = sorted((own for own in found.values() if own["way"] == way), key=lambda own: own["seed"])
         if not runs:
             continue
         places = zip(*(at_equal_kl(own["points"]) for own in runs), strict=True)
@@ -88,20 +86,8 @@ def _mean(values: list[float | None]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--work", type=Path, default=ROOT / ".studies")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    found: Found = {}
-    for seed in given.seeds:
-        for way in given.ways:
-            found[f"{way}-{seed}"] = one_run(given.work, seed, way)
-            write_json(given.out / "ensembles.json", found)
-            write_text(given.out / "ensembles.md", table(found))
-    draw(found, given.out / "ensembles.png")
-    print(table(found))
+    found, out = run_study("ensembles", __doc__, tuple(WAYS), one_run, table)
+    draw(found, out / "ensembles.png")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from benchmarks.chain import STAGES, run_chain
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.curves import read_rows
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 SETTING: dict[str, Any] = {
     "ppo.kl_coef": 0.03, "ppo.iterations": 40, "ppo.kl_limit": 0.0, "ppo.batch": 64, "ppo.minibatch": 32,
     "ppo.logged_episodes": 64, "evaluate.prompts": 300, "evaluate.ood_prompts": 0, "evaluate.exact_kl_prompts": 0,
