@@ -27,7 +27,8 @@ def main() -> None:
         ROOT / "README.md": {
             "results": results(metrics),
             "planted": planted(),
-            "compare": stored("offline"),
+            "kl_coef": kl_coef(),
+            "compare": stored("alternatives"),
             "seeds": stored("seeds"),
             "speed-summary": speed.summary(),
         },
@@ -35,6 +36,8 @@ def main() -> None:
         ROOT / "docs" / "studies.md": {
             "early_stopping": stored("early_stopping"),
             "ensembles": stored("ensembles"),
+            "reward_variants": stored("reward_variants"),
+            "frontier": stored("frontier"),
             "planted-full": stored("planted").partition("\n")[2].strip().replace("\n## ", "\n### "),
         },
     }
@@ -62,6 +65,13 @@ def planted() -> str:
     table = judged["with gold"].partition("\n\n")[2].strip()
     _, _, blind = judged["without gold"].partition("\n\n")
     return f"{table}\n\nWithout gold: {blind.strip().rpartition(chr(10) * 2)[2]}"
+
+
+def kl_coef() -> str:
+    """The frontier's rows of SFT and PPO, without the column that only best of n fills."""
+    rows = [row.split(" | ") for row in stored("frontier").splitlines()]
+    kept = [cells[:2] + cells[3:] for cells in rows if cells[0].startswith(("| policy", "| sft", "| ppo"))]
+    return "\n".join([" | ".join(kept[0]), "|---" * len(kept[0]) + "|", *(" | ".join(cells) for cells in kept[1:])])
 
 
 _GOLD = ("with gold", "without gold")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.planted [--processes 2] [--sets judged] [--only kl_off sound] [--collect]
 
-Some forty scaled-down runs of PPO over three base models: an hour and a half on one quiet core. Everything happens in
+Some fifty scaled-down runs of PPO over four base models: an hour and a half on one quiet core. Everything happens in
 --work, where each stage is done once: stopped, it goes on where it was. (Delete the folder after changing code of the
 stages.) What verdicts need of each run goes to benchmarks/results/planted.json, the tables to planted.md; --collect
 does only that, as after a change of thresholds or verdicts.

@@ -122,7 +122,7 @@ SANE: Mapping[Set, list[tuple[int, float, float, int]]] = {  # of sound runs: se
         (1, 0.1, 1.0e-3, 30), (2, 0.3, 5.0e-4, 20), (1, 0.15, 1.5e-3, 20), (2, 0.15, 1.5e-3, 20),
     ],
 }  # fmt: skip
-OTHERWISE: Mapping[str, Mapping[str, object]] = {  # what the third run of a kind in the judged set has else
+OTHERWISE: Mapping[str, Mapping[str, object]] = {  # what the fourth run of a kind in the judged set has else
     "length": {"data.synthetic.biases.length_per_10_words": 4.0},
     "flattery": {"data.synthetic.biases.flattery": 4.0},
     "keyword": {"data.synthetic.biases.keyword": "history"},
@@ -135,11 +135,11 @@ OTHERWISE: Mapping[str, Mapping[str, object]] = {  # what the third run of a kin
 
 
 def planned(which: Set) -> Iterator[Planned]:
-    """The runs of a set, sound ones first. The two share no seed: limits are set on seed 0, and judged on 1 and 2."""
+    """The runs of a set, sound ones first. The two share no seed: limits are set on seed 0, and judged on 1, 2 and 3."""
     for seed, kl_coef, lr, iterations in SANE[which]:
         changes = {"ppo.kl_coef": kl_coef, "ppo.lr": lr, "ppo.iterations": iterations}
         yield Planned(which, KINDS["sound"], seed, changes)
-    own: Sequence[tuple[int, bool]] = [(0, False)] if which == "calibration" else [(1, False), (2, False), (2, True)]
+    own: Sequence[tuple[int, bool]] = [(0, False)] if which == "calibration" else [(1, False), (2, False), (3, False), (2, True)]
     for seed, otherwise in own:
         for kind in KINDS.values():
             if kind.right is not None:

@@ -45,7 +45,7 @@ def test_the_page_is_what_these_runs_and_thresholds_give(limits: Thresholds) -> 
 
 def test_every_recorded_run_is_a_planned_one_and_the_sets_share_no_seed() -> None:
     plans = {run.name: run for which in ("calibration", "judged") for run in planned(which)}
-    assert len(plans) == 11 + 32
+    assert len(plans) == 11 + 40
     for run in RUNS:
         plan = plans[run["name"]]
         assert (run["set"], run["seed"], run["kind"]) == (plan.set, plan.seed, plan.kind.name)
