@@ -8,13 +8,12 @@ def main(run: Run) -> None:
     """Say whether the run is sound, and if not what is wrong, on what evidence, and what to change.
 
     Reads metrics/{prepare,reward,ppo,evaluate}.json, plots/ppo.csv and plots/overoptimisation.csv; writes
-    metrics/diagnose.json and artifacts/diagnose.md, and prints a table. Exit status 1 if a verdict that
-    evaluate.fail_on names has failed; both files are written before.
+    metrics/diagnose.json and artifacts/diagnose.md, and prints a table. If a verdict that evaluate.fail_on names has
+    failed, it says so, and the stage report fails once the report is written.
     """
     import click
 
     from rlhf.core.artifacts import write_metrics, write_text
-    from rlhf.core.errors import UserError
     from rlhf.diagnose.evidence import read_evidence
     from rlhf.diagnose.judge import judge
     from rlhf.diagnose.params import DiagnoseParams
@@ -31,8 +30,8 @@ def main(run: Run) -> None:
     write_text(at.verdicts, markdown(verdicts))
     write_metrics(at.metrics("diagnose"), metrics(verdicts))
     click.echo(table(verdicts))
-    if failed := failures(verdicts, params.fail_on):
-        raise UserError("\n".join(failed))
+    for line in failures(verdicts, params.fail_on):
+        click.echo(line, err=True)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,20 @@ def main(run: Run) -> None:
     Reads metrics, plots, provenance, the samples of artifacts/evaluate, what else there is of findings, the resolved
     parameters with their profile, and benchmarks/results/stages.json; writes reports/index.html (one file, opens
     offline), reports/report.md and reports/cards (a model card for each model, with the evaluation's numbers).
+    Exit status 1, after all of it was written, if a verdict that evaluate.fail_on names has failed.
     """
+    from rlhf.core.errors import UserError
+    from rlhf.report.gate import failures
     from rlhf.report.inputs import read_inputs
     from rlhf.report.params import ReportParams
     from rlhf.report.write import write_report
 
     params = run.section("report", ReportParams)
     costs = Path("benchmarks/results/stages.json")
-    write_report(read_inputs(run.layout, run.resolved(), profiles=Path("profiles"), costs=costs), params, run.layout)
+    found = read_inputs(run.layout, run.resolved(), profiles=Path("profiles"), costs=costs)
+    write_report(found, params, run.layout)
+    if failed := failures(found):
+        raise UserError("\n".join([*failed, f"the report of this run: {run.layout.reports / 'index.html'}"]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from rlhf.core.artifacts import rounded, write_text
 
 CARD = "README.md"
+NONE = "none"
 ENDS = ("_low", "_high")
 HEADLINES = (  # front matter's metrics, where the card has them
     "eval_gold_winrate", "eval_rm_winrate", "eval_heldout_winrate", "eval_kl", "reward_accuracy", "reward_ece",
@@ -61,6 +62,21 @@ def kind_of(stage: str) -> Kind:
     return KINDS.get(stage) or Kind(f"Policy aligned by {stage}", what, (stage, "lora"))
 
 
+def handed_on(stage: str, known: Mapping[str, object]) -> str | None:
+    """The method whose policy a stage handed on in place of its own (`ppo.fallback`), if it did."""
+    other = known.get(f"{stage}_fallback", NONE)
+    return None if other == NONE else str(other)
+
+
+def _in_place_of(kind: Kind, other: str, known: Mapping[str, object]) -> Kind:
+    what = (
+        f"A guard stopped PPO ({known.get('ppo_stop_reason')}: {known.get('ppo_stop_detail')}), and this is the policy "
+        f"of {other.upper()}, handed on in place of its own (`ppo.fallback`). What is measured below as `ppo_` is of "
+        "the run that was stopped."
+    )
+    return Kind(f"Policy aligned by {other.upper()}, in place of PPO's", what, (other, "lora"), kind.adapter)
+
+
 def write_card(folder: Path, *, stage: str, params: Mapping[str, object], metrics: Mapping[str, object]) -> None:
     """Write `folder`/README.md from what the stage knows; arguments as for `model_card`."""
     write_text(folder / CARD, model_card(folder=folder.as_posix(), stage=stage, params=params, metrics=metrics))
@@ -82,11 +98,12 @@ def model_card(
     means). `base` is the base model's name on the hub and `dataset` the data's, `licence` an SPDX identifier; what is
     None is left out rather than guessed.
     """
-    kind, known = kind_of(stage), {name: value for name, value in metrics.items() if value is not None}
+    known = {name: value for name, value in metrics.items() if value is not None}
+    kind = kind_of(stage) if (other := handed_on(stage, known)) is None else _in_place_of(kind_of(stage), other, known)
     load = (_ADAPTER if kind.adapter else _REWARD).format(base=base or "artifacts/base", folder=folder)
     at = base or "the folder `artifacts/base` of the run that made it"
     parts = [
-        f"---\n{_front(stage, known, base=base, dataset=dataset, licence=licence)}\n---",
+        f"---\n{_front(stage, kind, known, base=base, dataset=dataset, licence=licence)}\n---",
         f"# {kind.title}",
         f"{kind.what} Base model: {at}. The hashes of everything it was made from are in `provenance/{stage}.json`.",
         f"## Loading it\n\n{load}",
@@ -99,11 +116,10 @@ def model_card(
 
 
 def _front(
-    stage: str, known: Mapping[str, object], *, base: str | None, dataset: str | None, licence: str | None
+    stage: str, kind: Kind, known: Mapping[str, object], *, base: str | None, dataset: str | None, licence: str | None
 ) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    kind = kind_of(stage)
     numbers = {name: value for name in HEADLINES if isinstance(value := known.get(name), int | float)}
     task = "text-generation" if kind.adapter else "text-classification"
     results = [

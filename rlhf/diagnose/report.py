@@ -54,7 +54,7 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
 def failures(verdicts: Sequence[Verdict], fail_on: Sequence[VerdictName]) -> list[str]:
     """A line for each failed verdict that `evaluate.fail_on` names."""
     return [
-        f"diagnose: {verdict.name} failed (evaluate.fail_on): {verdict.because}"
+        f"diagnose: {verdict.name} failed (evaluate.fail_on): the pipeline fails after its report is written"
         for verdict in verdicts
         if verdict.name in fail_on and verdict.state == "failed"
     ]

@@ -3,6 +3,7 @@
 from rlhf.report.content import Report
 from rlhf.report.evaluation import evaluation
 from rlhf.report.frontier import frontier
+from rlhf.report.handed import with_notices
 from rlhf.report.inputs import Inputs
 from rlhf.report.limits import again, limits
 from rlhf.report.made import done, lineage, summary
@@ -20,4 +21,5 @@ def build(run: Inputs, params: ReportParams) -> Report:
     makers = (summary, done, data, sft, reward, ppo, evaluation, frontier, methods, verdicts)
     sections = [make(run) for make in makers]
     sections += [samples(run, params.samples), costs(run), sizes(run, params), limits(run), lineage(run), again(run)]
+    sections = with_notices(sections, run.numbers)
     return Report(f"Run report: {run.resolved['profile']}, seed {run.resolved['seed']}", sections)

@@ -12,6 +12,13 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """A paragraph that must not be missed."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Points:
     """A list of short statements."""
 
@@ -65,7 +72,7 @@ class Samples:
     measures: dict[str, str]
 
 
-Block = Text | Points | Table | Figure | Samples
+Block = Text | Notice | Points | Table | Figure | Samples
 
 
 @dataclass(frozen=True, slots=True)

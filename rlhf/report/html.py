@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from rlhf.report.content import Figure, Points, Report, Samples, Table, Text
+from rlhf.report.content import Figure, Notice, Points, Report, Samples, Table, Text
 
 TEMPLATES = Path(__file__).with_name("templates")
-KINDS = {Text: "text", Points: "points", Table: "table", Figure: "figure", Samples: "samples"}
+KINDS = {Text: "text", Notice: "notice", Points: "points", Table: "table", Figure: "figure", Samples: "samples"}
 
 
 def html(report: Report) -> str:

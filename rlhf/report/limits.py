@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rlhf.report.content import Block, Points, Section, Text
+from rlhf.report.handed import limit
 from rlhf.report.inputs import Inputs
 
 SMALL = 20_000_000  # parameters: below it a model is a model of a model
@@ -40,8 +41,8 @@ def _limits(run: Inputs) -> Iterator[str]:
         yield "The reward model is below its ceiling: part of what PPO climbs is its errors."
     if resolved["evaluate"]["split"] != "test":
         yield f"It was evaluated on the {resolved['evaluate']['split']} split, which settings are chosen by."
-    if "ppo_stop_reason" in n and n["ppo_stop_reason"] != "completed":
-        yield "PPO was stopped by a guard: what is evaluated is the last policy before."
+    if said := limit(n):
+        yield said
     if n.number("eval_too_long"):
         yield f"{n.show('eval_too_long')} prompts did not fit and were left out."
     if resolved["ppo"]["kl_coef"] is not None:

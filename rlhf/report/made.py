@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlhf.report.content import Block, Points, Section, Table, Text
+from rlhf.report.handed import stopped
 from rlhf.report.inputs import Inputs
 from rlhf.report.lineage import libraries, made_of, read_files
 from rlhf.report.numbers import Numbers, show
@@ -30,6 +31,8 @@ def summary(run: Inputs) -> Section:
 
 
 def _findings(n: Numbers) -> Iterator[str]:
+    if said := stopped(n):
+        yield said
     if n.has("reward_accuracy", "reward_length_baseline"):
         yield (
             f"The reward model ranks {n.span('reward_accuracy', 3)} of held-out pairs as their annotators did; "
@@ -56,11 +59,6 @@ def _findings(n: Numbers) -> Iterator[str]:
             break
     if "eval_kl" in n:
         yield f"PPO has gone {n.span('eval_kl')} nats a response from SFT."
-    if "ppo_stop_reason" in n and n["ppo_stop_reason"] != "completed":
-        yield (
-            f"PPO did not run to its end: `{n['ppo_stop_reason']}` stopped it ({n['ppo_stop_detail']}); the policy of "
-            f"iteration {n.show('ppo_saved_iteration')} was kept."
-        )
     if "diagnose_overall" in n:
         counts = ", ".join(
             f"{n.show(f'diagnose_count_{state}')} {state}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rlhf.report.content import Block, Points, Report, Sample, Samples, Table, Text
+from rlhf.report.content import Block, Notice, Points, Report, Sample, Samples, Table, Text
 
 SAMPLES = 3  # as many are shown here
 
@@ -23,6 +23,8 @@ def _block(block: Block) -> str:
     match block:
         case Text(text):
             return text
+        case Notice(text):
+            return f"> **{text}**"
         case Points(items):
             return "\n".join(f"- {item}" for item in items)
         case Table(short=True):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlhf.report.content import Answer, Block, Points, Sample, Samples, Section, Table, Text
+from rlhf.report.content import Answer, Block, Notice, Points, Sample, Samples, Section, Table, Text
 from rlhf.report.inputs import Inputs
 from rlhf.report.numbers import show
 
@@ -29,7 +29,11 @@ def verdicts(run: Inputs) -> Section:
         return Section("verdicts", "Verdicts on failure modes", [Text("The run was not examined for failure modes.")])
     blocks = list(from_markdown(run.diagnosis))
     overall = run.numbers.values.get("diagnose_overall")
-    head = [Text(f"Overall: {overall}.")] if overall else []
+    head: list[Block] = [Text(f"Overall: {overall}.")] if overall else []
+    asked = run.resolved["diagnose"]["fail_on"]
+    failed = [name for name in asked if run.numbers.values.get(f"diagnose_{name}") == "failed"]
+    if failed:
+        head.append(Notice(f"The pipeline fails for {', '.join(failed)}, as `evaluate.fail_on` asks."))
     return Section("verdicts", "Verdicts on failure modes", [*head, *blocks])
 
 

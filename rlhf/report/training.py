@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rlhf.report.content import Block, Section, Text
 from rlhf.report.draw import Labels, Series, columns, lines
+from rlhf.report.handed import ended, kept
 from rlhf.report.inputs import Inputs
 from rlhf.report.numbers import HALF, Numbers, percent
 
@@ -43,14 +44,9 @@ def ppo(run: Inputs) -> Section:
 
 def _ppo_texts(n: Numbers) -> Iterator[str]:
     if "ppo_stop_reason" in n:
-        ended = n["ppo_stop_reason"] == "completed"
-        how = (
-            "ran to its end" if ended else f"was stopped by the guard `{n['ppo_stop_reason']}` ({n['ppo_stop_detail']})"
-        )
         yield (
-            f"PPO {how} after {n.show('ppo_iterations')} iterations on {n.show('ppo_prompts')} prompts; the policy of "
-            f"iteration {n.show('ppo_saved_iteration')} was kept. {n.show('ppo_trainable_parameters')} parameters "
-            "were trained."
+            f"PPO {ended(n)} after {n.show('ppo_iterations')} iterations on {n.show('ppo_prompts')} prompts; "
+            f"{kept(n)}. {n.show('ppo_trainable_parameters')} parameters were trained."
         )
     if n.has("ppo_score_first", "ppo_score_final", "ppo_score_best"):
         yield (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.core.artifacts import write_json, write_text
+from rlhf.core.dag import declared
 from rlhf.core.layout import Layout
 from tests.stages.project import Project
 
@@ -42,7 +43,7 @@ def diagnosed(project: Project) -> subprocess.CompletedProcess[str]:
     return project.run(sys.executable, "-m", "stages.diagnose", check=False)
 
 
-def test_the_command_writes_prints_and_fails_only_where_it_was_told_to(project: Project) -> None:
+def test_the_command_writes_and_prints_and_the_report_fails_only_where_it_was_told_to(project: Project) -> None:
     done = diagnosed(project)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("diagnose: sound\n")
@@ -58,9 +59,19 @@ def test_the_command_writes_prints_and_fails_only_where_it_was_told_to(project: 
     project.run(sys.executable, "-m", "stages.resolve")
     (project.folder / "metrics" / "diagnose.json").unlink()
     done = diagnosed(project)
-    assert done.returncode == 1
-    assert [line[:42] for line in done.stderr.splitlines()] == ["error: diagnose: termination failed (evalu"]
+    assert done.returncode == 0
+    said = "diagnose: termination failed (evaluate.fail_on): the pipeline fails after its report is written\n"
+    assert done.stderr == said
     assert json.loads(project.read("metrics/diagnose.json"))["diagnose_termination"] == "failed"
+    done = project.run(sys.executable, "-m", "stages.report", check=False)
+    assert done.returncode == 1
+    because, where = done.stderr.splitlines()
+    assert because.startswith("error: termination failed (evaluate.fail_on): 40% of PPO's replies end")
+    assert where == "error: the report of this run: reports/index.html"
+    assert (
+        "The pipeline fails for termination, as `evaluate.fail_on` asks" in project.read("reports/report.md").decode()
+    )
+    assert b"</html>" in project.read("reports/index.html")
 
 
 def test_an_unknown_verdict_is_an_error_before_any_work(project: Project) -> None:
@@ -79,20 +90,25 @@ def test_thresholds_in_the_wrong_order_are_an_error_before_any_work(project: Pro
 
 
 @pytest.mark.slow
-def test_dvc_repro_fails_on_it_and_the_results_survive(project: Project) -> None:
+def test_dvc_repro_fails_on_it_and_there_is_a_report(project: Project) -> None:
     for command in (["init", "-q", "-f"], ["add", "-A"], ["commit", "-qm", "results"]):
         (project.dvc if command[0] == "init" else project.git)(*command)
     results(project, {"eval_ended_ppo": 0.4})
     project.set({"evaluate.fail_on": ["termination"]})
     project.dvc("repro", "--single-item", "resolve")
-    failed = project.dvc("repro", "--single-item", "diagnose", check=False)
+    assert "diagnose: failed" in project.dvc("repro", "--single-item", "diagnose").stdout
+    for dep in declared(project.folder / "dvc.yaml", "report").deps:  # of the stages that were not run
+        if not (project.folder / dep).exists():
+            write_text(project.folder / dep, "{}" if dep.suffix == ".json" else "")
+    failed = project.dvc("repro", "--single-item", "report", check=False)
     assert failed.returncode != 0
-    assert "error: diagnose: termination failed (evaluate.fail_on): 40% of PPO's replies end" in failed.stderr
-    assert json.loads(project.read("metrics/diagnose.json"))["diagnose_termination"] == "failed"
-    assert project.read("artifacts/diagnose.md")
+    assert "error: termination failed (evaluate.fail_on): 40% of PPO's replies end" in failed.stderr
+    assert "error: the report of this run: reports/index.html" in failed.stderr
+    assert b"</html>" in project.read("reports/index.html")
+    assert project.dvc("repro", "--single-item", "report", check=False).returncode != 0  # it is not taken for done
 
     project.set({"evaluate.fail_on": []})
     project.dvc("repro", "--single-item", "resolve")
-    assert "diagnose: failed" in project.dvc("repro", "--single-item", "diagnose").stdout
+    project.dvc("repro", "--single-item", "report")
     resolved = json.loads(project.read("params.resolved.json"))
     assert "fail_on" not in resolved["evaluate"]  # so that evaluate is not run again for it

@@ -83,7 +83,7 @@ def test_claims_follow_the_numbers(run: Run) -> None:
     assert "The gold reward, which PPO never sees, fell" in said
     assert "By the gold reward PPO neither wins nor loses beyond what chance allows against SFT" in said
     assert "the length in tokens rose: +3.00 (2.00 to 4.00)" in said
-    assert "`kl_limit` stopped it (120 nats); the policy of iteration 7 was kept" in said
+    assert "PPO was stopped by the guard `kl_limit` (120 nats); the policy of iteration 7 was kept." in said
     assert "the model is worse than that" in said
 
 
