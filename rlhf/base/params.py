@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlhf.core.params import Section
+from rlhf.core.params import Section, TrainingSection
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class PretrainParams(Section):
+class PretrainParams(TrainingSection):
     """A GPT-2 architecture trained from scratch on the prepared corpus."""
 
     layers: int = Field(ge=1, le=96)
@@ -19,15 +19,8 @@ class PretrainParams(Section):
     context: int = Field(ge=8, le=131072)
     init_range: float = Field(gt=0, le=1)
     steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
     lr: float = Field(gt=0, le=1)
-    warmup_steps: int = Field(ge=0)
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    weight_decay: float = Field(ge=0, le=1)
-    grad_clip: float = Field(gt=0)
     validation_share: float = Field(gt=0, lt=0.5)
-    eval_every: int = Field(ge=1)
-    log_every: int = Field(ge=1)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "PretrainParams":

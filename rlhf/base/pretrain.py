@@ -67,7 +67,7 @@ def pretrain(
         order=block_order(len(train), params.steps * params.batch_size, seed=runtime.seed),
         collate=as_batch,
         validate=lambda trained: held_out_loss(trained, batches, runtime.device),
-        plan=_plan(params),
+        plan=Plan.of(params, place="base", steps=params.steps, lr=params.lr),
         runtime=runtime,
         checkpoints=checkpoints,
         curve=curve,
@@ -116,20 +116,3 @@ def as_batch(rows: list[Int[Tensor, " T"]]) -> Batch:
     labels = ids.clone()
     labels[:, 0] = -100
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-
-
-def _plan(params: PretrainParams) -> Plan:
-    return Plan(
-        place="base",
-        steps=params.steps,
-        batch_size=params.batch_size,
-        accumulate=1,
-        lr=params.lr,
-        schedule=params.schedule,
-        warmup_steps=params.warmup_steps,
-        weight_decay=params.weight_decay,
-        grad_clip=params.grad_clip,
-        eval_every=params.eval_every,
-        log_every=params.log_every,
-        patience=0,
-    )

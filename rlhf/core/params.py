@@ -6,9 +6,9 @@ its own `params.py`, so that a change to one stage's schema re-runs only that st
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlhf.core.artifacts import read_json
 from rlhf.core.errors import UserError
@@ -18,6 +18,18 @@ class Section(BaseModel):
     """A part of the parameters. Unknown keys, coercions, NaN and mutation are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TrainingSection(Section):
+    """What every section holds whose stage trains with `rlhf.models.trainer.fit`."""
+
+    batch_size: int = Field(ge=1)
+    schedule: Literal["linear", "cosine", "constant_with_warmup"]
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0, le=1)
+    grad_clip: float = Field(gt=0)
+    eval_every: int = Field(ge=1)
+    log_every: int = Field(ge=1)
 
 
 S = TypeVar("S", bound=BaseModel)

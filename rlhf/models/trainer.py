@@ -26,6 +26,7 @@ from transformers.utils import logging
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import Stopped
 from rlhf.core.interrupt import interruptible
+from rlhf.core.params import TrainingSection
 from rlhf.core.progress import say_resumed
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
@@ -54,6 +55,26 @@ class Plan:
     eval_every: int  # steps; the last step is evaluated as well
     log_every: int  # steps between rows of the curve
     patience: int  # validations without a lower loss that end the run; 0 = it goes to the end
+
+    @classmethod
+    def of(
+        cls, params: TrainingSection, *, place: str, steps: int, lr: float, accumulate: int = 1, patience: int = 0
+    ) -> "Plan":
+        """A section's parameters as a plan; what not every section has is given beside them."""
+        return cls(
+            place=place,
+            steps=steps,
+            batch_size=params.batch_size,
+            accumulate=accumulate,
+            lr=lr,
+            schedule=params.schedule,
+            warmup_steps=params.warmup_steps,
+            weight_decay=params.weight_decay,
+            grad_clip=params.grad_clip,
+            eval_every=params.eval_every,
+            log_every=params.log_every,
+            patience=patience,
+        )
 
 
 @dataclass(frozen=True, slots=True)

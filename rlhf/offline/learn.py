@@ -60,19 +60,12 @@ class Job:
     ) -> Fit:
         """Train in place to the lowest validation loss; `loss` goes to `rlhf.models.trainer.fit`."""
         order, shared = self.order(train), self.shared
-        plan = Plan(
+        plan = Plan.of(
+            shared,
             place=f"offline.{self.method}",
             steps=len(order) // (shared.batch_size * shared.accumulate),
-            batch_size=shared.batch_size,
-            accumulate=shared.accumulate,
             lr=self.params.lr,
-            schedule=shared.schedule,
-            warmup_steps=shared.warmup_steps,
-            weight_decay=shared.weight_decay,
-            grad_clip=shared.grad_clip,
-            eval_every=shared.eval_every,
-            log_every=shared.log_every,
-            patience=0,
+            accumulate=shared.accumulate,
         )
         return fit(
             model,

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from rlhf.core.params import Section
+from rlhf.core.params import Section, TrainingSection
 
 
-class SharedParams(Section):
+class SharedParams(TrainingSection):
     """How all of them sample and train, but for what each sets itself."""
 
     engine: Literal["fast", "plain"]
@@ -18,15 +18,8 @@ class SharedParams(Section):
     batch_tokens: int = Field(ge=1)
     max_examples: int = Field(ge=0)
     eval_examples: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
     group_by_length: bool
     accumulate: int = Field(ge=1)
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    warmup_steps: int = Field(ge=0)
-    weight_decay: float = Field(ge=0, le=1)
-    grad_clip: float = Field(gt=0)
-    eval_every: int = Field(ge=1)
-    log_every: int = Field(ge=1)
 
 
 class Switched(Section):

@@ -4,21 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlhf.core.params import Section
+from rlhf.core.params import Section, TrainingSection
 
 
-class TuneParams(Section):
+class TuneParams(TrainingSection):
     """Training of the backbone with the head."""
 
     epochs: int = Field(ge=1, le=1000)
-    batch_size: int = Field(ge=1)
     lr: float = Field(gt=0, le=1)
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    warmup_steps: int = Field(ge=0)
-    weight_decay: float = Field(ge=0, le=1)
-    grad_clip: float = Field(gt=0)
-    eval_every: int = Field(ge=1)
-    log_every: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
 
 

@@ -27,7 +27,7 @@ from rlhf.models.trainer import Fit, Plan, fit
 from rlhf.reward.fit import initial_weight, pair_loss, relative
 from rlhf.reward.fit_mlp import start
 from rlhf.reward.pairs import Pair
-from rlhf.reward.params import RewardParams, TuneParams
+from rlhf.reward.params import RewardParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def tune(
         order=_order(len(sides.train), steps * plan.batch_size, plan.epochs, runtime.seed),
         collate=_collator(backbone.pad_id),
         validate=validate,
-        plan=_plan(plan, steps * plan.epochs, params.patience),
+        plan=Plan.of(plan, place="reward", steps=steps * plan.epochs, lr=plan.lr, patience=params.patience),
         runtime=runtime,
         checkpoints=checkpoints,
         curve=curve,
@@ -171,20 +171,3 @@ def _collator(pad_id: int) -> Any:
         }
 
     return collate
-
-
-def _plan(params: TuneParams, steps: int, patience: int) -> Plan:
-    return Plan(
-        place="reward",
-        steps=steps,
-        batch_size=params.batch_size,
-        accumulate=1,
-        lr=params.lr,
-        schedule=params.schedule,
-        warmup_steps=params.warmup_steps,
-        weight_decay=params.weight_decay,
-        grad_clip=params.grad_clip,
-        eval_every=params.eval_every,
-        log_every=params.log_every,
-        patience=patience,
-    )

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlhf.core.params import Section
+from rlhf.core.params import Section, TrainingSection
 
 
 class LoraParams(Section):
@@ -16,23 +16,16 @@ class LoraParams(Section):
     targets: Literal["auto"] | list[str]
 
 
-class SFTParams(Section):
+class SFTParams(TrainingSection):
     """Supervised fine-tuning on the chosen responses."""
 
     lora: LoraParams
     epochs: int = Field(ge=1)
     max_examples: int = Field(ge=0)
-    batch_size: int = Field(ge=1)
     accumulate: int = Field(ge=1)
     lr: float = Field(gt=0, le=1)
-    warmup_steps: int = Field(ge=0)
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    weight_decay: float = Field(ge=0, le=1)
-    grad_clip: float = Field(gt=0)
     group_by_length: bool
-    eval_every: int = Field(ge=1)
     eval_examples: int = Field(ge=1)
-    log_every: int = Field(ge=1)
     samples: int = Field(ge=0)
     sample_tokens: int = Field(ge=1)
     sample_temperature: float = Field(gt=0, le=10)

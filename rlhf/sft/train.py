@@ -80,7 +80,13 @@ def finetune(
         order=order,
         collate=collator(pad_id),
         validate=lambda trained: held_out_loss(trained, batches, runtime.device),
-        plan=_plan(params, len(order)),
+        plan=Plan.of(
+            params,
+            place="sft",
+            steps=len(order) // (params.batch_size * params.accumulate),
+            lr=params.lr,
+            accumulate=params.accumulate,
+        ),
         runtime=runtime,
         checkpoints=checkpoints,
         curve=curve,
@@ -96,20 +102,3 @@ def perplexity(
         before = held_out_loss(model, batches, runtime.device)
     after = held_out_loss(model, batches, runtime.device)
     return Perplexity(math.exp(before), math.exp(after))
-
-
-def _plan(params: SFTParams, examples: int) -> Plan:
-    return Plan(
-        place="sft",
-        steps=examples // (params.batch_size * params.accumulate),
-        batch_size=params.batch_size,
-        accumulate=params.accumulate,
-        lr=params.lr,
-        schedule=params.schedule,
-        warmup_steps=params.warmup_steps,
-        weight_decay=params.weight_decay,
-        grad_clip=params.grad_clip,
-        eval_every=params.eval_every,
-        log_every=params.log_every,
-        patience=0,
-    )

@@ -6,6 +6,7 @@ import pytest
 
 from rlhf.ppo.actors import Actors
 from tests.model_fixtures import make_adapter
+from tests.ppo import disk
 from tests.ppo.worlds import make_actors
 
 
@@ -22,3 +23,13 @@ def llama_adapter_dir(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def actors(tiny_model_dir: Path, tiny_adapter_dir: Path) -> Actors:
     return make_actors(tiny_model_dir, tiny_adapter_dir)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which all that PPO reads has been made; tests copy it."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        disk.build(root)
+    return root

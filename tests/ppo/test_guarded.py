@@ -23,15 +23,6 @@ STEADY: dict[str, object] = {"lr_schedule": "constant", "iterations": 6}  # so t
 FAST_MOVING: dict[str, object] = {"lr": 2e-2, "kl_coef": 0.0, "epochs": 4}
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        disk.build(root)
-    return root
-
-
 def run(template: Path, folder: Path, **changes: object) -> tuple[dict[str, object], dict[str, Tensor]]:
     """The stage's metrics, and the policy and value head that it wrote."""
     shutil.copytree(template, folder)

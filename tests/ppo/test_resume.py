@@ -24,15 +24,6 @@ LONG = {"iterations": 14, "kl_controller": "adaptive", **LOOKS}
 SHORTER = LONG | {"iterations": 6}
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        disk.build(root)
-    return root
-
-
 def copy(template: Path, folder: Path) -> Path:
     shutil.copytree(template, folder)
     return folder
