@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf.core.artifacts import read_json
+from rlhf.core.checkpoint import fingerprint
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.evaluate.answer import Gold, Panel
 from rlhf.evaluate.forgetting import held_out_documents
 from rlhf.evaluate.frontier import Episode, read_episodes
-from rlhf.evaluate.judge.client import read_key
+from rlhf.evaluate.judge.bench import Bench
+from rlhf.evaluate.judge.cache import Cache
+from rlhf.evaluate.judge.client import Endpoint, read_key
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.people import Answer, read_sheets
 from rlhf.evaluate.probing import chosen_probes
@@ -51,6 +54,7 @@ class Inputs:
     documents: list[str]
     people: list[dict[str, Answer]]
     episodes: list[Episode]  # that PPO logged
+    judge: Bench | None  # tried out
 
 
 def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> Inputs:
@@ -58,7 +62,7 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
 
     Raises:
         UserError: an artifact is missing, a reward model is of another backbone, no prompt fits the context, a row of a
-            benchmark, probe or sheet is broken (file:line), or the judge's key is not there.
+            benchmark, probe or sheet is broken (file:line), or the judge does not answer.
     """
     seed = runtime.seed
     if params.judge.prompts:
@@ -72,6 +76,7 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
     benchmarks = read_benchmarks(Path(params.tax.path), count=params.tax.items, seed=seed)
     documents = held_out_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=seed)
     people = read_sheets(Path(params.people.path))
+    judge = ready_judge(at, params, runtime) if params.judge.prompts else None
 
     panel = load_panel(at, {"policy": at.ppo}, params, runtime)
     return Inputs(
@@ -83,7 +88,22 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
         documents,
         people,
         episodes,
+        judge,
     )
+
+
+def ready_judge(at: Layout, params: EvaluateParams, runtime: Runtime) -> Bench:
+    """The language model that judges, tried out. Its plan: the question's form and all that the two policies'
+    responses follow from, but for the code. Raises UserError if it does not answer."""
+    settings = {
+        "judge": params.judge.model_dump(include={"prompts", "endpoint", "model", "temperature", "max_tokens"}),
+        "asked": params.model_dump(include={"split", "prompts", "response_tokens", "temperature"}),
+        "runtime": [runtime.seed, str(runtime.dtype), str(runtime.device)],
+    }
+    plan = fingerprint(settings, [at.base, at.sft, at.ppo, at.pairs / f"{params.split}.jsonl"])
+    bench = Bench(Endpoint(params.judge), Cache(at.judge_cache), plan)
+    bench.try_out()
+    return bench
 
 
 def load_panel(at: Layout, policies: Mapping[str, Path], params: EvaluateParams, runtime: Runtime) -> Panel:

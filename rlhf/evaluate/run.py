@@ -10,10 +10,8 @@ from rlhf.evaluate.answer import POLICIES, ask
 from rlhf.evaluate.forgetting import tax
 from rlhf.evaluate.frontier import Episode, Point, frontier, summary
 from rlhf.evaluate.inputs import read_inputs
-from rlhf.evaluate.judge.cache import Cache
-from rlhf.evaluate.judge.client import Endpoint
-from rlhf.evaluate.judge.duel import Duel, judge
-from rlhf.evaluate.judge.params import JudgeParams
+from rlhf.evaluate.judge.bench import Bench
+from rlhf.evaluate.judge.duel import Duel
 from rlhf.evaluate.metrics import all_metrics
 from rlhf.evaluate.pairings import pairing_metrics
 from rlhf.evaluate.params import EvaluateParams
@@ -56,8 +54,8 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_sha
     metrics |= {"eval_too_long": given.held_out.too_long, "eval_ood_too_long": given.ood.too_long}
     metrics |= pairing_metrics(answers, "eval_") | probe(panel, given.probes)
     metrics |= tax(panel, given.benchmarks, given.documents)
-    if params.judge.prompts:
-        metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, params.judge, at.judge_cache)
+    if given.judge:
+        metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, given.judge, params.judge.prompts)
     points = frontier(given.episodes, panel.gold, by_heldout(panel.heldout, given.episodes, params.batch_tokens))
     return Evaluation(metrics | summary(points), side_by_side(answers, params.samples), sheet, points)
 
@@ -69,13 +67,10 @@ def write(found: Evaluation, folder: Path, split: str) -> None:
         found.sheet.write(folder)
 
 
-def by_language_model(
-    ppo: Sequence[Sample], sft: Sequence[Sample], params: JudgeParams, cache: Path
-) -> dict[str, object]:
-    """PPO against SFT before a language model, on the first prompts: metrics `eval_judge_*`."""
-    pairs = list(zip(ppo, sft, strict=True))[: params.prompts]
-    duels = [Duel(a.prompt, a.response, b.response) for a, b in pairs]
-    return judge(duels, Cache(cache).asking(params, Endpoint(params).ask)).metrics("eval_judge_")
+def by_language_model(ppo: Sequence[Sample], sft: Sequence[Sample], bench: Bench, count: int) -> dict[str, object]:
+    """PPO against SFT before a language model, on the first `count` prompts: metrics `eval_judge_*`."""
+    pairs = list(zip(ppo, sft, strict=True))[:count]
+    return bench.judge([Duel(a.prompt, a.response, b.response) for a, b in pairs]).metrics("eval_judge_")
 
 
 def by_heldout(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens: int) -> list[float] | None:

@@ -116,7 +116,10 @@ def test_the_key_is_in_no_file_and_in_no_message(
     monkeypatch.setenv("JUDGE_KEY", KEY + "-old")
     with pytest.raises(UserError) as caught:
         make(server.url, key_env="JUDGE_KEY").ask(MESSAGES)
-    assert str(caught.value) == f"{server.url}: refuses the key in JUDGE_KEY (HTTP 401)"
+    assert str(caught.value).startswith(
+        f"evaluate.judge.key_env: {server.url}: refuses the key in JUDGE_KEY (HTTP 401)"
+    )
+    assert KEY not in str(caught.value)
 
 
 def test_a_key_that_is_named_but_not_there(server: JudgeServer) -> None:
@@ -155,7 +158,7 @@ def test_a_wait_of_an_hour_is_not_waited_for(server: JudgeServer) -> None:
 
 
 LIES = [
-    (status(429), "refuses for its rate limit (HTTP 429); lower judge.requests_per_minute, tried 3 times"),
+    (status(429), "refuses for its rate limit (HTTP 429); lower evaluate.judge.requests_per_minute, tried 3 times"),
     (status(500), "fails (HTTP 500), tried 3 times"),
     (Answer(body=b"<html>busy</html>"), "answers with something that is not JSON, tried 3 times"),
     (Answer(body=b"<html>busy</html>", kind="text/html"), "no chat completion: '<html>busy</html>', tried 3 times"),
@@ -172,7 +175,7 @@ def test_what_goes_on_failing_is_one_line(server: JudgeServer, answer: Answer, m
     with pytest.raises(UserError) as caught:
         make(server.url).ask(MESSAGES)
     assert message in str(caught.value)
-    assert str(caught.value).startswith(server.url)
+    assert str(caught.value).startswith(f"evaluate.judge.endpoint: {server.url}")
     assert "\n" not in str(caught.value)
     assert len(server.asked) == 3
 

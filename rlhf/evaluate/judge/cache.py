@@ -46,6 +46,17 @@ class Cache:
 
         return remembered
 
+    def settled(self, plan: str) -> bool:
+        """Whether every question of a run with this plan was answered once, so that nothing need be asked."""
+        return self._plan(plan).exists()
+
+    def settle(self, plan: str, questions: int) -> None:
+        """Every question of a run with this plan is answered."""
+        write_json(self._plan(plan), {"questions": questions})
+
+    def _plan(self, plan: str) -> Path:
+        return self.folder / "settled" / f"{plan}.json"
+
 
 def _read(path: Path) -> Reply | None:
     """The answer in a file; None where there is none, or none that can be read."""

@@ -1,5 +1,6 @@
 """Asking a language model behind any OpenAI-compatible endpoint: patient, within its limits and within a budget."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]  # {"role": ..., "content": ...}
 
+_NEEDED = "an OpenAI-compatible API that answers there is needed (evaluate.judge.prompts 0: no judge)"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0  # the wait doubles from the first to the longest
 
 
@@ -26,16 +28,20 @@ class Reply:
     tokens: int
 
 
+class RateLimited(UserError):  # noqa: N818 - the endpoint is there, and has no time for us
+    """It went on refusing for its rate limit."""
+
+
 class BudgetSpent(Exception):  # noqa: N818 - a limit that was met, not an error
     """The run may ask nothing more."""
 
 
 class _Again(Exception):  # noqa: N818 - a request that may go better the next time
-    """The reason, and how long the endpoint asks us to wait."""
+    """The reason, how long the endpoint asks us to wait, and what it is when it goes on for too long."""
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    def __init__(self, reason: str, wait_s: float | None = None, kind: type[UserError] = UserError) -> None:
         super().__init__(reason)
-        self.reason, self.wait_s = reason, wait_s
+        self.reason, self.wait_s, self.kind = reason, wait_s, kind
 
 
 @dataclass(slots=True)
@@ -61,16 +67,17 @@ class Endpoint:
     _client: Any = None
     _next: float = 0.0
 
-    def ask(self, messages: Sequence[Message]) -> Reply:
-        """The model's answer.
+    def ask(self, messages: Sequence[Message], *, within_s: float = math.inf) -> Reply:
+        """The model's answer. After `within_s` seconds it is not asked for again.
 
         Raises:
             BudgetSpent: so many requests were made, or so many tokens used, already.
+            RateLimited: it refused for its rate limit for `attempts` times, or asks for a wait that is too long.
             UserError: the key is missing or refused, the endpoint cannot be reached or does not know the model, or it
                 went on failing for `attempts` times: one line each.
         """
-        reason = ""
-        for attempt in range(self.params.attempts):
+        started = self.clock.now()
+        for attempt in range(1, self.params.attempts + 1):
             if self.requests >= self.params.budget_requests or self.tokens >= self.params.budget_tokens:
                 raise BudgetSpent
             self._keep_rate()
@@ -78,13 +85,14 @@ class Endpoint:
             try:
                 reply = self._request(messages)
             except _Again as again:
-                reason = again.reason
-                if attempt + 1 < self.params.attempts:
-                    self._wait(again, attempt)
+                if attempt == self.params.attempts or self.clock.now() - started >= within_s:
+                    times = "once" if attempt == 1 else f"{attempt} times"
+                    raise again.kind(_line(self.params, f"{again.reason}, tried {times}; {_NEEDED}")) from None
+                self._wait(again, attempt)
                 continue
             self.tokens += reply.tokens
             return reply
-        raise UserError(f"{self.params.endpoint}: {reason}, tried {self.params.attempts} times")
+        raise AssertionError("attempts is at least 1")
 
     def _request(self, messages: Sequence[Message]) -> Reply:
         import openai
@@ -119,9 +127,9 @@ class Endpoint:
             self._next = self.clock.now() + 60 / self.params.requests_per_minute
 
     def _wait(self, again: _Again, attempt: int) -> None:
-        wait = again.wait_s if again.wait_s is not None else FIRST_WAIT_S * 2**attempt
+        wait = again.wait_s if again.wait_s is not None else FIRST_WAIT_S * 2 ** (attempt - 1)
         if again.wait_s is not None and wait > LONGEST_WAIT_S:
-            raise UserError(f"{self.params.endpoint}: {again.reason}, and asks to wait {wait:g} s: try again later")
+            raise again.kind(_line(self.params, f"{again.reason}, and asks to wait {wait:g} s: try again later"))
         self.clock.sleep(min(wait, LONGEST_WAIT_S))
 
 
@@ -131,24 +139,32 @@ def read_key(params: JudgeParams) -> str:
         return "none"  # the client insists on one
     key = os.environ.get(params.key_env, "").strip()
     if not key:
-        raise UserError(f"{params.endpoint}: the environment variable {params.key_env} holds no key (judge.key_env)")
+        raise UserError(_line(params, f"the environment variable {params.key_env} holds no key", "key_env"))
     return key
+
+
+def _line(params: JudgeParams, what: str, key: str = "endpoint") -> str:
+    return f"evaluate.judge.{key}: {params.endpoint}: {what}"
 
 
 def _status(error: "APIStatusError", params: JudgeParams) -> Exception:
     """What an HTTP status means: to be tried again, or one line. Bodies of 401 and 403 may repeat the key."""
     status = error.status_code
     if status in (401, 403):
-        held = f"in {params.key_env}" if params.key_env else "(none was sent: judge.key_env is empty)"
-        return UserError(f"{params.endpoint}: refuses the key {held} (HTTP {status})")
+        held = f"in {params.key_env}" if params.key_env else "(none was sent: evaluate.judge.key_env is empty)"
+        allowed = "key_env must name an environment variable that holds one it accepts"
+        return UserError(_line(params, f"refuses the key {held} (HTTP {status}); {allowed}", "key_env"))
     if status == 429:
-        return _Again("refuses for its rate limit (HTTP 429); lower judge.requests_per_minute", _retry_after(error))
+        reason = "refuses for its rate limit (HTTP 429); lower evaluate.judge.requests_per_minute"
+        return _Again(reason, _retry_after(error), RateLimited)
     if status in (408, 409) or status >= 500:
         return _Again(f"fails (HTTP {status})", _retry_after(error))
     if status == 404:
-        return UserError(f"{params.endpoint}: knows no chat model {params.model!r} at this address (HTTP 404)")
+        unknown = f"knows no chat model {params.model!r} at this address (HTTP 404)"
+        allowed = "model must be one that it serves, endpoint the address before /chat/completions"
+        return UserError(_line(params, f"{unknown}; {allowed}", "model"))
     said = " ".join(str(error.message).split())[:200]
-    return UserError(f"{params.endpoint}: refuses the request (HTTP {status}): {said}")
+    return UserError(_line(params, f"refuses the request (HTTP {status}): {said}"))
 
 
 def _retry_after(error: "APIStatusError") -> float | None:
