@@ -4,10 +4,13 @@ These are facts of one machine on one day, so they stay out of metrics and of dv
 git-ignored `.costs/<stage>.json`, and `make costs` gathers them into a file that git tracks.
 
 How each is measured: `wall_s` on a monotonic clock from the command's first line to its end; `cpu_s` by the kernel's
-account of this process and the children it has waited for; `peak_memory_mb` is the largest resident set of the
-process (10^6 bytes; `ru_maxrss`); `gpu_peak_memory_mb` is the most that torch's allocator held at once;
-`cpu_energy_j` is the difference of the processor packages' RAPL counters, whatever else ran on them included;
-`gpu_energy_j` the difference of NVML's counters of the GPUs that the process used, idle power included. What cannot
+account of this process and the children it has waited for; `peak_memory_mb` is the largest resident set (10^6 bytes) of
+this process since it was started, or of a child that it has waited for: of the process itself `VmHWM` of
+/proc/self/status, since `ru_maxrss` is handed on over exec from whatever larger program started it; `ru_maxrss` where
+there is no /proc, and of the children, of whom the system keeps nothing else; `gpu_peak_memory_mb` is the most that
+torch's allocator held at once; `cpu_energy_j` is the difference of the processor packages' RAPL counters, whatever else
+ran on them included; `gpu_energy_j` the difference of NVML's counters of the GPUs that the process used, idle power
+included. What cannot
 be read is None, never an estimate.
 """
 
@@ -62,17 +65,27 @@ class Meter:
         wall = time.perf_counter() - self._started
         own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes there, KiB on Linux
+        peak = high_water()
         memory, used = gpu_use()
         after = energy_mj() if used else {}
         same = bool(used) and used <= set(self._gpus) and used <= set(after)
         return {
             "wall_s": wall,
             "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
-            "peak_memory_mb": max(own.ru_maxrss, children.ru_maxrss) * unit / MEGA,
+            "peak_memory_mb": max(own.ru_maxrss * unit if peak is None else peak, children.ru_maxrss * unit) / MEGA,
             "gpu_peak_memory_mb": memory,
             "cpu_energy_j": joules(self._packages, packages()),
             "gpu_energy_j": sum(after[gpu] - self._gpus[gpu] for gpu in used) / 1e3 if same else None,
         }
+
+
+def high_water(status: Path = Path("/proc/self/status")) -> int | None:
+    """The largest resident set of this process since exec, in bytes, as Linux tells it; None where it is not told."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def gpu_use() -> tuple[float | None, set[str]]:

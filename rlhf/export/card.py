@@ -50,13 +50,20 @@ def merged_card(name: str, adapter: Path | None) -> str:
     return _card(name, adapter, what, _MERGED, library="transformers", tags=("merged",))
 
 
-def classifier_card(reward: Path, offset: float) -> str:
-    """Of a reward model as a sequence classifier; `offset` is what its logits lack to be scores."""
+def classifier_card(reward: Path, offset: float, *, deeper: bool) -> str:
+    """Of a reward model as a sequence classifier; `offset` is what its logits lack to be scores, `deeper` whether a
+    layer was added that makes the constant."""
     what = f"A reward model as a sequence classifier with one label: its logit is the score. {_SCORE}"
     if offset:
         what += (
             " This architecture has no bias that could hold the normalisation's constant: add `reward_offset` of "
             "config.json to the logit. Differences of scores are right without it."
+        )
+    if deeper:
+        what += (
+            " This architecture has no bias on its score, so the last layer is not the model's own: it takes the "
+            "normalised state to the score, constant included, with weights of up to 2^47. It is for scoring in "
+            "float32 or bfloat16, not for float16, and not to be trained further."
         )
     what += " The run encodes prompt and reply apart; a tokenizer that merges across the seam should do so here too."
     code = _CLASSIFIER.replace("{offset}", " + model.config.reward_offset" if offset else "")

@@ -6,8 +6,9 @@ must be "last" and the heads must combine linearly; the rest is folded into the 
     score = (w . h + b - mean) / std = v . h + c,   v = w / std,   c = (b - mean) / std
 
 and c, for which the classifier has no place, goes into the bias of the last norm, whose output only v reads:
-v . (h + c v / |v|^2) = v . h + c. Where that norm has no bias either (RMSNorm, as in Llama), logits are scores minus c,
-and c is written as `reward_offset` into config.json: differences of scores, all that preferences teach, are the same.
+v . (h + c v / |v|^2) = v . h + c. Llama's last norm has no bias either; there one more layer makes the constant
+(`rlhf.export.constant`). Where neither can be, as in Mistral and Qwen, logits are scores minus c, and c is written as
+`reward_offset` into config.json: differences of scores, all that preferences teach, are the same.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from rlhf.core.artifacts import write_text
 from rlhf.core.errors import UserError
 from rlhf.export.card import classifier_card
 from rlhf.export.causal import merge
+from rlhf.export.constant import takes_a_layer, with_constant
 from rlhf.export.place import export_dir
 from rlhf.export.probe import must_agree, padded, probe_rows
 from rlhf.models.reward_model import RewardModel
@@ -84,7 +86,8 @@ def export_classifier(base: Path, sft: Path, reward: Path, to: Path) -> None:
         model.save_pretrained(folder)
         tokenizer.padding_side = "right"
         tokenizer.save_pretrained(folder)
-        write_text(folder / "README.md", classifier_card(reward, offset))
+        deeper = model.config.num_hidden_layers > scorer.backbone.model.config.num_hidden_layers
+        write_text(folder / "README.md", classifier_card(reward, offset, deeper=deeper))
         loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         logits = loaded.eval()(**padded(rows, tokenizer)).logits[:, 0]
         must_agree(f"{to}", logits + offset, ours)
@@ -127,8 +130,13 @@ def classifier(
     model.base_model.load_state_dict(merged.base_model.state_dict())
     score.weight.copy_(line.weight.unsqueeze(0))
     model.eval()
-    offset = 0.0 if _absorbed(model, score, line) else line.constant
-    config.reward_offset = offset
+    offset = 0.0
+    if not _absorbed(model, score, line):
+        if takes_a_layer(config):
+            model = with_constant(model, line.weight, line.constant)
+        else:
+            offset = line.constant
+    model.config.reward_offset = offset
     return model, offset
 
 

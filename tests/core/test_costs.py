@@ -1,6 +1,7 @@
 """What a stage cost: counters that wrap, machines that tell nothing, work of known size."""
 
 import ctypes
+import json
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlhf.core import costs, nvml
-from rlhf.core.costs import Meter, gpu_use, joules, machine, packages, settings_hash
+from rlhf.core.costs import Meter, gpu_use, high_water, joules, machine, packages, settings_hash
 
 
 def zone(powercap: Path, name: str, energy: str, wraps: str = "1000000") -> None:
@@ -45,17 +46,43 @@ def test_a_meter_counts_the_clock_and_no_gpu(monkeypatch: pytest.MonkeyPatch) ->
     assert found["gpu_peak_memory_mb"] is found["gpu_energy_j"] is None
 
 
-def test_work_and_memory_of_known_size_are_seen() -> None:
-    code = (
-        "from rlhf.core.costs import Meter; import json, time; m = Meter(); held = b'x' * 300_000_000\n"
-        "end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nprint(json.dumps(m.read()))"
-    )
-    # Linux hands the peak of a process on to what it becomes by exec, and pytest's may be a gigabyte: a shell between.
-    command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", code]
+MEASURED = (
+    "from rlhf.core.costs import Meter; import json, time; m = Meter(); held = b'x' * {size}\n"
+    "end = time.process_time() + {busy}\nwhile time.process_time() < end: pass\nprint(json.dumps(m.read()))"
+)
+
+
+def measured(*command: str) -> dict[str, float]:
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = __import__("json").loads(out)
+    return json.loads(out)  # type: ignore[no-any-return]
+
+
+def test_work_and_memory_of_known_size_are_seen() -> None:
+    found = measured(sys.executable, "-c", MEASURED.format(size=300_000_000, busy=0.3))
     assert 0.3 <= found["cpu_s"] < 3
     assert 300 <= found["peak_memory_mb"] < 500
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="ru_maxrss is all there is")
+def test_the_memory_of_what_came_before_exec_is_not_ours() -> None:
+    """Linux hands `ru_maxrss` of a process on to what it becomes: here 600 MB to a Python that takes 20."""
+    small = MEASURED.format(size=1000, busy=0)
+    large = "import os, sys; held = b'x' * 600_000_000; os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
+    assert measured(sys.executable, "-c", large, small)["peak_memory_mb"] < 200
+
+
+def test_the_high_water_mark_is_read_or_left_to_others(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmPeak:\t  900 kB\nVmHWM:\t    123 kB\nVmRSS:\t 100 kB\n")
+    assert high_water(status) == 123 * 1024
+    status.write_text("Name:\tpython\nVmHWM:\n")
+    assert high_water(status) is None
+    assert high_water(tmp_path / "none") is None
+
+
+def test_without_proc_the_system_s_own_account_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "high_water", lambda: None)
+    assert 20 < (Meter().read()["peak_memory_mb"] or 0) < 100_000
 
 
 class FakeTorch:

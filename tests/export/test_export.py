@@ -98,19 +98,15 @@ def test_a_fresh_process_hears_the_same(shape: str, name: str, asked: Asked) -> 
     assert len(job["found"]) == len(TEXTS)
 
 
-def test_only_a_norm_without_bias_leaves_an_offset(asked: Asked) -> None:
-    """c = (b - mean) / std by hand; GPT-2's last norm takes it, Llama's has no place for it."""
+def test_llama_says_that_a_layer_was_added(asked: Asked) -> None:
     folders = {job["name"]: Path(job["folder"]) for job in asked.jobs}
-    offsets = {
-        shape: json.loads((folders[f"{shape} last"] / "config.json").read_text())["reward_offset"]
-        for shape in ("gpt2", "llama")
-    }
-    generator = torch.Generator().manual_seed(5)
-    torch.randn(1, 32, generator=generator)
-    bias = 0.5 * float(torch.randn(1, generator=generator))
-    assert offsets == {"gpt2": 0.0, "llama": pytest.approx((bias - 0.7) / 1.9, abs=1e-6)}
-    assert "reward_offset" in (folders["llama last"] / "README.md").read_text()
-    assert "reward_offset" not in (folders["gpt2 last"] / "README.md").read_text()
+    own = json.loads((folders["llama merged"] / "config.json").read_text())["num_hidden_layers"]
+    assert json.loads((folders["llama last"] / "config.json").read_text())["num_hidden_layers"] == own + 1
+    assert "the last layer is not the model's own" in (folders["llama last"] / "README.md").read_text()
+    assert "the last layer is not" not in (folders["gpt2 last"] / "README.md").read_text()
+    assert not [
+        name for name in ("gpt2", "llama") if "reward_offset" in (folders[f"{name} last"] / "README.md").read_text()
+    ]
 
 
 def test_eos_never_pads_a_classifier(asked: Asked) -> None:
