@@ -78,7 +78,7 @@ def naive(shape: Shape, folder: Path, given: argparse.Namespace) -> Callable[[],
                     features = decoder(ids[part].flatten(0, 1), use_cache=False).last_hidden_state.mean(1)
                 scores = model.head(features.float()).reshape(-1, 2)
                 optimiser.zero_grad()
-                pair_loss(scores[:, 0] - scores[:, 1]).backward()  # type: ignore[no-untyped-call]
+                pair_loss(scores[:, 0] - scores[:, 1]).backward()
                 optimiser.step()
 
     return train

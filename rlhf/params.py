@@ -9,7 +9,7 @@ from pydantic import Field
 from rlhf.base.params import BaseParams
 from rlhf.core.errors import UserError
 from rlhf.core.live import LiveParams
-from rlhf.core.params import Section, check
+from rlhf.core.params import Section, check, dug
 from rlhf.core.runtime import RuntimeParams
 from rlhf.core.yaml import read_yaml
 from rlhf.diagnose.params import Thresholds, VerdictName
@@ -22,6 +22,13 @@ from rlhf.reward.params import RewardParams
 from rlhf.sft.params import SFTParams
 
 FALLBACKS = {"none": "artifacts/sft", "dpo": "artifacts/offline/dpo"}  # ppo.fallback -> ppo.fallback_path
+
+SAMPLED_AS_PPO = {  # section -> its names of PPO's response_tokens and temperature, and what another value means
+    "sft": ("sample_tokens", "sample_temperature", "the samples shown are not drawn as PPO draws"),
+    "reward": ("response_tokens", "temperature", "scores are normalised on other responses than PPO's"),
+    "offline.shared": ("response_tokens", "temperature", "the alternatives learn from other responses than PPO"),
+    "evaluate": ("response_tokens", "temperature", "policies are measured on other responses than PPO learnt from"),
+}
 
 
 class EvaluateSection(EvaluateParams):
@@ -74,6 +81,17 @@ def resolve(params: Path, profiles: Path) -> Params:
     resolved = check(Params, _merge(profile, own), where=f"{params} with {path}")
     _together(resolved, params)
     return resolved
+
+
+def notes(resolved: Params) -> list[str]:
+    """What may be meant and is more often forgotten: responses that are sampled otherwise than PPO's."""
+    values, found = resolved.model_dump(mode="json"), []
+    for section, (tokens, temperature, meaning) in SAMPLED_AS_PPO.items():
+        for name, of_ppo in ((tokens, "response_tokens"), (temperature, "temperature")):
+            own, other = dug(values, f"{section}.{name}"), dug(values, f"ppo.{of_ppo}")
+            if own != other:
+                found.append(f"{section}.{name} is {own:g} and ppo.{of_ppo} {other:g}: {meaning}")
+    return found
 
 
 def _merge(profile: Any, own: Any) -> Any:

@@ -47,6 +47,14 @@ class Run:
         self._sections[name] = section.model_dump(mode="json")
         return section
 
+    def value(self, name: str) -> Any:
+        """One resolved value of another stage's section, as "ppo.response_tokens": `resolve` has checked it, and a
+        change of the rest of that section is none of this stage's business."""
+        from rlhf.core.params import dug, read_resolved
+
+        self._sections[name] = value = dug(read_resolved(self.layout.resolved), name)
+        return value
+
     def resolved(self) -> dict[str, Any]:
         """All resolved parameters as plain data, but for `live`, which changes no result. A stage that asks for them
         depends on all of these sections."""

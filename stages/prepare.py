@@ -15,12 +15,15 @@ def main(run: Run) -> None:
 
     from rlhf.base.params import BaseParams
     from rlhf.prepare.build import BaseChoice, prepare
+    from rlhf.prepare.lengths import PromptRoom
     from rlhf.prepare.params import DataParams
     from rlhf.prepare.write import write_prepared
 
     data, base = run.section("data", DataParams), run.section("base", BaseParams)
     choice = BaseChoice(base.source, base.path, base.repo, base.revision, base.pretrain.context)
-    prepared = prepare(data, choice, run.seed)
+    splits = ("train", "validation") if run.value("ppo.heldout_every") else ("train",)
+    room = PromptRoom(run.value("ppo.max_prompt_tokens"), run.value("ppo.response_tokens"), splits)
+    prepared = prepare(data, choice, run.seed, room=room)
     write_prepared(prepared, run.layout)
     click.echo(f"prepare: {prepared.ledger.summary()}", err=True)
 

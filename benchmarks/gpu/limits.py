@@ -91,7 +91,7 @@ def measured(device: str, *, size: int, megabytes: int, launches: int) -> dict[s
     for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         out = torch.empty_like(a)
-        seconds = best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), now, 10)  # type: ignore[misc] # defaults
+        seconds = best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), now, 10)  # type: ignore[misc] # mypy cannot infer a lambda with defaults
         rates[f"{name}_tflops"] = 2 * size**3 / seconds / 1e12
     source = torch.empty(megabytes * 2**20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

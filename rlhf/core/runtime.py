@@ -55,7 +55,7 @@ class Runtime:
         torch.set_num_threads(params.threads)
         torch.use_deterministic_algorithms(True, warn_only=params.device != "cpu")
         # Or it would also fill every new buffer with NaN, for programs that read what they never wrote.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a property of the module
         torch.manual_seed(derive(seed, "global"))  # no draw of ours uses it; libraries may
         return cls(params, seed)
 

@@ -114,6 +114,6 @@ def _states(backbone: Backbone, episodes: Episodes, adapter: str | None) -> Floa
 def _logits(backbone: Backbone, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
     model = backbone.model
     plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
-    head = cast(nn.Module, plain.get_output_embeddings())  # type: ignore[no-untyped-call]
+    head = cast(nn.Module, plain.get_output_embeddings())
     logits: Tensor = head(states)
     return logits.float()

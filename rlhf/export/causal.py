@@ -57,7 +57,7 @@ def export_merged(name: str, adapter: Path | None, base: Path, to: Path) -> None
         backbone.tokenizer.save_pretrained(folder)
         write_text(folder / "README.md", merged_card(name, adapter))
         loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        loaded.eval()  # type: ignore[no-untyped-call]
+        loaded.eval()
         real = batch["attention_mask"].bool()
         must_agree(f"{to}", loaded(**batch).logits[real], ours[real])
 
@@ -71,7 +71,7 @@ def merge(backbone: Backbone, adapter: str = _NAME) -> PreTrainedModel:
 
 def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     """Where to stop and what to pad with, as the run did; it samples, at temperature 1, as the run's policies do."""
-    return GenerationConfig(  # type: ignore[no-untyped-call]
+    return GenerationConfig(
         bos_token_id=model.config.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -6,7 +6,8 @@ n = norm(x), the very state that the score reads, and adds to the residual strea
     K (v . n + c)   in dimension 0,   K M   in dimension 1,
 
 with K and M so large that both what was there before and the score itself are nothing beside K M. The last norm then
-divides by K M / sqrt(D), a known number, and its weight takes that back: dimension 0 is v . n + c, which the score reads.
+divides by K M / sqrt(D), a known number, and its weight takes that back: dimension 0 is v . n + c for the score to
+read.
 Powers of two, so that scaling rounds nothing. Relative errors: |x| / K, score^2 / (2 M^2), and the rounding of v . n.
 Not for float16, which ends at 65504.
 """
@@ -34,7 +35,8 @@ def with_constant(model: PreTrainedModel, weight: Float[Tensor, " D"], constant:
     """A classifier one layer deeper whose logit is weight . h + constant, h the last state of `model`."""
     config = deepcopy(model.config)
     config.num_hidden_layers, config.mlp_bias = config.num_hidden_layers + 1, True
-    deeper: Any = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+    made: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    deeper: Any = made
     for name in deeper.load_state_dict(model.state_dict(), strict=False).missing_keys:
         deeper.get_parameter(name).zero_()
     layer, below = deeper.base_model.layers[-1], model.base_model
@@ -49,4 +51,4 @@ def with_constant(model: PreTrainedModel, weight: Float[Tensor, " D"], constant:
     deeper.base_model.norm.weight[0] = NORM / math.sqrt(weight.shape[0])
     deeper.score.weight.zero_()
     deeper.score.weight[0, 0] = 1.0
-    return deeper.eval()  # type: ignore[no-any-return]
+    return made.eval()

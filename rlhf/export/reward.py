@@ -118,7 +118,7 @@ def classifier(
     )
     config.problem_type = "regression"
     try:
-        model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        model = AutoModelForSequenceClassification.from_config(config)
     except ValueError:
         raise UserError(
             f"transformers has no sequence classifier for {config.model_type}; export it as --kind reward-parts"

@@ -6,9 +6,8 @@ causal language model works; `rlhf.models.fast` computes the same numbers faster
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,45 +16,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.core.errors import UserError
-from rlhf.models.load import load_model, load_tokenizer
-from rlhf.models.logprobs import Drawn, chunked, draw
-from rlhf.models.lora import write_adapter
+from rlhf.models.load import load_model, load_tokenizer, refuse_scaled_logits
+from rlhf.models.logprobs import chunked, draw
+from rlhf.models.lora import add_adapter, write_adapter
+from rlhf.models.passes import Forward, Generation, States, Step, collect, position_ids, spread
 from rlhf.models.tokens import Episodes
-
-States = Literal["all", "response"]
 
 # Logits of this many tokens exist at once: 512 * 50257 float32 are 100 MB.
 _CHUNK_ROWS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """What one pass over episodes gives. Axes: B episodes, R response tokens, T = P + R, D hidden size."""
-
-    logprobs: Float[Tensor, "B R"]  # nats, of the response tokens, at the temperature; 0 where masked
-    entropy: Float[Tensor, "B R"]  # nats, of the tempered distribution; 0 where masked; no gradient
-    hidden: Float[Tensor, "B T D"]  # after the final norm; 0 where masked
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """Sampled responses, right-padded, as wide as the longest. Axes: B episodes, R response tokens."""
-
-    response_ids: Int[Tensor, "B R"]
-    mask: Bool[Tensor, "B R"]  # True on sampled tokens, the first EOS included
-    logprobs: Float[Tensor, "B R"]  # nats, at the sampling temperature; 0 where masked
-    entropy: Float[Tensor, "B R"]  # nats, of the tempered distributions sampled from; 0 where masked
-    states: Float[Tensor, "B R D"]  # the hidden state each token was drawn from; 0 where masked
-    ended: Bool[Tensor, " B"]  # whether there is an EOS
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One token of each row while responses are sampled. Axes: B episodes, D hidden size."""
-
-    drawn: Drawn
-    state: Float[Tensor, "B D"]  # the hidden state it was drawn from
-    alive: Bool[Tensor, " B"]  # False on rows that had ended before it
 
 
 class Backbone:
@@ -67,9 +35,9 @@ class Backbone:
         self.tokenizer = tokenizer
         plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
         self._decoder: nn.Module = plain.base_model
-        self._head: nn.Module = plain.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self._head: nn.Module = plain.get_output_embeddings()
         config = plain.config.get_text_config()
-        _refuse_scaled_logits(config)
+        refuse_scaled_logits(config)
         self.hidden_size: int = config.hidden_size
         self.context: int = config.max_position_embeddings
         self.eos_id: int = tokenizer.eos_token_id
@@ -92,7 +60,7 @@ class Backbone:
         """
         model: PreTrainedModel | PeftModel = load_model(base, dtype=dtype, device=device)
         for name, folder in adapters.items():
-            model = _add_adapter(model, name, folder)
+            model = add_adapter(model, name, folder)
         model.requires_grad_(False)
         model.eval()
         backbone = cls(model, load_tokenizer(base))
@@ -217,7 +185,8 @@ class Backbone:
         output = self._decoder(
             input_ids=ids, attention_mask=mask.long(), position_ids=position_ids(mask), use_cache=False
         )
-        return output.last_hidden_state  # type: ignore[no-any-return]
+        states: Tensor = output.last_hidden_state
+        return states
 
     def _decode(self, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B T"], cache: Any) -> Any:
         """One step with the key-value cache: `ids` are the newest N of the T tokens under `mask`."""
@@ -259,54 +228,3 @@ class Backbone:
     def _check_fits(self, length: int) -> None:
         if length > self.context:
             raise UserError(f"a sequence of {length} tokens does not fit the model's context of {self.context}")
-
-
-def position_ids(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
-    """Exclusive cumulative sum of the mask: real tokens count from 0 wherever padding puts them."""
-    counted = mask.long()
-    return counted.cumsum(1) - counted
-
-
-def collect(
-    drawn: Sequence[Drawn],
-    states: Float[Tensor, "B R D"],
-    mask: Bool[Tensor, "B R"],
-    *,
-    ended: Bool[Tensor, " B"],
-    pad_id: int,
-) -> Generation:
-    """What was drawn step by step, as one record; whatever came after a row's EOS is blanked."""
-    return Generation(
-        response_ids=torch.stack([one.ids for one in drawn], 1).masked_fill(~mask, pad_id),
-        mask=mask,
-        logprobs=torch.stack([one.logprobs for one in drawn], 1).masked_fill(~mask, 0.0),
-        entropy=torch.stack([one.entropy for one in drawn], 1).masked_fill(~mask, 0.0),
-        states=states.masked_fill(~mask.unsqueeze(-1), 0.0),
-        ended=ended,
-    )
-
-
-def spread(values: Float[Tensor, " N"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
-    """The values of the real tokens back at their places, 0 elsewhere."""
-    return values.new_zeros(mask.shape).masked_scatter(mask, values)
-
-
-def _add_adapter(model: PreTrainedModel | PeftModel, name: str, folder: Path) -> PeftModel:
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / file).is_file():
-            raise UserError(f"{folder}: no {file}; a LoRA adapter in peft form is needed there")
-    try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(str(folder), adapter_name=name)
-            return model
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder}: the adapter does not fit the base model ({reason})") from error
-
-
-def _refuse_scaled_logits(config: Any) -> None:
-    """Some architectures scale or cap the head's output in their own forward, which is not called here."""
-    for key in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
-        if getattr(config, key, None) not in (None, 1.0):
-            raise UserError(f"{config.model_type}: {key} changes the logits; this architecture is not supported")

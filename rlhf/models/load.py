@@ -18,7 +18,7 @@ from rlhf.core.errors import UserError
 
 # peft asks transformers 5 for a name that it will drop in 6; nothing for the reader of a run.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the library's own "Loading weights" bars; stages have theirs
+logging.disable_progress_bar()  # the library's own "Loading weights" bars; stages have theirs
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
 
@@ -95,6 +95,13 @@ def remove_dropout(model: nn.Module) -> None:
         for name in ("attention_dropout", "dropout", "attn_dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
+
+
+def refuse_scaled_logits(config: Any) -> None:
+    """Some architectures scale or cap the head's output in their own forward, which is not called here."""
+    for key in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(config, key, None) not in (None, 1.0):
+            raise UserError(f"{config.model_type}: {key} changes the logits; this architecture is not supported")
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf.core.artifacts import save_tensors, write_json
@@ -49,7 +50,7 @@ def lora_config(
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_alpha=alpha,  # type: ignore[arg-type] # typed int; a fraction works
         lora_dropout=dropout,
         target_modules=names,
         fan_in_fan_out=transposed,
@@ -64,6 +65,21 @@ def set_dropout(model: nn.Module, adapter: str, share: float) -> None:
         drops = getattr(module, "lora_dropout", None)
         if isinstance(drops, nn.ModuleDict) and adapter in drops:
             drops[adapter] = nn.Dropout(share) if share else nn.Identity()
+
+
+def add_adapter(model: PreTrainedModel | PeftModel, name: str, folder: Path) -> PeftModel:
+    """The model with one more adapter. Raises UserError if there is none in `folder`, or it does not fit."""
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / file).is_file():
+            raise UserError(f"{folder}: no {file}; a LoRA adapter in peft form is needed there")
+    try:
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), adapter_name=name)
+            return model
+        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{folder}: the adapter does not fit the base model ({reason})") from error
 
 
 def write_adapter(model: PeftModel, name: str, folder: Path) -> None:

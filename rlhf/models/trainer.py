@@ -114,7 +114,7 @@ class Exact:
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward; the loss is its share of the step's mean over labelled tokens."""
-        loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc] # untyped there
         self._record.add(loss)
         return loss
 
@@ -233,7 +233,7 @@ def _arguments(plan: Plan, runtime: Runtime, folder: Path, make: Callable[..., T
 def _quiet() -> Iterator[None]:
     """No remarks of the library on what is meant (tied weights, a loss by default)."""
     before = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
     try:
         yield
     finally:

@@ -73,28 +73,40 @@ def check_gradient(norm: float) -> None:
         raise Tripped("nonfinite_gradient", f"gradient norm {norm}", by_update=True)
 
 
-def check_first_minibatch(ratio_gap: float, approx_kl: float, *, tolerance: float) -> None:
+def check_first_minibatch(ratio_gap: float, approx_kl: float, *, tolerance: float, temperature: float) -> None:
     """The self-check of every iteration, before its first weights move.
 
     Raises:
-        SelfCheckError: the ratio is not 1, or approx-KL not 0, within `tolerance`.
+        SelfCheckError: the ratio is not 1, or approx-KL not 0, within `tolerance` (`allowed`).
     """
-    if not (ratio_gap <= tolerance and abs(approx_kl) <= tolerance):
+    limit = allowed(tolerance, temperature)
+    if not (ratio_gap <= limit and abs(approx_kl) <= limit):
         raise SelfCheckError(
             f"ppo self-check: before any update the ratio is off 1 by {ratio_gap:.3g}, approx-KL {approx_kl:.3g}; "
-            f"ppo.ratio_tolerance allows {tolerance:g}. The passes of rollout and training disagree: this is a fault "
-            "of the program, or of low precision (runtime.dtype)"
+            f"ppo.ratio_tolerance allows {_shown(tolerance, temperature)}. The passes of rollout and training "
+            "disagree: this is a fault of the program, or of low precision (runtime.dtype)"
         )
 
 
-def check_sampler(gap: float, *, tolerance: float) -> None:
+def check_sampler(gap: float, *, tolerance: float, temperature: float) -> None:
     """What was sampled must be what is trained.
 
     Raises:
-        SelfCheckError: the sampler's logprobs and the forward's differ by more than `tolerance` nats.
+        SelfCheckError: the sampler's logprobs and the forward's differ by more than `tolerance` nats (`allowed`).
     """
-    if math.isfinite(gap) and gap > tolerance:
+    if math.isfinite(gap) and gap > allowed(tolerance, temperature):
         raise SelfCheckError(
-            f"ppo self-check: the sampler's logprobs are off the forward's by {gap:.3g} nats; "
-            f"ppo.sampler_tolerance allows {tolerance:g} (padding, positions or temperature differ, or low precision)"
+            f"ppo self-check: the sampler's logprobs are off the forward's by {gap:.3g} nats; ppo.sampler_tolerance "
+            f"allows {_shown(tolerance, temperature)} (padding, positions or temperature differ, or low precision)"
         )
+
+
+def allowed(tolerance: float, temperature: float) -> float:
+    """The tolerance at a temperature. Logits are divided by it, and their rounding errors with them: two passes that
+    agree to 1e-5 at temperature 1 agree to 1e-4 at 0.1. Above 1 the tolerance stays as it is."""
+    return tolerance / min(1.0, temperature)
+
+
+def _shown(tolerance: float, temperature: float) -> str:
+    limit = f"{allowed(tolerance, temperature):.3g}"
+    return limit if temperature >= 1 else f"{limit} ({tolerance:g} / ppo.temperature {temperature:g})"

@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlhf.models.backbone import Backbone, Forward
+from rlhf.models.backbone import Backbone
+from rlhf.models.passes import Forward
 from rlhf.models.reward_model import RewardModel, response_lengths
 from rlhf.models.scoring import pooled_episodes
 from rlhf.models.tokens import Episodes

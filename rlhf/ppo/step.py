@@ -40,7 +40,7 @@ class Setup:
         """Raises Tripped or SelfCheckError if the policy that sampled is not sound, see `guards`."""
         limits = Limits(self.params.kl_limit, self.params.entropy_floor, self.params.score_jump)
         check_rollout(now, last_score, limits)
-        check_sampler(now.sampler_gap, tolerance=self.params.sampler_tolerance)
+        check_sampler(now.sampler_gap, tolerance=self.params.sampler_tolerance, temperature=self.params.temperature)
 
 
 @dataclass(frozen=True, slots=True)

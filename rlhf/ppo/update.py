@@ -54,7 +54,12 @@ def update(
         for index in torch.split(order.to(rollout.mask.device), params.minibatch):
             stats = accumulate_gradients(actors, learner, rollout, advantages, index=index, params=params)
             if not done:
-                check_first_minibatch(stats.ratio_gap, stats.approx_kl, tolerance=params.ratio_tolerance)
+                check_first_minibatch(
+                    stats.ratio_gap,
+                    stats.approx_kl,
+                    tolerance=params.ratio_tolerance,
+                    temperature=params.temperature,
+                )
             done.append(stats)
             if params.approx_kl_stop is not None and stats.approx_kl > params.approx_kl_stop:
                 return _summary(done, norms)
@@ -85,7 +90,7 @@ def accumulate_gradients(
     for part in torch.split(index, params.microbatch):
         loss, numbers = _losses(actors, rollout, advantages, part, params)
         share = rollout.mask[part].sum() / tokens
-        (loss * share).backward()  # type: ignore[no-untyped-call]
+        (loss * share).backward()
         numbers[:4] *= share
         totals.append(numbers)
     stacked = torch.stack(totals)

@@ -118,7 +118,7 @@ def _differences(totals: Mapping[Label, float], level: Level) -> dict[tuple[Labe
         return {(a, b): float(a != b) for a in totals for b in totals}
     values = sorted(totals)  # labels of one level are all numbers, or all text
     if level == "interval":
-        return {(a, b): float(a - b) ** 2 for a in values for b in values}  # type: ignore[operator]
+        return {(a, b): float(a - b) ** 2 for a in values for b in values}  # type: ignore[operator] # of numbers
     found = {}
     for i, a in enumerate(values):
         for j, b in enumerate(values):

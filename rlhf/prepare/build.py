@@ -13,7 +13,7 @@ from rlhf.models import hub
 from rlhf.models.load import check_model_folder, load_tokenizer
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
 from rlhf.prepare.ledger import Ledger
-from rlhf.prepare.lengths import Lengths, token_lengths
+from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.report import Metrics, data_report
 from rlhf.prepare.rows import BadRow, Pair
@@ -54,15 +54,16 @@ class Prepared:
     metrics: Metrics
 
 
-def prepare(data: DataParams, base: BaseChoice, seed: int) -> Prepared:
-    """The whole stage, in memory.
+def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom | None = None) -> Prepared:
+    """The whole stage, in memory. `room`: what PPO will ask of prompts; None where there will be no PPO.
 
     Raises:
         UserError: a bad row where `data.on_bad_row` is stop, nothing left after the filters, an empty split, a sequence
-            length that the base model cannot take, a source that is not there.
+            length or a prompt that the base model cannot take, a source that is not there.
     """
     folder = _base_folder(base)
-    check_fits(context_of(folder) if folder else base.context, data.max_tokens)
+    context = context_of(folder) if folder else base.context
+    check_fits(context, data.max_tokens)
     tokenizer = load_tokenizer(folder) if folder else None
     ledger = Ledger()
     pairs = list(_accepted(read_pairs(data, seed), ledger, stop=data.on_bad_row == "stop"))
@@ -72,6 +73,8 @@ def prepare(data: DataParams, base: BaseChoice, seed: int) -> Prepared:
         tokenizer = train_tokenizer(corpus, data.vocabulary)
     kept = _filtered(pairs, token_lengths(pairs, tokenizer), data, seed, ledger)
     splits = _split([pair for pair, _ in kept], data, seed, ledger)
+    if room is not None and context is not None:
+        check_prompts(splits, {pair.prompt: lengths.prompt for pair, lengths in kept}, room, context)
     ood = read_ood(data, seed)
     ceiling = _ceiling(splits["test"])
     annotators = compare_annotators(read_rankings(data) if data.format == "rankings" else map(pair_ranking, pairs))

@@ -1,12 +1,24 @@
 """Lengths in tokens, as the models will see them, and the filter on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from rlhf.core.errors import UserError
 from rlhf.models.tokens import encode_prompt, encode_response
 from rlhf.prepare.rows import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRoom:
+    """What PPO will ask of prompts: a prompt of at most `longest` tokens (None: any) is answered by up to
+    `response_tokens`, and `splits` name where its prompts are from."""
+
+    longest: int | None
+    response_tokens: int
+    splits: tuple[str, ...]
+
 
 _BATCH = 2000  # texts a call; the fast tokenizers work on a batch in parallel
 
@@ -28,6 +40,35 @@ class Lengths:
         if self.prompt + self.chosen > maximum:
             return "long_chosen"
         return "long_rejected" if self.prompt + self.rejected > maximum else None
+
+
+def check_prompts(
+    splits: Mapping[str, Sequence[Pair]], prompt_tokens: Mapping[str, int], room: PromptRoom, context: int
+) -> None:
+    """PPO, hours later, would have to stop at a prompt that leaves no room for a response.
+
+    Args:
+        splits: pairs by the name of their split.
+        prompt_tokens: of each prompt.
+        room: what is asked of prompts.
+        context: tokens that the base model can attend to.
+
+    Raises:
+        UserError: PPO would take a prompt that does not fit the context together with a response.
+    """
+    allowed = context - room.response_tokens
+    for name in room.splits:
+        for number, pair in enumerate(splits[name]):
+            tokens = prompt_tokens[pair.prompt]
+            if allowed < tokens <= (tokens if room.longest is None else room.longest):
+                key, found, most = "max_prompt_tokens", str(room.longest or "0 (all)"), allowed
+                if allowed < 1:
+                    key, found, most = "response_tokens", str(room.response_tokens), context - 1
+                raise UserError(
+                    f"ppo.{key}: found {found}, but the prompt of {pair.origin} ({name}-{number:05d}) has {tokens} "
+                    f"tokens, and with ppo.response_tokens {room.response_tokens} exceeds the base model's context of "
+                    f"{context}; at most {most} is allowed"
+                )
 
 
 def token_lengths(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> list[Lengths]:

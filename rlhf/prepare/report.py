@@ -1,6 +1,6 @@
 """The data report: what was read, what was kept, and what the preferences look like."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -55,8 +55,8 @@ def _shared(prompts: Mapping[str, set[str]]) -> int:
     return sum(map(len, prompts.values())) - len(set.union(*prompts.values()))
 
 
-def _share(flags: object) -> float:
-    return float(np.mean(np.fromiter(flags, dtype=float)))  # type: ignore[call-overload]
+def _share(flags: Iterable[bool]) -> float:
+    return float(np.mean(np.fromiter(flags, dtype=float)))
 
 
 def _quantiles(name: str, values: Sequence[int]) -> Metrics:

@@ -28,7 +28,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         vocab_size=vocabulary, special_tokens=[END, PAD], initial_alphabet=alphabet, show_progress=False
     )
     learner.train_from_iterator(texts, trainer)
-    trained: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    trained: PreTrainedTokenizerFast = PreTrainedTokenizerFast(
         tokenizer_object=learner, eos_token=END, bos_token=END, pad_token=PAD
     )
     return trained

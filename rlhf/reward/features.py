@@ -119,7 +119,7 @@ class Pieces:
         for name, digest in listed.items():
             path = self._folder / name
             if not path.is_file() or sha256_file(path) != digest:
-                print(f"{path}: broken checkpoint, computing its batches again", file=sys.stderr)  # noqa: T201
+                print(f"{path}: broken checkpoint, computing its batches again", file=sys.stderr)  # noqa: T201 - a note for whoever waits
                 continue
             self._files[name] = digest
             done |= {int(number): tensor for number, tensor in load_tensors(path).items()}

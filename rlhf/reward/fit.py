@@ -121,7 +121,7 @@ def fit_head(
         for rows in torch.split(torch.randperm(len(difference), generator=shuffle), settings.batch_size):
             optimiser.zero_grad()
             margins = dropped(difference[rows], settings.dropout, drop) @ weight
-            pair_loss(margins, of.train[rows] if of else None).backward()  # type: ignore[no-untyped-call]
+            pair_loss(margins, of.train[rows] if of else None).backward()
             optimiser.step()
 
     def evaluate(epoch: int) -> CurveRow:

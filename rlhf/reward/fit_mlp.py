@@ -74,7 +74,7 @@ def fit_mlp(
         for rows in torch.split(torch.randperm(len(pairs), generator=shuffle), settings.batch_size):
             optimiser.zero_grad()
             scores = _trained(net, pairs[rows].flatten(0, 1), settings.dropout, drop).view(-1, 2)
-            pair_loss(scores[:, 0] - scores[:, 1], of.train[rows] if of else None).backward()  # type: ignore[no-untyped-call]
+            pair_loss(scores[:, 0] - scores[:, 1], of.train[rows] if of else None).backward()
             optimiser.step()
 
     def evaluate(epoch: int) -> CurveRow:

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from rlhf.reward.params import LearnedParams
 from rlhf.reward.traits import traits
 from rlhf.synthetic.phrases import words
 
-Report = dict[str, object]
+Report = dict[str, Any]  # rows of JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def learned(scored: Scored, params: LearnedParams, seed: int) -> Report:
 
 def learned_metrics(report: Report) -> dict[str, object]:
     """Headlines: the feature that goes most with the reward, and the correlations with length and flattery."""
-    features: list[Report] = [row for row in report["features"] if row["reward"] is not None]  # type: ignore[attr-defined]
+    features: list[Report] = [row for row in report["features"] if row["reward"] is not None]
     named = {str(row["feature"]): row for row in features}
     strongest = str(features[0]["feature"]) if features else None
     found: dict[str, object] = {"reward_strongest_feature": strongest}
@@ -75,7 +76,7 @@ def feature_correlations(scored: Scored, seed: int) -> list[Report]:
                 "label": _plain(labels.ravel(), values.ravel()),
             }
         )
-    return sorted(found, key=lambda row: (-abs(float(row["reward"] or 0.0)), str(row["feature"])))  # type: ignore[arg-type]
+    return sorted(found, key=lambda row: (-abs(float(row["reward"] or 0.0)), str(row["feature"])))
 
 
 def moving_words(scored: Scored, params: LearnedParams) -> Report:
@@ -98,9 +99,9 @@ def moving_words(scored: Scored, params: LearnedParams) -> Report:
             inside[holders[word]] = True
             effect = _difference(rewards[inside], rewards[~inside])
             rows.append({"word": word, "count": len(holders[word])} | effect.named("effect"))
-    rows.sort(key=lambda row: (-float(row["effect"]), str(row["word"])))  # type: ignore[arg-type]
-    up = [row for row in rows if row["effect"] > 0]  # type: ignore[operator]
-    down = [row for row in rows[::-1] if row["effect"] < 0]  # type: ignore[operator]
+    rows.sort(key=lambda row: (-float(row["effect"]), str(row["word"])))
+    up = [row for row in rows if row["effect"] > 0]
+    down = [row for row in rows[::-1] if row["effect"] < 0]
     return {"considered": len(rows), "up": up[: params.words], "down": down[: params.words]}
 
 
@@ -113,8 +114,8 @@ def _examples(scored: Scored, count: int) -> Report:
     return {
         "most_rewarded": [_response(scored, rewards, place) for place in order[:count]],
         "least_rewarded": [_response(scored, rewards, place) for place in order[::-1][:count]],
-        "surest_right": [row for row in surest[:count] if row["margin"] > 0],  # type: ignore[operator]
-        "surest_wrong": [row for row in surest[::-1][:count] if row["margin"] < 0],  # type: ignore[operator]
+        "surest_right": [row for row in surest[:count] if row["margin"] > 0],
+        "surest_wrong": [row for row in surest[::-1][:count] if row["margin"] < 0],
     }
 
 

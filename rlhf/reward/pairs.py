@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,7 +49,8 @@ def _pair(path: Path, number: int, row: dict[str, object]) -> Pair:
     weight = row.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise UserError(f"{path}:{number}: weight: expected a number above 0, found {weight!r:.40}")
-    return Pair(**{key: row[key] for key, _ in allowed}, weight=float(weight))  # type: ignore[arg-type]
+    checked: dict[str, Any] = {key: row[key] for key, _ in allowed}
+    return Pair(**checked, weight=float(weight))
 
 
 def _names(kind: type | tuple[type, ...]) -> str:

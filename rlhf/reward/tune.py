@@ -67,7 +67,7 @@ class Pairwise(nn.Module):
         scores = self.reward.member_scores(features).view(-1, 2)
         return {"loss": pair_loss(scores[:, 0] - scores[:, 1], weights)}
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # all its overloads
         """Adapter, head and query: the frozen base is neither copied into checkpoints nor read back."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in trained}

@@ -91,5 +91,5 @@ def _order(values: tuple[tuple[str, object], ...]) -> list[tuple[bool, float, st
     found = []
     for _, value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        found.append((not number, float(value) if number else 0.0, str(value)))  # type: ignore[arg-type]
+        found.append((not number, float(value) if number else 0.0, str(value)))  # type: ignore[arg-type] # a number
     return found

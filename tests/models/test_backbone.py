@@ -11,8 +11,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from rlhf.core.errors import UserError
-from rlhf.models.backbone import Backbone, position_ids
+from rlhf.models.backbone import Backbone
 from rlhf.models.engine import Engine, load_backbone
+from rlhf.models.passes import position_ids
 from rlhf.models.tokens import Episodes, encode_prompt, pad_left
 from tests.model_fixtures import make_adapter
 from tests.models import helpers

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlhf.core.errors import UserError
-from rlhf.models.backbone import Forward
+from rlhf.models.passes import Forward
 from rlhf.models.tokens import Episodes
 from rlhf.ppo import function_worker
 from rlhf.ppo.function_source import FunctionSource

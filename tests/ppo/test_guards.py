@@ -64,10 +64,21 @@ def test_losses_and_gradients(value: float) -> None:
 
 
 def test_self_checks() -> None:
-    check_first_minibatch(1e-5, 1e-9, tolerance=1e-4)
+    check_first_minibatch(1e-5, 1e-9, tolerance=1e-4, temperature=1.0)
     for gap, kl in ((1e-3, 0.0), (0.0, 1e-3), (math.nan, 0.0), (0.0, math.nan)):
-        with pytest.raises(SelfCheckError, match=r"ppo\.ratio_tolerance allows 0\.0001"):
-            check_first_minibatch(gap, kl, tolerance=1e-4)
-    check_sampler(1e-4, tolerance=1e-3)
+        with pytest.raises(SelfCheckError, match=r"ppo\.ratio_tolerance allows 0\.0001\. "):
+            check_first_minibatch(gap, kl, tolerance=1e-4, temperature=1.0)
+    check_sampler(1e-4, tolerance=1e-3, temperature=1.0)
     with pytest.raises(UserError, match=r"off the forward's by 0\.01 nats"):
-        check_sampler(0.01, tolerance=1e-3)
+        check_sampler(0.01, tolerance=1e-3, temperature=1.0)
+
+
+def test_rounding_grows_as_the_temperature_falls_and_so_does_what_is_allowed() -> None:
+    check_first_minibatch(9e-4, 9e-4, tolerance=1e-4, temperature=0.1)
+    check_sampler(9e-3, tolerance=1e-3, temperature=0.1)
+    with pytest.raises(SelfCheckError, match=r"allows 0\.001 \(0\.0001 / ppo\.temperature 0\.1\)"):
+        check_first_minibatch(1.1e-3, 0.0, tolerance=1e-4, temperature=0.1)
+    with pytest.raises(SelfCheckError, match=r"allows 0\.01 \(0\.001 / ppo\.temperature 0\.1\)"):
+        check_sampler(1.1e-2, tolerance=1e-3, temperature=0.1)
+    with pytest.raises(SelfCheckError, match=r"allows 0\.0001\. "):  # above 1 nothing is gained
+        check_first_minibatch(9e-5 * 2, 0.0, tolerance=1e-4, temperature=2.0)

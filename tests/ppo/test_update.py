@@ -152,6 +152,20 @@ def test_the_self_check_is_loud(actors: Actors, wrong: str) -> None:
     assert snapshot(setup.learner.parameters) == before
 
 
+def test_at_a_low_temperature_rounding_is_no_fault(actors: Actors) -> None:
+    """Logits that differ by 5e-5 between two passes give logprobs that differ by 5e-4 at temperature 0.1."""
+    for temperature, gap, sound in ((0.1, 5e-4, True), (0.1, 2e-3, False), (1.0, 5e-4, False)):
+        setup, made = explored(actors, make_params(temperature=temperature, lr=0.0, value_lr=0.0))
+        answers = made.rollout.answers
+        off = dataclasses.replace(answers, logprobs=answers.logprobs + gap * answers.episodes.mask)
+        made = dataclasses.replace(made, rollout=dataclasses.replace(made.rollout, answers=off))
+        if sound:
+            assert run(setup, made).first_ratio_gap == pytest.approx(gap, rel=0.1)
+        else:
+            with pytest.raises(SelfCheckError):
+                run(setup, made)
+
+
 def test_a_policy_that_runs_away_ends_the_update(actors: Actors) -> None:
     setup, made = explored(actors, make_params(epochs=8, lr=0.05, approx_kl_stop=0.01))
     stats = run(setup, made)

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from rlhf.core.artifacts import read_json, read_jsonl, sha256_tree
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
+from rlhf.models.tokens import encode_prompt
 from rlhf.prepare.build import BaseChoice, Prepared, prepare
 from rlhf.prepare.ledger import FILTERS
+from rlhf.prepare.lengths import PromptRoom
 from rlhf.prepare.rows import BAD_ROW_RULES
 from rlhf.prepare.write import write_prepared
 from rlhf.synthetic.gold import gold_reward
@@ -172,3 +174,20 @@ def test_a_base_model_without_weights_is_refused_before_reading(tmp_path: Path) 
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="no weights"):
         prepare(data_params(path="not read"), BaseChoice("path", str(tmp_path), None, None, 0), seed=0)
+
+
+def test_a_prompt_without_room_for_a_response_is_named_by_its_row(tmp_path: Path) -> None:
+    """Here and not at PPO, after everything else was trained."""
+    rows = [*pair_rows(40), {"prompt": "so " * 60, "chosen": "Yes.", "rejected": "No."}]
+    path, base = write_lines(tmp_path / "a.jsonl", rows), BaseChoice("pretrain", None, None, None, 300)
+    data, asked = data_params(path=str(path), max_tokens=290), ("train", "validation", "test")
+    found = read_lengths(prepare(data, base, seed=0, room=PromptRoom(None, 10, asked)))
+    longest = max(found)
+    prepare(data, base, seed=0, room=PromptRoom(None, 300 - longest, asked))
+    with pytest.raises(UserError, match=rf"^ppo.max_prompt_tokens: found 0 .* {path}:41 .* at most {longest - 1} is"):
+        prepare(data, base, seed=0, room=PromptRoom(None, 301 - longest, asked))
+    prepare(data, base, seed=0, room=PromptRoom(longest - 1, 301 - longest, asked))
+
+
+def read_lengths(prepared: Prepared) -> list[int]:
+    return [len(encode_prompt(prepared.tokenizer, prompt)) for prompt, _, _ in pairs_of(prepared)]

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from rlhf.core.errors import UserError
 from rlhf.models.load import load_tokenizer
 from rlhf.models.tokens import encode_prompt, encode_response
-from rlhf.prepare.lengths import Lengths, token_lengths
+from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
 from rlhf.prepare.rows import Pair
 from tests.prepare.test_tokenizer import TRAINED
 
@@ -53,3 +54,40 @@ def test_lengths_are_those_of_training_where_a_tokenizer_adds_bos_and_a_space(sh
 )
 def test_both_sequences_must_lie_within_the_bounds(lengths: Lengths, dropped: str | None) -> None:
     assert lengths.dropped_by(10, 20) == dropped
+
+
+LONG = "\n\nHuman: " + "so " * 12 + "\n\nAssistant:"
+TOKENS = {pair.prompt: 9 for pair in PAIRS} | {LONG: 31}
+SPLITS = {"train": PAIRS, "validation": [PAIRS[0], pair(LONG, " yes", " no")], "test": [pair(LONG, " a", " b")]}
+ALL = ("train", "validation")
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        PromptRoom(None, 9, ALL),  # 31 and 9 are the context
+        PromptRoom(30, 20, ALL),  # left out by its length
+        PromptRoom(None, 31, ("train",)),  # never asked
+    ],
+)
+def test_prompts_that_fit_or_are_not_asked(room: PromptRoom) -> None:
+    check_prompts(SPLITS, TOKENS, room, 40)
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        (
+            PromptRoom(None, 10, ALL),
+            "ppo.max_prompt_tokens: found 0 (all), but the prompt of f:1 (validation-00001) has 31 tokens, and with "
+            "ppo.response_tokens 10 exceeds the base model's context of 40; at most 30 is allowed",
+        ),
+        (PromptRoom(31, 10, ALL), "ppo.max_prompt_tokens: found 31, but the prompt of f:1 (validation-00001)"),
+        (PromptRoom(None, 40, ALL), "ppo.response_tokens: found 40, but the prompt of f:1 (train-00000) has 9 tokens"),
+    ],
+)
+def test_prompts_that_leave_no_room_are_named(room: PromptRoom, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_prompts(SPLITS, TOKENS, room, 40)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)

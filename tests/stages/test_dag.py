@@ -16,6 +16,7 @@ from rlhf.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {"compare": "evaluate"}  # it asks and measures as evaluate does, by the same functions
+READS = ("section", "value")  # of a Run, by name
 SPINE = ["resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate", "diagnose"]
 WRITTEN = read_yaml(ROOT / "dvc.yaml")["stages"]
 PIPELINE = {name: stage.get("do", stage) for name, stage in WRITTEN.items()}  # a foreach holds its stage under `do`
@@ -58,7 +59,7 @@ def params_read(file: Path) -> set[str]:
         read = {"runtime": {"runtime", "seed"}, "checkpoints": {"runtime"}, "seed": {"seed"}}
         names |= (read | {"resolved": set(Params.model_fields) - {"live"}}).get(node.attr, set())
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "section":
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in READS:
             names.add(section_name(node.args[0], file))
     return names
 

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
-from rlhf.params import Params, resolve
+from rlhf.params import Params, notes, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
@@ -46,7 +46,9 @@ def leaves(value: object, key: str = "") -> list[str]:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_resolves_and_pins_its_sources(project: Path, profile: str) -> None:
     edit(project / "params.yaml", profile=profile)
-    resolved = resolve(project / "params.yaml", project / "profiles").model_dump()
+    found = resolve(project / "params.yaml", project / "profiles")
+    assert notes(found) == []
+    resolved = found.model_dump()
     for section in (resolved["base"], resolved["data"]):
         if section["source"] == "hub":
             revision = section.get("revision") or section["hub"]["revision"]
@@ -154,3 +156,23 @@ def test_dpo_may_be_fallen_back_on(project: Path) -> None:
         project / "params.yaml", ppo__fallback="dpo", ppo__fallback_path="artifacts/offline/dpo", offline__dpo__run=True
     )
     assert resolve(project / "params.yaml", project / "profiles").ppo.fallback == "dpo"
+
+
+def test_sampling_otherwise_than_ppo_is_noted_and_allowed(project: Path) -> None:
+    edit(project / "params.yaml", ppo__temperature=0.7, evaluate__temperature=0.7, sft__sample_tokens=9)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.resolve"],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        check=True,
+    )
+    starts = [line.split(": ")[1] for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert starts == [
+        "sft.sample_tokens is 9 and ppo.response_tokens 36",
+        "sft.sample_temperature is 1 and ppo.temperature 0.7",
+        "reward.temperature is 1 and ppo.temperature 0.7",
+        "offline.shared.temperature is 1 and ppo.temperature 0.7",
+    ]
+    assert (project / "params.resolved.json").is_file()

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rlhf.models.backbone import Generation
 from rlhf.models.fast.blocks import Decoder
 from rlhf.models.fast.packing import PackedAttention, Packing, Queries, attend
 from rlhf.models.logprobs import draw
+from rlhf.models.passes import Generation
 
 
 @dataclass(slots=True)

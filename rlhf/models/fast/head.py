@@ -29,7 +29,7 @@ def fused_logprobs(
 
     Gradients flow to `hidden` alone: d logprob / d hidden = (W[id] - p W) / temperature, where p is the softmax.
     """
-    logprobs, entropy = _FusedLogprobs.apply(hidden, weight, bias, ids, temperature)  # type: ignore[no-untyped-call]
+    logprobs, entropy = _FusedLogprobs.apply(hidden, weight, bias, ids, temperature)
     return logprobs, entropy
 
 
@@ -38,7 +38,7 @@ class _FusedLogprobs(torch.autograd.Function):
     largest logit so far, and scaled down when a larger one comes."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 (autograd passes arguments by position)
+    def forward(  # noqa: PLR0917 - autograd passes arguments by position
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, ids: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)

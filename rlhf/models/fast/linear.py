@@ -39,7 +39,7 @@ class Linear:
             return functional.linear(x, self.weight, self.bias) + update.to(x.dtype)
         merged = self.merged(adapter)
         if torch.is_grad_enabled() and (x.requires_grad or a.requires_grad):
-            output: Tensor = _MergedLoRA.apply(x, a, b, merged, self.bias, scale)  # type: ignore[no-untyped-call]
+            output: Tensor = _MergedLoRA.apply(x, a, b, merged, self.bias, scale)
             return output
         if _packing_pays(x, merged):
             return self._thin(x, adapter, merged, self._merged[adapter][0])
@@ -81,7 +81,7 @@ class _MergedLoRA(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0917 (autograd passes arguments by position)
+    def forward(  # noqa: PLR0917 - autograd passes arguments by position
         ctx: Any, x: Tensor, a: Tensor, b: Tensor, merged: Tensor, bias: Tensor | None, scale: float
     ) -> Tensor:
         ctx.save_for_backward(x, a, b, merged)
@@ -106,7 +106,7 @@ def _packing_pays(x: Tensor, weight: Tensor) -> bool:
         and not (torch.is_grad_enabled() and x.requires_grad)
         and 2 <= len(x) <= 64
         and weight.numel() >= 2**18
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and torch.backends.mkldnn.is_available()
     )
 
 

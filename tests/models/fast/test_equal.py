@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf.models.backbone import Backbone, Generation
+from rlhf.models.backbone import Backbone
 from rlhf.models.engine import load_backbone
 from rlhf.models.fast.generate import Cache
+from rlhf.models.passes import Generation
 from rlhf.models.tokens import Episodes
 from tests.models.helpers import ragged
 
