@@ -94,13 +94,14 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
 
 def ready_judge(at: Layout, params: EvaluateParams, runtime: Runtime) -> Bench:
     """The language model that judges, tried out. Its plan: the question's form and all that the two policies'
-    responses follow from, but for the code. Raises UserError if it does not answer."""
+    responses follow from, but for the code and the base's own weights (gigabytes to hash: what was trained on them
+    tells). Raises UserError if it does not answer."""
     settings = {
         "judge": params.judge.model_dump(include={"prompts", "endpoint", "model", "temperature", "max_tokens"}),
         "asked": params.model_dump(include={"split", "prompts", "response_tokens", "temperature"}),
         "runtime": [runtime.seed, str(runtime.dtype), str(runtime.device)],
     }
-    plan = fingerprint(settings, [at.base, at.sft, at.ppo, at.pairs / f"{params.split}.jsonl"])
+    plan = fingerprint(settings, [at.base / "config.json", at.sft, at.ppo, at.pairs / f"{params.split}.jsonl"])
     bench = Bench(Endpoint(params.judge), Cache(at.judge_cache), plan)
     bench.try_out()
     return bench

@@ -14,11 +14,11 @@ Not for float16, which ends at 65504.
 
 import math
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 STATE, NORM = 2.0**27, 2.0**20  # K and M
@@ -27,7 +27,7 @@ OPEN = 16.0  # of the gate: silu(16) = 16 / (1 + e^-16)
 
 def takes_a_layer(config: Any) -> bool:
     """Whether the architecture is one whose MLPs may have biases, and whose activation is known."""
-    return config.model_type == "llama" and config.hidden_act == "silu"
+    return (config.model_type, getattr(config, "hidden_act", None)) == ("llama", "silu")
 
 
 @torch.no_grad()
@@ -39,9 +39,9 @@ def with_constant(model: PreTrainedModel, weight: Float[Tensor, " D"], constant:
     deeper: Any = made
     for name in deeper.load_state_dict(model.state_dict(), strict=False).missing_keys:
         deeper.get_parameter(name).zero_()
-    layer, below = deeper.base_model.layers[-1], model.base_model
+    layer, last_norm = deeper.base_model.layers[-1], cast(nn.Module, model.base_model.norm)
     layer.input_layernorm.weight.fill_(1.0)
-    layer.post_attention_layernorm.weight.copy_(below.norm.weight)
+    layer.post_attention_layernorm.weight.copy_(cast(Tensor, last_norm.weight))
     layer.mlp.gate_proj.bias[0] = OPEN
     layer.mlp.up_proj.weight[0] = weight
     layer.mlp.up_proj.bias[0] = constant
@@ -51,4 +51,5 @@ def with_constant(model: PreTrainedModel, weight: Float[Tensor, " D"], constant:
     deeper.base_model.norm.weight[0] = NORM / math.sqrt(weight.shape[0])
     deeper.score.weight.zero_()
     deeper.score.weight[0, 0] = 1.0
-    return made.eval()
+    made.eval()
+    return made

@@ -29,7 +29,8 @@ def fused_logprobs(
 
     Gradients flow to `hidden` alone: d logprob / d hidden = (W[id] - p W) / temperature, where p is the softmax.
     """
-    logprobs, entropy = _FusedLogprobs.apply(hidden, weight, bias, ids, temperature)
+    found = _FusedLogprobs.apply(hidden, weight, bias, ids, temperature)  # type: ignore[no-untyped-call] # autograd's
+    logprobs, entropy = found
     return logprobs, entropy
 
 

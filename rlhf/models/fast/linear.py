@@ -39,7 +39,8 @@ class Linear:
             return functional.linear(x, self.weight, self.bias) + update.to(x.dtype)
         merged = self.merged(adapter)
         if torch.is_grad_enabled() and (x.requires_grad or a.requires_grad):
-            output: Tensor = _MergedLoRA.apply(x, a, b, merged, self.bias, scale)
+            given = (x, a, b, merged, self.bias, scale)
+            output: Tensor = _MergedLoRA.apply(*given)  # type: ignore[no-untyped-call] # autograd's
             return output
         if _packing_pays(x, merged):
             return self._thin(x, adapter, merged, self._merged[adapter][0])
