@@ -133,10 +133,8 @@ def without(name: str) -> Callable[[Path], None]:
 
 def long_row(folder: Path) -> None:
     Project(folder).set({"ppo.max_prompt_tokens": 0, "ppo.response_tokens": 60})
-    question = f"\n\nHuman: {'so ' * 75}\n\nAssistant:"
-    write_rows(
-        folder, [*rows(), *({"chosen": f"{question} Yes {n}.", "rejected": f"{question} No."} for n in range(3))]
-    )
+    questions = [f"\n\nHuman: {n} {'so ' * 34}\n\nAssistant:" for n in range(6)]  # not all of them held out
+    write_rows(folder, [*rows(), *({"chosen": f"{q} Yes.", "rejected": f"{q} No."} for q in questions)])
 
 
 def long_prompt(folder: Path) -> None:
@@ -166,7 +164,7 @@ BAD = {
     "prompts-differ": Case(prompts_differ, "prepare", ("data/pairs.jsonl.gz:5:", "prompt", "on_bad_row")),
     "nothing-left": Case(settings(data__max_tokens=5), "prepare", ("nothing is left", "40 rows", "data.max_tokens")),
     "over-context": Case(settings(data__max_tokens=128), "prepare", ("data.max_tokens: found 128", "at most 127")),
-    "no-room": Case(long_row, "prepare", ("max_prompt_tokens: found 0 (all)", "pairs.jsonl.gz:41", "at most 68")),
+    "no-room": Case(long_row, "prepare", ("max_prompt_tokens: found 0 (all)", "pairs.jsonl.gz:4", "at most 68 is")),
     "no-model": Case(settings(base__path="nowhere"), "prepare", ("nowhere", "not a folder")),
     "no-config": Case(without("model/config.json"), "prepare", ("model: no config.json",)),
     "no-weights": Case(without("model/model.safetensors"), "prepare", ("no weights", "model.safetensors is needed")),
