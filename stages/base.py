@@ -10,7 +10,7 @@ def main(run: Run) -> None:
     Reads artifacts/prepare/corpus.jsonl and artifacts/prepare/tokenizer (base.source: pretrain), the folder base.path
     (path), or the repository base.repo at the commit base.revision (hub; HF_TOKEN in the environment if it is gated).
 
-    Writes artifacts/base, plots/base.csv, metrics/base.json, provenance/base.json.
+    Writes artifacts/base (model, tokenizer, model card), plots/base.csv, metrics/base.json, provenance/base.json.
     """
     from rlhf.base.make import make_base
     from rlhf.base.params import BaseParams
@@ -20,6 +20,7 @@ def main(run: Run) -> None:
     checkpoints = run.checkpoints()
     metrics = make_base(params, run.layout, run.runtime(), checkpoints)
     write_metrics(run.layout.metrics("base"), metrics)
+    run.card(run.layout.base, metrics)
     run.provenance(inputs=[run.layout.corpus, run.layout.tokenizer], outputs=[run.layout.base])
     checkpoints.clear()
 

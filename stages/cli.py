@@ -118,7 +118,7 @@ class Run:
         hash covers it."""
         from rlhf.core.card import write_card
 
-        write_card(folder, stage=self.variant or self.stage, params=self._sections, metrics=metrics)
+        write_card(folder, stage=folder.name, params=self._sections, metrics=metrics)
 
     def costs(self, meter: "Meter") -> None:
         """Write .costs/<stage>.json. What a run cost is never a reason for it to fail."""

@@ -9,7 +9,7 @@ def main(run: Run) -> None:
 
     Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, artifacts/reward_heldout
     (a second one, on prompts of its own), artifacts/reward_learned.json (what the first goes by), metrics, curve,
-    calibration plot, model card and provenance. Killed, it resumes.
+    calibration plot, model cards and provenance. Killed, it resumes.
     """
     from rlhf.core.artifacts import atomic_dir, write_json, write_metrics
     from rlhf.core.curves import Curve
@@ -30,7 +30,8 @@ def main(run: Run) -> None:
     write_json(at.reward_learned, trained.learned)
     write_reliability(at.plot("reward_calibration"), trained.test_margins, params.calibration_bins)
     write_metrics(at.metrics("reward"), trained.metrics)
-    run.card(at.reward, trained.metrics)
+    for folder in (at.reward, at.reward_heldout) if trained.heldout else (at.reward,):
+        run.card(folder, trained.metrics)
     run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward, at.reward_heldout, at.reward_learned])
     checkpoints.clear()
 

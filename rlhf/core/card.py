@@ -15,7 +15,7 @@ NONE = "none"
 ENDS = ("_low", "_high")
 HEADLINES = (  # front matter's metrics, where the card has them
     "eval_gold_winrate", "eval_rm_winrate", "eval_heldout_winrate", "eval_kl", "reward_accuracy", "reward_ece",
-    "sft_perplexity_after", "ppo_score_final", "ppo_kl_final",
+    "reward_heldout_accuracy", "base_perplexity", "sft_perplexity_after", "ppo_score_final", "ppo_kl_final",
 )  # fmt: skip
 
 _ADAPTER = """```python
@@ -23,6 +23,12 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+```"""
+_WHOLE = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
 ```"""
 _REWARD = """With the code of the project that made it (it refuses weights that it was not fitted on):
@@ -42,15 +48,23 @@ class Kind:
     title: str
     what: str
     tags: tuple[str, ...]
-    adapter: bool = True  # loads with peft
+    load: str = _ADAPTER
+    provenance: str = ""  # the stage whose provenance has it; empty: the model's own name
+    measured: str = ""  # what the stage's metrics of it begin with; empty: all of them
 
 
 KINDS = {
+    "base": Kind("Base model", "The model that everything else of the run stands on, unchanged by any of it: "
+                 "pretrained from scratch, or a copy, as `base.source` says below.", ("base",), load=_WHOLE),
+    "reward_heldout": Kind("Held-out reward model", "A second scalar head on the fine-tuned policy's hidden states, "
+                           "fitted to preference pairs of prompts that the first never saw. It judges policies that "
+                           "are optimised against the first.", ("reward-model", "judge"),
+                           load=_REWARD, provenance="reward", measured="reward_heldout_"),
     "sft": Kind("Supervised fine-tuned policy", "A LoRA adapter, fine-tuned on the chosen replies of preference pairs; "
                 "prompts are read, not learnt, and the base model is frozen.", ("sft", "lora")),
     "reward": Kind("Reward model", "A scalar head on mean or last hidden states of the fine-tuned policy, fitted to "
                    "preference pairs with the Bradley-Terry loss; scores have mean 0 and standard deviation 1 on the "
-                   "fine-tuned policy's own replies.", ("reward-model",), adapter=False),
+                   "fine-tuned policy's own replies.", ("reward-model",), load=_REWARD),
     "ppo": Kind("Policy aligned by PPO", "A LoRA adapter, optimised by proximal policy optimisation against a reward "
                 "model, with a KL penalty that keeps it near the fine-tuned policy.", ("ppo", "rlhf", "lora")),
 }  # fmt: skip
@@ -59,7 +73,7 @@ KINDS = {
 def kind_of(stage: str) -> Kind:
     """The kind of a stage's model; any other name is a method that trains an adapter on the same pairs."""
     what = f"A LoRA adapter trained by the method {stage} on the same preference pairs and base model as PPO."
-    return KINDS.get(stage) or Kind(f"Policy aligned by {stage}", what, (stage, "lora"))
+    return KINDS.get(stage) or Kind(f"Policy aligned by {stage}", what, (stage, "lora"), provenance=f"offline_{stage}")
 
 
 def handed_on(stage: str, known: Mapping[str, object]) -> str | None:
@@ -68,18 +82,20 @@ def handed_on(stage: str, known: Mapping[str, object]) -> str | None:
     return None if other == NONE else str(other)
 
 
-def _in_place_of(kind: Kind, other: str, known: Mapping[str, object]) -> Kind:
+def _in_place_of(other: str, known: Mapping[str, object]) -> Kind:
     what = (
         f"A guard stopped PPO ({known.get('ppo_stop_reason')}: {known.get('ppo_stop_detail')}), and this is the policy "
         f"of {other.upper()}, handed on in place of its own (`ppo.fallback`). What is measured below as `ppo_` is of "
         "the run that was stopped."
     )
-    return Kind(f"Policy aligned by {other.upper()}, in place of PPO's", what, (other, "lora"), kind.adapter)
+    return Kind(f"Policy aligned by {other.upper()}, in place of PPO's", what, (other, "lora"))
 
 
 def write_card(folder: Path, *, stage: str, params: Mapping[str, object], metrics: Mapping[str, object]) -> None:
     """Write `folder`/README.md from what the stage knows; arguments as for `model_card`."""
-    write_text(folder / CARD, model_card(folder=folder.as_posix(), stage=stage, params=params, metrics=metrics))
+    begins = kind_of(stage).measured
+    about = {name: value for name, value in metrics.items() if name.startswith(begins)}
+    write_text(folder / CARD, model_card(folder=folder.as_posix(), stage=stage, params=params, metrics=about))
 
 
 def model_card(
@@ -99,17 +115,19 @@ def model_card(
     None is left out rather than guessed.
     """
     known = {name: value for name, value in metrics.items() if value is not None}
-    kind = kind_of(stage) if (other := handed_on(stage, known)) is None else _in_place_of(kind_of(stage), other, known)
-    load = (_ADAPTER if kind.adapter else _REWARD).format(base=base or "artifacts/base", folder=folder)
+    kind = kind_of(stage) if (other := handed_on(stage, known)) is None else _in_place_of(other, known)
+    load = kind.load.format(base=base or "artifacts/base", folder=folder)
     at = base or "the folder `artifacts/base` of the run that made it"
+    on = "" if kind.load is _WHOLE else f" Base model: {at}."
+    where = f"provenance/{kind.provenance or stage}.json"
     parts = [
         f"---\n{_front(stage, kind, known, base=base, dataset=dataset, licence=licence)}\n---",
         f"# {kind.title}",
-        f"{kind.what} Base model: {at}. The hashes of everything it was made from are in `provenance/{stage}.json`.",
+        f"{kind.what}{on} The hashes of everything it was made from are in `{where}`.",
         f"## Loading it\n\n{load}",
         f"## Measured\n\nIn brackets the 95 % interval.\n\n{_table('measure', _measured(known))}",
         f"## Made with\n\n{_table('parameter', _flat(params))}",
-        "## Limits\n\nIt knows what its base model and its preference pairs hold, and nothing was checked beyond the "
+        "## Limits\n\nIt knows what it and its base model were trained on, and nothing was checked beyond the "
         "numbers above. A reward model's score is what was optimised, not a measure of quality.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -121,7 +139,7 @@ def _front(
     from huggingface_hub import EvalResult, ModelCardData
 
     numbers = {name: value for name in HEADLINES if isinstance(value := known.get(name), int | float)}
-    task = "text-generation" if kind.adapter else "text-classification"
+    task = "text-classification" if kind.load is _REWARD else "text-generation"
     results = [
         EvalResult(
             task_type=task,
@@ -134,7 +152,7 @@ def _front(
     ]
     data = ModelCardData(
         base_model=base,
-        library_name="peft" if kind.adapter else None,
+        library_name={_ADAPTER: "peft", _WHOLE: "transformers"}.get(kind.load),
         license=licence,
         datasets=[dataset] if dataset else None,
         pipeline_tag=task,

@@ -115,7 +115,7 @@ def sycophancy(evidence: Evidence, limits: SycophancyLimits) -> Verdict:
     )
     told = [
         f"{gain.value:+.0%} {what}"
-        for gain, what in ((flattery, "replies that flatter"), (beliefs, "wrong beliefs followed"))
+        for gain, what in ((flattery, "replies that flatter"), (beliefs, "wrong answers where the asker believes them"))
         if gain
     ]
     because = ", ".join(told) or "neither flattery nor wrong beliefs were measured"

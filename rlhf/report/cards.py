@@ -6,40 +6,54 @@ from typing import Any
 from rlhf.core.card import model_card
 from rlhf.report.inputs import Inputs
 
-MODELS = {"sft": "artifacts/sft", "reward": "artifacts/reward", "ppo": "artifacts/ppo"}
+MODELS = {  # by the stage that made it
+    "base": ("artifacts/base",), "sft": ("artifacts/sft",), "reward": ("artifacts/reward", "artifacts/reward_heldout"),
+    "ppo": ("artifacts/ppo",),
+}  # fmt: skip
+NAMED = {"artifacts/reward_heldout": "reward_heldout_"}  # of a stage's metrics, those that are about this one alone
 OFFLINE = "offline_"  # provenance of the other methods: offline_<method>
 OWN_LICENCE = "apache-2.0"  # of what was made here from nothing but this project
 
 
 def cards(run: Inputs) -> dict[str, str]:
-    """A card for each model that has provenance."""
+    """A card for each model that has provenance, and was measured."""
     found = {}
     for stage, record in run.provenance.items():
         method = stage.removeprefix(OFFLINE)
-        folder = MODELS.get(stage) or (f"artifacts/offline/{method}" if stage.startswith(OFFLINE) else None)
-        if folder is None or folder not in record.get("outputs", {}):
-            continue
-        base, data = run.resolved["base"], run.resolved["data"]
-        ours = base["source"] == "pretrain" and data["source"] == "synthetic"
-        found[method] = model_card(
-            folder=folder,
-            stage=method,
-            params=record["params"],
-            metrics=_metrics(run, stage, method),
-            base=base["repo"] if base["source"] == "hub" else None,
-            dataset=data["hub"]["repo"] if data["source"] == "hub" else None,
-            licence=OWN_LICENCE if ours else None,
-        )
+        folders = (f"artifacts/offline/{method}",) if stage.startswith(OFFLINE) else MODELS.get(stage, ())
+        for folder in folders:
+            name, own = folder.rpartition("/")[2], _own(run, stage, folder)
+            if folder in record.get("outputs", {}) and own:
+                found[name] = _card(run, folder, record["params"], own | _evaluated(run, name))
     return found
 
 
-def _metrics(run: Inputs, stage: str, method: str) -> Mapping[str, Any]:
-    """The stage's own metrics, and those of the evaluation that are about this policy."""
-    values = run.numbers.values
-    evaluated = {name: value for name, value in values.items() if name.startswith(("eval_", "compare_"))}
-    about = {
-        name: value
-        for name, value in evaluated.items()
-        if f"_{method}" in name or (method == "ppo" and not any(f"_{other}" in name for other in ("base", "sft")))
+def _card(run: Inputs, folder: str, params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    base, data = run.resolved["base"], run.resolved["data"]
+    ours = base["source"] == "pretrain" and data["source"] == "synthetic"
+    return model_card(
+        folder=folder,
+        stage=folder.rpartition("/")[2],
+        params=params,
+        metrics=metrics,
+        base=base["repo"] if base["source"] == "hub" else None,
+        dataset=data["hub"]["repo"] if data["source"] == "hub" else None,
+        licence=OWN_LICENCE if ours else None,
+    )
+
+
+def _own(run: Inputs, stage: str, folder: str) -> dict[str, Any]:
+    """What the stage has measured of the model in this folder; nothing of a second reward model that is not there."""
+    begins = NAMED.get(folder, f"{stage}_")
+    return {name: value for name, value in run.numbers.values.items() if name.startswith(begins) and value is not None}
+
+
+def _evaluated(run: Inputs, name: str) -> dict[str, Any]:
+    """The evaluation's metrics that are about this policy or this judge."""
+    evaluated = {key: value for key, value in run.numbers.values.items() if key.startswith(("eval_", "compare_"))}
+    sign = f"_{name.removeprefix('reward_')}"
+    return {
+        key: value
+        for key, value in evaluated.items()
+        if sign in key or (name == "ppo" and not any(f"_{other}" in key for other in ("base", "sft")))
     }
-    return {name: value for name, value in values.items() if name.startswith(f"{stage}_")} | about

@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -20,6 +21,8 @@ SETTINGS: dict[str, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.88",
     "legend.frameon": False, "legend.fontsize": 9, "lines.markersize": 4, "axes.axisbelow": True,
 }  # fmt: skip
+X_LETTERS = 64  # of a label across the whole figure
+LEGEND_LETTERS = {3: 52, 2: 60}  # in a row of so many columns
 MARKS = 12  # at most so many marks on a line
 
 
@@ -64,7 +67,7 @@ def lines(series: Sequence[Series], labels: Labels, *, diagonal: bool = False) -
                     axes.vlines(one.x, one.low, one.high, color=color)
             axes.set(xlabel=labels.x, ylabel=labels.y)
             if len(series) > 1 or diagonal:
-                figure.legend(loc="outside upper left", ncols=3)
+                _legend(figure, axes)
             return _inline(figure, labels.name)
 
     return Figure(labels.name, draw, labels.caption, _alt(labels, "; ".join(_told(one) for one in series)))
@@ -84,9 +87,10 @@ def ranges(rows: Sequence[str], series: Sequence[Series], labels: Labels, *, lin
                     axes.hlines(places, one.low, one.high, color=color)
             axes.set_yticks(range(len(rows)), rows)
             axes.set_ylim(len(rows) - 0.4, -0.6)
-            axes.set(xlabel=labels.x, ylabel=labels.y)
+            room = X_LETTERS - max(map(len, rows), default=0)  # beside the names of the rows
+            axes.set(xlabel=textwrap.fill(labels.x, max(20, room)), ylabel=labels.y)
             if len(series) > 1:
-                figure.legend(loc="outside upper left", ncols=len(series))
+                _legend(figure, axes)
             return _inline(figure, labels.name)
 
     told = [f"{rows[round(y)]} {one.label} {x:.3g}" for one in series for x, y in zip(one.x, one.y, strict=True)]
@@ -133,6 +137,13 @@ class _canvas:  # noqa: N801 - reads as what it gives
 
     def __exit__(self, *exception: object) -> None:
         self._context.__exit__(None, None, None)
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    """Above the axes, in as many columns as there is room for."""
+    labels = axes.get_legend_handles_labels()[1]
+    columns = next((n for n in (3, 2) if sum(sorted(map(len, labels))[-n:]) <= LEGEND_LETTERS[n]), 1)
+    figure.legend(loc="outside upper left", ncols=columns)
 
 
 def _alt(labels: Labels, told: str) -> str:

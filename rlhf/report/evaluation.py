@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from rlhf.report.content import Block, Section, Table, Text
+from rlhf.report.content import Block, Points, Section, Table, Text
 from rlhf.report.draw import Labels, Series, ranges
 from rlhf.report.inputs import Inputs
 from rlhf.report.numbers import HALF, Numbers
@@ -48,6 +48,9 @@ def evaluation(run: Inputs) -> Section:
     if "eval_prompts" not in n:
         return Section("evaluation", "Evaluation", [Text("The policies were not evaluated.")])
     blocks: list[Block] = [Text(text) for text in _evaluation_texts(n, run.resolved["evaluate"]["split"])]
+    if moves := list(_moves(n)):
+        blocks += [Text("From SFT to PPO:"), Points(moves)]
+    blocks += [Text(text) for text in _more_texts(n)]
     blocks += _reward_figure(n)
     blocks += _rate_figure(n)
     for prefix, way in WAYS.items():
@@ -63,6 +66,9 @@ def _evaluation_texts(n: Numbers, split: str) -> Iterator[str]:
         "each. "
         "In brackets are 95 % intervals over prompts; differences are paired."
     )
+
+
+def _moves(n: Numbers) -> Iterator[str]:
     for measure, what in (
         ("gold", "gold reward"),
         ("heldout", "held-out model's score"),
@@ -72,7 +78,10 @@ def _evaluation_texts(n: Numbers, split: str) -> Iterator[str]:
         ("flattery", "share of flattering replies"),
     ):
         if f"eval_{measure}_gain" in n:
-            yield f"From SFT to PPO the {what} {n.moved(f'eval_{measure}_gain')}: {_signed(n, f'eval_{measure}_gain')}."
+            yield f"the {what} {n.moved(f'eval_{measure}_gain')}: {_signed(n, f'eval_{measure}_gain')}"
+
+
+def _more_texts(n: Numbers) -> Iterator[str]:
     if "eval_kl" in n:
         exact = f" (summed over the vocabulary on a subset: {n.span('eval_kl_exact')})" if "eval_kl_exact" in n else ""
         scale = f"; the base model is {n.show('eval_kl_base')} away" if "eval_kl_base" in n else ""

@@ -44,7 +44,7 @@ def _texts(run: Inputs, judges: list[str]) -> Iterator[str]:
     )
     if n.has("eval_proxy_start", "eval_proxy_end"):
         start, end = n.show("eval_proxy_start"), n.show("eval_proxy_end")
-        yield f"The proxy went from {start} to {end}, means of three iterations."
+        yield f"The proxy went from {start} to {end}. Each number here is a mean over an iteration and its neighbours."
     if "gold" in judges and n.has("eval_gold_peak", "eval_gold_end", "eval_gold_lost"):
         rise = float(n["eval_gold_peak"]) - min(row["gold"] for row in run.curve(PLOT, "gold"))
         share = (
@@ -54,10 +54,10 @@ def _texts(run: Inputs, judges: list[str]) -> Iterator[str]:
             f"The gold reward peaked at {n.show('eval_gold_peak')} in iteration "
             f"{n.show('eval_gold_peak_iteration')}, at a "
             f"distance of {n.show('eval_gold_peak_sqrt_kl')}, and ended at {n.show('eval_gold_end')}: "
-            f"{n.show('eval_gold_lost')} was lost after the peak{share}. These are means of three iterations too, "
-            "and have "
-            "no intervals."
+            f"{n.show('eval_gold_lost')} was lost after the peak{share}. These numbers have no intervals."
         )
+        if "diagnose_over_optimisation" in n:
+            yield "The verdict on over-optimisation asks this of wider windows along the distance, with their noise."
     elif "heldout" in judges:
         yield "There is no gold reward for this task; the held-out reward model is the independent judge."
         if n.has("eval_heldout_peak", "eval_heldout_end", "eval_heldout_lost"):

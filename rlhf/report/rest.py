@@ -43,7 +43,7 @@ def from_markdown(text: str) -> list[Block]:
     title = ""
     for chunk in re.split(r"\n\s*\n", text.strip()):
         rows = [line.strip() for line in chunk.strip().splitlines()]
-        if rows[0].startswith("#"):
+        if rows and rows[0].startswith("#"):
             title = rows[0].lstrip("# ").strip()
             rows = rows[1:]
         if not rows:
@@ -54,7 +54,7 @@ def from_markdown(text: str) -> list[Block]:
                 for row in rows
                 if not re.fullmatch(r"[|\s:-]+", row)
             ]
-            blocks.append(Table(head, body, title, short=not blocks))
+            blocks.append(Table(head, body, title.partition(":")[0], short=not blocks))
         elif rows[0].startswith("- "):
             blocks.append(Points([plain(row.removeprefix("- ")) for row in rows]))
         else:
@@ -90,7 +90,7 @@ def samples(run: Inputs, limit: int) -> Section:
     ]
     said = f" PPO against SFT: {'; '.join(counts)}." if counts else ""
     blocks.append(Text(
-        f"The first {len(rows)} prompts of the evaluation, not picked.{said} Behind an answer: "
+        f"The first {len(rows)} prompts of the evaluation, not picked.{said} Beside an answer: "
         f"{', '.join(JUDGES[name] for name in JUDGES if f'{policies[0]}_{name}' in rows[0])}; … where it was cut off."
     ))  # fmt: skip
     return Section("samples", title, [*blocks, Samples(found, measures)])

@@ -41,6 +41,12 @@ class Setting:
         return " ".join(f"{key}={value}" for key, value in self.values) or "as committed"
 
 
+def comparable(one: Experiment) -> bool:
+    """Whether it succeeded, and its distance and some reward were measured."""
+    measured = [name for name in (KL, *REWARDS) if isinstance(one.metrics.get(name), int | float)]
+    return one.state == "success" and KL in measured and len(measured) > 1
+
+
 def varied(experiments: Sequence[Experiment]) -> list[str]:
     """Names of the parameters, the seed aside, that differ between experiments."""
     names = sorted({name for one in experiments for name in one.params} - {SEED})
@@ -48,8 +54,8 @@ def varied(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def settings(experiments: Sequence[Experiment]) -> list[Setting]:
-    """The settings of those that succeeded, in the order of their values."""
-    done = [one for one in experiments if one.state == "success"]
+    """The settings of those that can be compared, in the order of their values."""
+    done = [one for one in experiments if comparable(one)]
     names, groups = varied(done), defaultdict(list)
     for one in done:
         groups[tuple((name, one.params.get(name)) for name in names)].append(one)
@@ -59,6 +65,17 @@ def settings(experiments: Sequence[Experiment]) -> list[Setting]:
 def measure(found: Sequence[Setting]) -> str | None:
     """The truest reward that every setting has; None where they share none, or there is none."""
     return next((name for name in REWARDS if found and all({name, KL} <= set(one.spreads) for one in found)), None)
+
+
+def lacking(experiments: Sequence[Experiment], reward: str) -> dict[str, list[str]]:
+    """Rewards that are truer than `reward` and that some experiments have, with the names of those that have not."""
+    done = [one for one in experiments if comparable(one)]
+    found = {}
+    for truer in REWARDS[: REWARDS.index(reward)]:
+        without = [one.name for one in done if not isinstance(one.metrics.get(truer), int | float)]
+        if len(without) < len(done):
+            found[truer] = without
+    return found
 
 
 def frontier(found: Sequence[Setting], reward: str) -> list[Setting]:

@@ -1,14 +1,15 @@
 """reports/sweep.md and its figure."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rlhf.core.artifacts import write_bytes, write_text
 from rlhf.core.errors import UserError
 from rlhf.sweep.read import Experiment
-from rlhf.sweep.settings import KL, SHOWN, Setting, Spread, best, frontier, measure, settings
+from rlhf.sweep.settings import KL, SHOWN, Setting, Spread, best, comparable, frontier, lacking, measure, settings
 
+UNMEASURED = "finished without a KL or a reward"
 _LABELS = {
     KL: "KL to SFT, nats a response",
     "eval_gold_ppo": "gold reward",
@@ -40,9 +41,10 @@ def sweep_text(experiments: Sequence[Experiment], found: Sequence[Setting], rewa
     front = frontier(found, reward)
     parts = [
         "# Sweep",
-        f"{done} of {len(experiments)} experiments succeeded, in {len(found)} settings. A number is the mean over a "
+        f"{done} of {len(experiments)} experiments are compared, in {len(found)} settings. A number is the mean over a "
         "setting's seeds ± their standard deviation (none with one seed). A seed varies everything: data, base model, "
         "SFT, reward model and PPO.",
+        *_remarks(experiments, found, reward),
         _table(found, front),
         "## Frontier",
         f"Settings that no other beats with as little KL and as much {_LABELS[reward]}: "
@@ -54,8 +56,16 @@ def sweep_text(experiments: Sequence[Experiment], found: Sequence[Setting], rewa
     ]
     rest = {state: names for state, names in states.items() if state != "success"}
     if rest:
-        parts += ["## Not finished", "\n".join(f"- {state}: {', '.join(names)}" for state, names in rest.items())]
+        parts += ["## Not counted", "\n".join(f"- {state}: {', '.join(names)}" for state, names in rest.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _remarks(experiments: Sequence[Experiment], found: Sequence[Setting], reward: str) -> Iterator[str]:
+    """What limits the comparison, a line each."""
+    for truer, names in lacking(experiments, reward).items():
+        yield f"Compared by {_LABELS[reward]}, since {_LABELS[truer]} is missing in {', '.join(names)}."
+    if all(len(one.seeds) == 1 for one in found):
+        yield "Every setting has one seed: there is no spread, and differences between settings may be luck."
 
 
 def _best(found: Sequence[Setting], reward: str, budget: float | None) -> str:
@@ -84,10 +94,12 @@ def _number(spread: Spread) -> str:
 
 
 def _states(experiments: Sequence[Experiment]) -> dict[str, list[str]]:
-    return {
-        state: [one.name for one in experiments if one.state == state]
-        for state in sorted({one.state for one in experiments})
-    }
+    states = [(_state(one), one.name) for one in experiments]
+    return {state: [name for its, name in states if its == state] for state in sorted({state for state, _ in states})}
+
+
+def _state(one: Experiment) -> str:
+    return UNMEASURED if one.state == "success" and not comparable(one) else one.state
 
 
 def _figure(found: Sequence[Setting], reward: str, budget: float | None) -> bytes:

@@ -41,11 +41,27 @@ def test_what_is_not_known_is_left_out() -> None:
     assert set(data) == {"library_name", "pipeline_tag", "tags"}
 
 
-@pytest.mark.parametrize(("stage", "library"), [("reward", None), ("dpo", "peft")])
-def test_other_kinds(stage: str, library: str | None) -> None:
+@pytest.mark.parametrize(
+    ("stage", "library", "made_by"),
+    [
+        ("base", "transformers", "base"), ("reward", None, "reward"), ("reward_heldout", None, "reward"),
+        ("dpo", "peft", "offline_dpo"),
+    ],
+)  # fmt: skip
+def test_other_kinds(stage: str, library: str | None, made_by: str) -> None:
     text = model_card(folder="x", stage=stage, params={}, metrics={})
     assert ModelCard(text).data.library_name == library
-    assert ("load_reward" in text) == (stage == "reward")
+    assert ("load_reward" in text) == stage.startswith("reward")
+    assert ("peft" in text) == (stage == "dpo")
+    assert f"`provenance/{made_by}.json`" in text
+
+
+def test_a_second_reward_model_is_told_of_itself_alone(tmp_path: Path) -> None:
+    metrics = {"reward_accuracy": 0.7, "reward_heldout_accuracy": 0.6}
+    write_card(tmp_path, stage="reward_heldout", params={}, metrics=metrics)
+    text = (tmp_path / CARD).read_text()
+    assert "| `reward_heldout_accuracy` | 0.6 |" in text
+    assert "`reward_accuracy`" not in text
 
 
 def test_equal_models_have_equal_cards(tmp_path: Path) -> None:

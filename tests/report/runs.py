@@ -43,7 +43,7 @@ class Run:
         self.folder, self.at = folder, Layout(folder)
         for name in ("metrics", "plots", "provenance", "profiles"):
             shutil.copytree(ROOT / name, folder / name)
-        self.resolved: dict[str, Any] = resolve(ROOT / "params.yaml", ROOT / "profiles").model_dump(mode="json")
+        self.resolved: dict[str, Any] = resolve(ROOT / "params.yaml", ROOT / "profiles").stages()
         write_jsonl(self.at.evaluate / "samples.jsonl", [sample(k, *golds) for k, golds in enumerate(GOLDS)])
 
     def change(self, stage: str, **values: object) -> None:

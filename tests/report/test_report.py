@@ -23,6 +23,7 @@ SECTIONS = [
     "summary", "done", "data", "sft", "reward", "ppo", "evaluation", "frontier", "methods", "verdicts", "samples",
     "costs", "sizes", "limits", "lineage", "again",
 ]  # fmt: skip
+CARDS = {f"{name}.md" for name in ("base", "sft", "reward", "reward_heldout", "ppo")}
 
 
 def text(run: Run) -> str:
@@ -197,12 +198,17 @@ def test_two_writes_give_the_same_bytes(run: Run) -> None:
         return {str(path): path.read_bytes() for path in run.at.reports.rglob("*") if path.is_file()}
 
     first = written()
-    assert {Path(name).name for name in first} == {"index.html", "report.md", "sft.md", "reward.md", "ppo.md"}
+    assert {Path(name).name for name in first} == CARDS | {"index.html", "report.md"}
     assert written() == first
     card = (run.at.reports / "cards" / "ppo.md").read_text()
     assert "license: apache-2.0" in card
     assert "eval_gold_winrate" in card
     assert "eval_gold_sft" not in card
+    judge = (run.at.reports / "cards" / "reward_heldout.md").read_text()
+    assert f"| `reward_heldout_accuracy` | {run.read().numbers['reward_heldout_accuracy']:.4g} (" in judge
+    assert "eval_heldout_winrate" in judge
+    assert "`reward_accuracy`" not in judge
+    assert "`provenance/reward.json`" in judge
 
 
 def test_it_needs_no_torch_and_few_seconds(run: Run) -> None:

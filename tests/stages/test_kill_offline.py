@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from rlhf.core.artifacts import read_json
 from tests.stages.forker import Forker, Hit
 from tests.stages.world import World, remove_outs, same
 
@@ -55,3 +56,16 @@ def test_killed_and_stopped_it_ends_with_the_same_bytes(stage: str, world: World
     assert resumed >= 2, "nothing was left to do after a kill"
     world.well(stage, folder)
     assert same(world, folder)
+
+
+def test_a_card_with_its_numbers_stands_beside_every_model(world: World) -> None:
+    root, told = world.project.folder, {}
+    for folder in {path.parent for path in (root / "artifacts").rglob("*.safetensors")}:
+        told[folder.relative_to(root / "artifacts").as_posix()] = (folder / "README.md").read_text()
+    offline = {f"offline/{method}": f"offline_{method}_train_loss" for method in METHODS}
+    measured = {"base": "base_validation_loss", "sft": "sft_perplexity_after", "reward": "reward_accuracy",
+                "reward_heldout": "reward_heldout_accuracy", **offline}  # fmt: skip
+    assert told.keys() == measured.keys()
+    metrics = {name: value for path in (root / "metrics").glob("*.json") for name, value in read_json(path).items()}
+    for model, name in measured.items():
+        assert re.search(rf"\| `{name}` \| {re.escape(f'{metrics[name]:.4g}')}( |$)", told[model], re.MULTILINE), model

@@ -78,7 +78,7 @@ def test_the_truest_reward_that_all_have() -> None:
 def test_the_report(tmp_path: Path) -> None:
     write_sweep(read_experiments(sweep(), "x"), tmp_path, 2.9)
     text = (tmp_path / "sweep.md").read_text()
-    assert "4 of 8 experiments succeeded, in 3 settings" in text
+    assert "4 of 8 experiments are compared, in 3 settings" in text
     assert f"| `{LOW}` | 0, 1 | 3 ± 1.4 | 0.7 ± 0.28 | 1.4 ± 0.57 | 0.5 ± 0 | yes |" in text
     assert f"| `{WORSE}` | 0 | 1.5 | 0.3 | 0.6 | 0.5 |  |" in text
     assert f"Within 2.9 nats of KL: `{HIGH}`, gold reward 0.4 at a KL of 1." in text
@@ -86,6 +86,33 @@ def test_the_report(tmp_path: Path) -> None:
     assert (tmp_path / "sweep.png").read_bytes()[:4] == b"\x89PNG"
     write_sweep(read_experiments(sweep(), "x"), tmp_path, 0.9)
     assert "Within 0.9 nats of KL: none; the least is 1." in (tmp_path / "sweep.md").read_text()
+
+
+def metrics_of(shown: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """What the evaluation of one experiment holds, to be changed in place."""
+    (one,) = [one for one in shown[1]["experiments"] if one["name"] == name]
+    found: dict[str, float] = one["revs"][0]["data"]["metrics"]["metrics/evaluate.json"]["data"]
+    return found
+
+
+def test_experiments_without_gold_are_named_and_the_next_judge_is_taken(tmp_path: Path) -> None:
+    shown = sweep()
+    del metrics_of(shown, "high-0")[GOLD]
+    write_sweep(read_experiments(shown, "x"), tmp_path, None)
+    text = (tmp_path / "sweep.md").read_text()
+    assert "Compared by reward-model score, since gold reward is missing in high-0." in text
+    assert f"Without a limit on KL: `{LOW}`, reward-model score 1.4 ± 0.57 at a KL of 3 ± 1.4." in text
+
+
+def test_one_that_was_not_measured_does_not_spoil_the_others(tmp_path: Path) -> None:
+    shown = sweep()
+    del metrics_of(shown, "low-1")[KL]
+    write_sweep(read_experiments(shown, "x"), tmp_path, None)
+    text = (tmp_path / "sweep.md").read_text()
+    assert "3 of 8 experiments are compared, in 3 settings" in text
+    assert "- finished without a KL or a reward: low-1" in text
+    assert "Every setting has one seed: there is no spread" in text
+    assert "±" not in text.split("| setting")[1]
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
