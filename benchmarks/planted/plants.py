@@ -139,9 +139,7 @@ def planned(which: Set) -> Iterator[Planned]:
     for seed, kl_coef, lr, iterations in SANE[which]:
         changes = {"ppo.kl_coef": kl_coef, "ppo.lr": lr, "ppo.iterations": iterations}
         yield Planned(which, KINDS["sound"], seed, changes)
-    own: Sequence[tuple[int, bool]] = (
-        [(0, False)] if which == "calibration" else [(1, False), (2, False), (3, False), (2, True)]
-    )
+    own: Sequence[tuple[int, bool]] = [(0, False)] if which == "calibration" else [(1, False), (2, False), (3, False), (2, True)]
     for seed, otherwise in own:
         for kind in KINDS.values():
             if kind.right is not None:
