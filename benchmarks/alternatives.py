@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chain import run_chain
+from benchmarks.study import RESULTS, ROOT, span
 from rlhf.core.artifacts import read_json, write_json, write_text
 from rlhf.offline.methods import METHODS
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 STAGES = ("resolve", *(f"offline@{method}" for method in METHODS), "compare")
 NAMES = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO", "ipo": "IPO", "rrhf": "RRHF", "rejection": "rejection sampling"}
+EARLIER = ("sft", "ppo")  # made by the pipeline; what they cost is in stages.json (`make costs`)
 MEASURES = ("gold", "reward", "gold_winrate", "kl", "kl_bound", "length", "distinct2", "tax_perplexity")
 Policies = dict[str, dict[str, Any]]
 
 
 def measured(metrics: dict[str, Any]) -> Policies:
     """What `compare` says of each policy, by the policy's name; base is left out."""
-    names = [name.removeprefix("compare_reward_") for name in metrics if name.startswith("compare_reward_")]
-    names = [name for name in names if not name.endswith(("_low", "_high")) and name != "base"]
+    every = "compare_distinct2_"  # measured of each policy, once
+    names = [name.removeprefix(every) for name in metrics if name.startswith(every) and name != f"{every}base"]
     ends = ("", "_low", "_high")
     return {
         name: {
@@ -52,22 +52,21 @@ def table(policies: Policies, costs: dict[str, dict[str, float]]) -> str:
         "|---" * 10 + "|",
     ]
     for name, own in policies.items():
-
-        def span(measure: str, own: dict[str, Any] = own) -> str:
-            if own.get(measure) is None:
-                return "–"
-            low, high = own.get(f"{measure}_low"), own.get(f"{measure}_high")
-            return f"{own[measure]:.2f}" + (f" ({low:.2f} to {high:.2f})" if low is not None else "")
-
         kl = f"{own['kl']:.2f}" + (f" ({own['kl_bound']:.2f})" if own.get("kl_bound") is not None else "")
         cost = costs.get(name)
         spent = f"{cost['cpu_s']:.0f} | {cost['peak_memory_mb']:.0f}" if cost else "– | –"
         label = NAMES.get(name, f"best of {name.rpartition('_')[2]}")
-        cells = f"{span('gold')} | {span('reward')} | {span('gold_winrate')} | {kl} | {own['length']:.1f}"
+        cells = (
+            f"{span(own, 'gold')} | {span(own, 'reward')} | {span(own, 'gold_winrate')} | {kl} | {own['length']:.1f}"
+        )
         tax = f"{own['tax_perplexity']:.2f}" if own.get("tax_perplexity") is not None else "–"
         rows.append(f"| {label} | {cells} | {own['distinct2']:.3f} | {tax} | {spent} |")
-    total = sum(cost["cpu_s"] for cost in costs.values())
-    rows += ["", f"All alternatives and their comparison: {total / 60:.1f} minutes of processor time."]
+    here = [cost for name, cost in costs.items() if name not in EARLIER]
+    total, waited = (sum(cost[key] for cost in here) for key in ("cpu_s", "wall_s"))
+    rows += [
+        "",
+        f"Everything but SFT and PPO: {total / 60:.1f} minutes of processor time, {waited / 60:.1f} on the clock.",
+    ]
     return "\n".join(rows) + "\n"
 
 
@@ -78,11 +77,11 @@ def main() -> None:
     given = parser.parse_args()
     asked: dict[str, Any] = {f"offline.{method}.run": True for method in METHODS}
     policies = measured(run_chain(given.work, asked, stages=STAGES, start=ROOT))
-    spent = {stage.partition("@")[2] or stage: given.work / ".costs" / f"{stage}.json" for stage in STAGES[1:]}
-    costs = {
-        name: {key: read_json(path)[key] for key in ("cpu_s", "wall_s", "peak_memory_mb")}
-        for name, path in spent.items()
-    }
+    stages = read_json(RESULTS / "stages.json")["stages"]
+    spent = {name: stages[name] for name in EARLIER if name in stages}
+    for stage in STAGES[1:]:
+        spent[stage.partition("@")[2] or stage] = read_json(given.work / ".costs" / f"{stage}.json")
+    costs = {name: {key: cost[key] for key in ("cpu_s", "wall_s", "peak_memory_mb")} for name, cost in spent.items()}
     write_json(given.out / "alternatives.json", {"policies": policies, "costs": costs})
     write_text(given.out / "alternatives.md", table(policies, costs))
     print(table(policies, costs))

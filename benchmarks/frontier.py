@@ -1,6 +1,6 @@
 """`make frontier`: reward over KL: PPO at several kl_coef, DPO at several beta, best of n at several n, on one SFT.
 
-    python -m benchmarks.frontier [--kl-coef 0.1 0.2 0.5 1.0] [--beta 0.2 0.5 1.0 2.0] [--n 2 4 8 16] [--work .frontier]
+    python -m benchmarks.frontier [--kl-coef 0.05 0.1 0.2 0.5 1.0] [--beta 0.2 0.5 1.0 2.0] [--n 2 4 8 16]
 
 Each setting trains in a folder of its own from the artifacts of this project (`dvc repro` first) and is not trained
 again where nothing changed; then all are asked the prompts of `evaluate`. On a quiet core about two minutes for each
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chain import run_chain
+from benchmarks.study import RESULTS, ROOT, span
 from rlhf.core.artifacts import write_json, write_text
 from rlhf.core.layout import Layout
 from rlhf.core.params import read_resolved, read_section
@@ -24,8 +25,6 @@ from rlhf.evaluate.prompts import read_prompts
 from rlhf.models.best_of_n import kl_bound
 from rlhf.models.scoring import ADAPTER
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 KEPT = ("kl", "kl_bound", "reward", "heldout", "gold", "rm_winrate", "heldout_winrate", "gold_winrate", "length")
 Points = dict[str, dict[str, Any]]
 
@@ -67,20 +66,27 @@ def measure(policies: dict[str, Path], sizes: list[int]) -> Points:
     }
 
 
+def label(name: str) -> str:
+    """A point's name for eyes."""
+    method, _, setting = name.partition(" ")
+    key, _, value = setting.partition("=")
+    if method == "best_of_n":
+        return f"best of {value}"
+    return method.upper() + (f", `{key}` {value}" if setting else "")
+
+
 def table(points: Points) -> str:
     """One policy a row; behind a number its 95 % interval."""
     rows = ["| policy | KL to SFT, nats | KL bound | reward (proxy) | gold reward | gold win rate |", "|---" * 6 + "|"]
-    for name, own in points.items():
-
-        def span(key: str, own: dict[str, Any] = own) -> str:
-            if own.get(key) is None:
-                return "–"
-            low, high = own.get(f"{key}_low"), own.get(f"{key}_high")
-            return f"{own[key]:.2f}" + (f" ({low:.2f} to {high:.2f})" if low is not None else "")
-
-        cells = [span(key) for key in ("kl", "kl_bound", "reward", "gold", "gold_winrate")]
-        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name, own in sorted(points.items(), key=lambda point: _place(point[0])):
+        cells = [span(own, key) for key in ("kl", "kl_bound", "reward", "gold", "gold_winrate")]
+        rows.append(f"| {label(name)} | " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
+
+
+def _place(name: str) -> tuple[int, float]:
+    method, _, setting = name.partition(" ")
+    return ("sft", "ppo", "dpo", "best_of_n").index(method), float(setting.partition("=")[2] or 0)
 
 
 def draw(path: Path, points: Points) -> None:
@@ -102,7 +108,9 @@ def draw(path: Path, points: Points) -> None:
             bars = [[p[key] - p[f"{key}_low"] for p in ordered], [p[f"{key}_high"] - p[key] for p in ordered]]
             marker, style = styles.get(method, ("d", "-."))
             line = {"linestyle": style or "none", "color": "black", "markerfacecolor": "white"}
-            axis.errorbar(x, y, yerr=bars, marker=marker, label=method.replace("_", " "), capsize=2, **line)
+            axis.errorbar(
+                x, y, yerr=bars, marker=marker, label=label(method).replace("best of ", "best of n"), capsize=2, **line
+            )
         axis.set(xlabel="sqrt(KL to SFT), sqrt(nats)", ylabel={"reward": "reward model", "gold": "gold reward"}[key])
         axis.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +119,7 @@ def draw(path: Path, points: Points) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kl-coef", type=float, nargs="*", default=[0.1, 0.2, 0.5, 1.0])
+    parser.add_argument("--kl-coef", type=float, nargs="*", default=[0.05, 0.1, 0.2, 0.5, 1.0])
     parser.add_argument("--beta", type=float, nargs="*", default=[0.2, 0.5, 1.0, 2.0])
     parser.add_argument("--n", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--work", type=Path, default=ROOT / ".frontier")

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chain import run_chain
+from benchmarks.study import RESULTS, ROOT, span
 from rlhf.core.artifacts import write_json, write_text
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = (
     "reward_accuracy", "reward_length_baseline", "reward_noise_ceiling", "eval_gold_base", "eval_gold_sft",
     "eval_gold_ppo", "eval_gold_winrate", "eval_rm_winrate", "eval_kl", "ppo_stop_reason",
@@ -34,14 +33,10 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for seed, own in sorted(found.items(), key=lambda item: int(item[0])):
-
-        def span(name: str, digits: int, own: dict[str, Any] = own) -> str:
-            return f"{own[name]:.{digits}f} ({own[f'{name}_low']:.{digits}f} to {own[f'{name}_high']:.{digits}f})"
-
-        gold = f"{own['eval_gold_base']:.2f} / {span('eval_gold_sft', 2)} / {span('eval_gold_ppo', 2)}"
+        gold = f"{own['eval_gold_base']:.2f} / {span(own, 'eval_gold_sft')} / {span(own, 'eval_gold_ppo')}"
         rows.append(
-            f"| {seed} | {span('reward_accuracy', 3)} | {own['reward_length_baseline']:.3f}"
-            f" | {own['reward_noise_ceiling']:.3f} | {gold} | {span('eval_gold_winrate', 3)} |"
+            f"| {seed} | {span(own, 'reward_accuracy', 3)} | {own['reward_length_baseline']:.3f}"
+            f" | {own['reward_noise_ceiling']:.3f} | {gold} | {span(own, 'eval_gold_winrate', 3)} |"
         )
     return "\n".join(rows) + "\n"
 

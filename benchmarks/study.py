@@ -13,6 +13,15 @@ Found = dict[str, dict[str, Any]]
 OneRun = Callable[[Path, int, str], dict[str, Any]]
 
 
+def span(own: dict[str, Any], name: str, digits: int = 2) -> str:
+    """A number with its 95 % interval, where it has one; a dash where there is none."""
+    if own.get(name) is None:
+        return "–"
+    low, high = own.get(f"{name}_low"), own.get(f"{name}_high")
+    ends = f" ({low:.{digits}f} to {high:.{digits}f})" if low is not None else ""
+    return f"{own[name]:.{digits}f}{ends}"
+
+
 def run_study(
     name: str,
     text: str,

@@ -70,7 +70,7 @@ def planted() -> str:
 def kl_coef() -> str:
     """The frontier's rows of SFT and PPO, without the column that only best of n fills."""
     rows = [row.split(" | ") for row in stored("frontier").splitlines()]
-    kept = [cells[:2] + cells[3:] for cells in rows if cells[0].startswith(("| policy", "| sft", "| ppo"))]
+    kept = [cells[:2] + cells[3:] for cells in rows if cells[0].startswith(("| policy", "| SFT", "| PPO"))]
     return "\n".join([" | ".join(kept[0]), "|---" * len(kept[0]) + "|", *(" | ".join(cells) for cells in kept[1:])])
 
 

@@ -135,11 +135,13 @@ OTHERWISE: Mapping[str, Mapping[str, object]] = {  # what the fourth run of a ki
 
 
 def planned(which: Set) -> Iterator[Planned]:
-    """The runs of a set, sound ones first. The two share no seed: limits are set on seed 0, and judged on 1, 2 and 3."""
+    """The runs of a set, sound ones first. The sets share no seed: limits are set on 0 and judged on 1, 2, 3."""
     for seed, kl_coef, lr, iterations in SANE[which]:
         changes = {"ppo.kl_coef": kl_coef, "ppo.lr": lr, "ppo.iterations": iterations}
         yield Planned(which, KINDS["sound"], seed, changes)
-    own: Sequence[tuple[int, bool]] = [(0, False)] if which == "calibration" else [(1, False), (2, False), (3, False), (2, True)]
+    own: Sequence[tuple[int, bool]] = (
+        [(0, False)] if which == "calibration" else [(1, False), (2, False), (3, False), (2, True)]
+    )
     for seed, otherwise in own:
         for kind in KINDS.values():
             if kind.right is not None:

@@ -72,7 +72,7 @@ def compared() -> dict[str, Any]:
         for measure in ("reward", "gold", "kl", "length", "distinct2"):
             found[f"compare_{measure}_{name}"] = number / 10
         found |= {f"compare_gold_{name}_low": -1.0, f"compare_gold_{name}_high": 1.0}
-    return found | {"compare_kl_bound_best_of_2": 0.193}
+    return found | {"compare_kl_bound_best_of_2": 0.193, "compare_reward_gain_dpo": 0.2, "compare_kl_exact_ppo": 0.1}
 
 
 def test_alternatives_are_in_order_with_their_intervals_and_costs() -> None:
@@ -80,11 +80,14 @@ def test_alternatives_are_in_order_with_their_intervals_and_costs() -> None:
     assert list(policies) == ["sft", "ppo", "dpo", "best_of_2", "best_of_16"]
     assert policies["dpo"]["gold"] == 0.4
     assert policies["dpo"]["gold_high"] == 1.0
-    costs = {"dpo": {"cpu_s": 90.0, "peak_memory_mb": 700.0}, "compare": {"cpu_s": 30.0, "peak_memory_mb": 1.0}}
+    costs = {
+        "dpo": {"cpu_s": 90.0, "wall_s": 100.0, "peak_memory_mb": 700.0},
+        "compare": {"cpu_s": 30.0, "wall_s": 80.0, "peak_memory_mb": 1.0},
+    }
     rows = alternatives.table(policies, costs).splitlines()
     assert rows[4] == "| DPO | 0.40 (-1.00 to 1.00) | 0.40 | – | 0.40 | 0.4 | 0.400 | – | 90 | 700 |"
     assert rows[5].startswith("| best of 2 | 0.10 (-1.00 to 1.00) | 0.10 | – | 0.10 (0.19) |")
-    assert rows[-1] == "All alternatives and their comparison: 2.0 minutes of processor time."
+    assert rows[-1] == "Everything but SFT and PPO: 2.0 minutes of processor time, 3.0 on the clock."
 
 
 def test_the_frontier_trains_each_setting_from_the_same_sft(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -111,7 +114,8 @@ def test_the_frontier_is_drawn_and_written_down(tmp_path: Path) -> None:
         "best_of_n n=2": point | {"kl": 0.2, "kl_bound": 0.193},
     }
     rows = frontier.table(points).splitlines()
-    assert rows[4] == "| best_of_n n=2 | 0.20 | 0.19 | 0.00 (-0.10 to 0.10) | – | – |"
+    assert rows[4] == "| best of 2 | 0.20 | 0.19 | 0.00 (-0.10 to 0.10) | – | – |"
+    assert rows[3].startswith("| PPO, `kl_coef` 0.1 | 2.00 | – |")
     frontier.draw(tmp_path / "f.png", points)
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     json.dumps(points)
