@@ -1,5 +1,5 @@
-"""The alternatives' real command, killed or stopped at its checkpoints and run again: the same bytes as a run that was
-never disturbed. The rest of what can happen to a stage, on the trainer that they share: `test_kill`."""
+"""The alternatives' real command, killed or stopped at its checkpoints and run again, or watched while it runs: the same
+bytes as a run that was never disturbed. The rest of what can happen to a stage, on the trainer that they share: `test_kill`."""
 
 import re
 import signal
@@ -9,7 +9,8 @@ import pytest
 
 from rlhf.core.artifacts import read_json
 from tests.stages.forker import Forker, Hit
-from tests.stages.world import World, remove_outs, same
+from tests.stages.project import Project
+from tests.stages.world import World, remove_outs, same, tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
 
@@ -56,6 +57,23 @@ def test_killed_and_stopped_it_ends_with_the_same_bytes(stage: str, world: World
     assert resumed >= 2, "nothing was left to do after a kill"
     world.well(stage, folder)
     assert same(world, folder)
+
+
+@pytest.mark.parametrize("stage", ["sft", "offline@rrhf"])
+def test_watched_live_it_writes_the_same_bytes(stage: str, world: World) -> None:
+    pytest.importorskip("dvclive")
+    pytest.importorskip("tensorboard")
+    folder = world.before(stage)
+    Project(folder).set({"live.to": ["dvclive", "tensorboard"]})
+    world.well("resolve", folder)
+    world.well(stage, folder)
+    watched, plain = tree(folder), tree(world.project.folder)
+    curves = [name for name in watched if name.startswith(".live/")]
+    assert any(name.endswith(".tsv") for name in curves)
+    assert any("tfevents" in name for name in curves)
+    settings = ("params.yaml", "params.resolved.json")
+    others = [{n: data for n, data in found.items() if n not in (*settings, *curves)} for found in (watched, plain)]
+    assert others[0] == others[1]
 
 
 def test_a_card_with_its_numbers_stands_beside_every_model(world: World) -> None:

@@ -44,20 +44,3 @@ def test_it_may_read_and_only_the_comment_may_write() -> None:
 
 def test_what_others_can_name_reaches_the_shell_as_a_variable() -> None:
     assert [text for text in commands() if "${{" in text] == []
-
-
-def test_the_report_draws_what_dvc_plots_draws() -> None:
-    """Each curve of the report is in dvc.yaml's plots, for `dvc plots show` and `dvc plots diff`."""
-    plots = read_yaml(ROOT / "dvc.yaml")["plots"]
-    drawn = set()
-    for plot in plots:
-        for spec in plot.values():
-            for file, columns in spec["y"].items():
-                drawn |= {(file, column) for column in ([columns] if isinstance(columns, str) else columns)}
-    wanted = {"ppo": ("score", "reward", "kl", "kl_k3", "entropy", "length", "clip_fraction", "explained_variance",
-                      "value_loss"),
-              "overoptimisation": ("proxy", "gold"), "reward_calibration": ("accuracy",),
-              "base": ("train_loss", "validation_loss"), "sft": ("train_loss", "validation_loss"),
-              "reward": ("train_loss", "validation_loss", "validation_accuracy")}  # fmt: skip
-    missing = {(f"plots/{name}.csv", column) for name, columns in wanted.items() for column in columns} - drawn
-    assert missing == set()

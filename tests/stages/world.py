@@ -26,7 +26,7 @@ class World:
         self, forker: Forker, root: Path, stages: Sequence[str], changes: Mapping[str, object] | None = None
     ) -> None:
         self.forker, self._root, self._copies = forker, root, 0
-        self.project = Project.copy(root / "project", SMALL | (changes or {}))
+        self.project = Project.copy(root / "project", {**SMALL, **(changes or {})})
         self.undisturbed = {stage: self.well(stage, self.project.folder) for stage in ("resolve", "prepare", *stages)}
         self.half = cache(self._half)
 
