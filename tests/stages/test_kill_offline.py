@@ -1,5 +1,5 @@
 """The alternatives' real command, killed or stopped at its checkpoints and run again, or watched while it runs: the
-same bytes as a run that was never disturbed. What else can happen to a stage, on the trainer they share: `test_kill`."""
+same bytes as a run that was never disturbed. More that can happen, on the trainer they share: `test_kill`."""
 
 import re
 import signal
