@@ -1,5 +1,8 @@
 """Verdicts: is this run sound?"""
 
+import os
+import sys
+
 from stages.cli import Run, stage_command
 
 
@@ -7,9 +10,8 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Say whether the run is sound, and if not what is wrong, on what evidence, and what to change.
 
-    Reads metrics/{prepare,reward,ppo,evaluate}.json, plots/ppo.csv and plots/overoptimisation.csv; writes
-    metrics/diagnose.json and artifacts/diagnose.md, and prints a table. If a verdict that evaluate.fail_on names has
-    failed, it says so, and the stage report fails once the report is written.
+    Reads metrics/{prepare,reward,ppo,evaluate}.json, plots/{ppo,overoptimisation}.csv; writes metrics/diagnose.json
+    and artifacts/diagnose.md. Exit status 1 if a verdict of evaluate.fail_on failed; under dvc, `report` does that.
     """
     import click
 
@@ -30,8 +32,10 @@ def main(run: Run) -> None:
     write_text(at.verdicts, markdown(verdicts))
     write_metrics(at.metrics("diagnose"), metrics(verdicts))
     click.echo(table(verdicts))
-    for line in failures(verdicts, params.fail_on):
-        click.echo(line, err=True)
+    failed = failures(verdicts, params.fail_on)
+    click.echo("\n".join(failed), err=True, nl=bool(failed))
+    if failed and "DVC_STAGE" not in os.environ:  # DVC would run nothing after a stage that failed: no report
+        sys.exit(1)
 
 
 if __name__ == "__main__":

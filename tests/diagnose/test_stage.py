@@ -59,7 +59,7 @@ def test_the_command_writes_and_prints_and_the_report_fails_only_where_it_was_to
     project.run(sys.executable, "-m", "stages.resolve")
     (project.folder / "metrics" / "diagnose.json").unlink()
     done = diagnosed(project)
-    assert done.returncode == 0
+    assert done.returncode == 1
     said = "diagnose: termination failed (evaluate.fail_on): the pipeline fails after its report is written\n"
     assert done.stderr == said
     assert json.loads(project.read("metrics/diagnose.json"))["diagnose_termination"] == "failed"
