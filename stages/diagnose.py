@@ -13,8 +13,6 @@ def main(run: Run) -> None:
     Reads metrics/{prepare,reward,ppo,evaluate}.json, plots/{ppo,overoptimisation}.csv; writes metrics/diagnose.json
     and artifacts/diagnose.md. Exit status 1 if a verdict of evaluate.fail_on failed; under dvc, `report` does that.
     """
-    import click
-
     from rlhf.core.artifacts import write_metrics, write_text
     from rlhf.diagnose.evidence import read_evidence
     from rlhf.diagnose.judge import judge
@@ -31,9 +29,9 @@ def main(run: Run) -> None:
     verdicts = judge(read_evidence(at), params, {name: section.model_dump() for name, section in now.items()})
     write_text(at.verdicts, markdown(verdicts))
     write_metrics(at.metrics("diagnose"), metrics(verdicts))
-    click.echo(table(verdicts))
-    failed = failures(verdicts, params.fail_on)
-    click.echo("\n".join(failed), err=True, nl=bool(failed))
+    print(table(verdicts))
+    for line in (failed := failures(verdicts, params.fail_on)):
+        print(line, file=sys.stderr)
     if failed and "DVC_STAGE" not in os.environ:  # DVC would run nothing after a stage that failed: no report
         sys.exit(1)
 
