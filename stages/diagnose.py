@@ -1,8 +1,5 @@
 """Verdicts: is this run sound?"""
 
-import os
-import sys
-
 from stages.cli import Run, stage_command
 
 
@@ -13,11 +10,13 @@ def main(run: Run) -> None:
     Reads metrics/{prepare,reward,ppo,evaluate}.json, plots/{ppo,overoptimisation}.csv; writes metrics/diagnose.json
     and artifacts/diagnose.md. Exit status 1 if a verdict of evaluate.fail_on failed; under dvc, `report` does that.
     """
+    import click
+
     from rlhf.core.artifacts import write_metrics, write_text
     from rlhf.diagnose.evidence import read_evidence
     from rlhf.diagnose.judge import judge
     from rlhf.diagnose.params import DiagnoseParams
-    from rlhf.diagnose.report import failures, markdown, metrics, table
+    from rlhf.diagnose.report import by_hand, failures, markdown, metrics, table
     from rlhf.ppo.params import PPOParams
     from rlhf.prepare.params import DataParams
     from rlhf.reward.params import RewardParams
@@ -29,11 +28,11 @@ def main(run: Run) -> None:
     verdicts = judge(read_evidence(at), params, {name: section.model_dump() for name, section in now.items()})
     write_text(at.verdicts, markdown(verdicts))
     write_metrics(at.metrics("diagnose"), metrics(verdicts))
-    print(table(verdicts))
+    click.echo(table(verdicts))
     for line in (failed := failures(verdicts, params.fail_on)):
-        print(line, file=sys.stderr)
-    if failed and "DVC_STAGE" not in os.environ:  # DVC would run nothing after a stage that failed: no report
-        sys.exit(1)
+        click.echo(line, err=True)
+    if failed and by_hand():
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Verdicts for machines (metrics), for eyes (Markdown) and for the terminal."""
 
+import os
 from collections.abc import Sequence
 
 from rlhf.diagnose.params import Above, VerdictName
@@ -58,6 +59,11 @@ def failures(verdicts: Sequence[Verdict], fail_on: Sequence[VerdictName]) -> lis
         for verdict in verdicts
         if verdict.name in fail_on and verdict.state == "failed"
     ]
+
+
+def by_hand() -> bool:
+    """Whether the command was not started by DVC, which would run nothing after a stage that failed: no report."""
+    return "DVC_STAGE" not in os.environ
 
 
 def _evidence(verdict: Verdict) -> list[str]:
