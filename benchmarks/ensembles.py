@@ -63,13 +63,14 @@ def draw(found: Found, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for number, way in enumerate(WAYS):
+    looks = zip(WAYS, ("-", "--", ":", "-."), ("black", "#d55e00", "#0072b2", "#009e73"), strict=True)
+    for way, line, colour in looks:
         for own in (own for own in found.values() if own["way"] == way):
             points = sorted(own["points"])
             smooth = [points[max(0, k - 2) : k + 3] for k in range(len(points))]
             x, y = ([math.fsum(p[i] for p in part) / len(part) for part in smooth] for i in (0, 1))
             first = own["seed"] == min(run["seed"] for run in found.values())
-            axes.plot(x, y, color=f"C{number}", linewidth=1.3, label=NAMES[way] if first else None)
+            axes.plot(x, y, line, color=colour, linewidth=1.4, label=NAMES[way] if first else None)
     axes.set_xlabel("sqrt(KL to SFT), sqrt(nats)")
     axes.set_ylabel("gold reward")
     axes.legend()
