@@ -37,6 +37,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("tuned, attention over the response", LORA),
     "tuned": ("tuned, attention over the response, logprobs, 64 units, LoRA dropout .1", TUNED),
     "tuned-slow": ("the same, lr 1e-3", {**TUNED, "reward.tune.lr": 1e-3}),
+    "tuned-dropout": ("the same, LoRA dropout .2", {**TUNED, "reward.tune.lr": 1e-3, "reward.tune.dropout": 0.2}),
 }
 SHOWN = (
     "reward_accuracy", "reward_accuracy_low", "reward_accuracy_high", "reward_validation_loss", "reward_gold_agreement",
