@@ -82,6 +82,7 @@ def test_alternatives_are_in_order_with_their_intervals_and_costs() -> None:
     assert policies["dpo"]["gold_high"] == 1.0
     costs = {
         "dpo": {"cpu_s": 90.0, "wall_s": 100.0, "peak_memory_mb": 700.0},
+        "ppo": {"cpu_s": 60.0, "wall_s": 60.0, "peak_memory_mb": 600.0},  # of the pipeline, not of the alternatives
         "compare": {"cpu_s": 30.0, "wall_s": 80.0, "peak_memory_mb": 1.0},
     }
     rows = alternatives.table(policies, costs).splitlines()

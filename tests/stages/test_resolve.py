@@ -116,9 +116,9 @@ def test_a_minibatch_that_does_not_divide_the_batch(project: Path) -> None:
         resolve(project / "params.yaml", project / "profiles")
 
 
-def test_the_command_prints_one_line_and_no_traceback(project: Path) -> None:
-    edit(project / "params.yaml", ppo__kl_coef="abc")
-    done = subprocess.run(
+def command(project: Path) -> subprocess.CompletedProcess[str]:
+    """The stage as a user starts it, in an environment that holds nothing else."""
+    return subprocess.run(
         [sys.executable, "-m", "stages.resolve"],
         capture_output=True,
         text=True,
@@ -126,6 +126,11 @@ def test_the_command_prints_one_line_and_no_traceback(project: Path) -> None:
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         check=False,
     )
+
+
+def test_the_command_prints_one_line_and_no_traceback(project: Path) -> None:
+    edit(project / "params.yaml", ppo__kl_coef="abc")
+    done = command(project)
     assert done.returncode == 1
     assert done.stderr.startswith("error: params.yaml")
     assert len(done.stderr.splitlines()) == 1
@@ -160,14 +165,8 @@ def test_dpo_may_be_fallen_back_on(project: Path) -> None:
 
 def test_sampling_otherwise_than_ppo_is_noted_and_allowed(project: Path) -> None:
     edit(project / "params.yaml", ppo__temperature=0.7, evaluate__temperature=0.7, sft__sample_tokens=9)
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.resolve"],
-        capture_output=True,
-        text=True,
-        cwd=project,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        check=True,
-    )
+    done = command(project)
+    assert done.returncode == 0
     starts = [line.split(": ")[1] for line in done.stderr.splitlines() if line.startswith("note: ")]
     assert starts == [
         "sft.sample_tokens is 9 and ppo.response_tokens 36",
