@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted early-stopping ensembles bench-gpu repro-gpu export sweep-report deps costs metrics-diff readme experiments clean
+.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,9 +36,8 @@ lint: $(STAMP) ## Lint and format check
 types: $(STAMP) ## Type check, strict
 	mypy
 
-layers: $(STAMP) ## Import layers, dvc.yaml's code dependencies, README numbers, a fresh dvc.lock
+layers: $(STAMP) ## Import layers, README numbers, a fresh dvc.lock
 	lint-imports
-	python tools/sync_deps.py --check
 	python tools/readme.py --check
 	dvc repro --allow-missing --dry | tail -1 | grep 'up to date'
 
@@ -55,28 +54,28 @@ bench-slopes: $(STAMP) ## Time the PPO step over batch, response length and widt
 	python -m benchmarks.slopes
 
 seeds: $(STAMP) ## The default pipeline with seeds 0, 1 and 2, one after the other, and the README's table of them
-	python -m benchmarks.seeds
+	python -m studies.seeds
 
 offline: $(STAMP) ## The alternatives to PPO on this run's data and base, and the table that compares them (an experiment)
 	dvc exp run --name alternatives -S offline.dpo.run=true -S offline.ipo.run=true -S offline.rrhf.run=true -S offline.rejection.run=true -S offline.best_of_n.run=true compare
 
 alternatives: $(STAMP) ## The same in a folder of its own, with what each cost: the README's table (10 minutes)
-	python -m benchmarks.alternatives
+	python -m studies.alternatives
 
 frontier: $(STAMP) ## Reward over KL: PPO at several kl_coef, DPO at several beta, best of n at several n (15 minutes)
-	python -m benchmarks.frontier
+	python -m studies.frontier
 
-early-stopping: $(STAMP) ## PPO that over-optimises, stopped by the held-out judge and not: three seeds (half an hour)
-	python -m benchmarks.early_stopping
+early-stopping: $(STAMP) ## PPO that over-optimises, stopped by the referee and not: three seeds (half an hour)
+	python -m studies.early_stopping
 
 ensembles: $(STAMP) ## Gold over KL for one reward head and five, combined in three ways: three seeds (40 minutes)
-	python -m benchmarks.ensembles
+	python -m studies.ensembles
 
 reward-variants: $(STAMP) ## What each kind of reward model closes of the gap to the noise ceiling (half an hour)
-	python -m benchmarks.reward_variants
+	python -m studies.reward_variants
 
 planted: $(STAMP) ## Plant failures in the offline task and see whether the verdicts name them (an hour)
-	python -m benchmarks.planted
+	python -m studies.planted
 
 bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the hardware's limits, determinism
 	python3 -m benchmarks.gpu run
@@ -89,9 +88,6 @@ export: $(STAMP) ## Write all of the run's models to exports/, for plain transfo
 
 sweep-report: $(STAMP) ## Compare queued experiments: reports/sweep.md (KL_BUDGET=2 for the best within 2 nats)
 	python -m stages.sweep $(if $(KL_BUDGET),--kl-budget $(KL_BUDGET))
-
-deps: $(STAMP) ## Write the code dependencies in dvc.yaml from the imports
-	python tools/sync_deps.py
 
 costs: $(STAMP) ## Gather what the last run of each stage cost (.costs/) into benchmarks/results/stages.json
 	python tools/costs.py

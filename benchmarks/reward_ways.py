@@ -20,10 +20,10 @@ from torch import Tensor
 
 from benchmarks.workload import GPT2_SMALL, TINY, Shape, clock_of, make_model, peak_gb, tokenizer
 from rlhf.core.checkpoint import Checkpoints
-from rlhf.models.backbone import Backbone
-from rlhf.models.engine import Engine, load_backbone
 from rlhf.models.fast.allocator import keep_memory
-from rlhf.models.reward_model import RewardModel
+from rlhf.models.fast.engine import Engine, load_backbone
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.reward_model import RewardModel
 from rlhf.reward.features import pair_features
 from rlhf.reward.fit import FitSettings, fit_head, pair_loss
 from rlhf.reward.pairs import Pair

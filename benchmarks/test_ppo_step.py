@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.workload import TINY, Scheduled, make_setup
-from rlhf.ppo.rollout import judge, respond
+from rlhf.ppo.rollout import respond, score
 from rlhf.ppo.step import experience
 from rlhf.ppo.update import update
 
@@ -41,7 +41,7 @@ def test_rollout(benchmark: Callable[..., Any], setup: Scheduled) -> None:
 
 def test_scoring(benchmark: Callable[..., Any], setup: Scheduled) -> None:
     answers = answer(setup)
-    rollout = benchmark(judge, setup.actors, answers, temperature=1.0, microbatch=setup.params.microbatch)
+    rollout = benchmark(score, setup.actors, answers, temperature=1.0, microbatch=setup.params.microbatch)
     assert torch.isfinite(rollout.scores).all()
 
 
@@ -53,7 +53,7 @@ def test_update(benchmark: Any, setup: Scheduled) -> None:
         setup.learner.restore_weights(start)
         made = experience(setup, prompts, setup.uniforms(0), 0.05)
         given = (setup.actors, setup.learner, made.rollout, made.advantages)
-        return given, {"params": setup.params, "place": (0, 0)}
+        return given, {"params": setup.params, "stream": (0, 0)}
 
     stats = benchmark.pedantic(update, setup=prepare, rounds=3)
     assert stats.minibatches == setup.params.epochs

@@ -26,10 +26,9 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rlhf.core.runtime import Runtime, RuntimeParams
-from rlhf.models.engine import Engine, load_backbone
-from rlhf.models.lora import lora_config, write_adapter
-from rlhf.models.policy import ValueHead
-from rlhf.models.reward_model import RewardModel
+from rlhf.models.fast.engine import Engine, load_backbone
+from rlhf.models.policy.lora import lora_config, write_adapter
+from rlhf.models.reward.reward_model import RewardModel
 from rlhf.params import resolve
 from rlhf.ppo import step as steps
 from rlhf.ppo.actors import Actors
@@ -37,8 +36,9 @@ from rlhf.ppo.kl import FixedController
 from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.prompts import PromptStream
-from rlhf.ppo.sources import RewardModelSource
+from rlhf.ppo.reward_sources import RewardModelSource
 from rlhf.ppo.types import Prompt
+from rlhf.ppo.value_head import ValueHead
 
 ROOT = Path(__file__).resolve().parents[1]
 EOS = "<|endoftext|>"

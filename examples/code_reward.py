@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rlhf.core.sandbox import Limits, check_sandbox, run_calls
+from rlhf.ppo.sandbox import Limits, check_sandbox, run_calls
 
 TASKS = Path(__file__).with_name("code_tasks.jsonl")
 LIMITS = Limits(wall_s=5.0, cpu_s=2.0, memory_bytes=512 << 20, file_bytes=1 << 20, processes=8)

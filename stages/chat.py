@@ -22,8 +22,8 @@ def main(  # noqa: PLR0917 - click passes them by name
 
     Reads artifacts/base, sft, ppo, offline and reward, and params.resolved.json; writes nothing.
     """
-    from rlhf.chat.cast import load_cast
     from rlhf.chat.dialogue import Dialogue, Settings, turn_template
+    from rlhf.chat.load import load_cast
     from rlhf.chat.terminal import answer, converse, scores
     from rlhf.core.params import read_resolved
 

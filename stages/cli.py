@@ -90,7 +90,7 @@ class Run:
             UserError: another process is at the same run.
         """
         from rlhf.core.checkpoint import Checkpoints, checkpoint_root, fingerprint
-        from rlhf.core.dag import declared
+        from rlhf.core.dag import declared, ignored
         from rlhf.core.params import dug, read_resolved
         from rlhf.core.provenance import library_versions
         from rlhf.core.runtime import RuntimeParams
@@ -100,7 +100,8 @@ class Run:
         params: dict[str, object] = {name: dug(resolved, name) for name in stage.params}
         params["versions"] = library_versions()
         runtime = self.section("runtime", RuntimeParams)
-        folder = checkpoint_root(self.layout.checkpoints) / f"{self.stage}-{fingerprint(params, stage.deps)}"
+        run = fingerprint(params, stage.deps, leave_out=ignored())
+        folder = checkpoint_root(self.layout.checkpoints) / f"{self.stage}-{run}"
         checkpoints = Checkpoints(folder, every_s=runtime.checkpoint_s, every_steps=runtime.checkpoint_steps)
         checkpoints.claim()
         self._resumed = any(folder.iterdir())

@@ -11,10 +11,10 @@ def main(run: Run) -> None:
     metrics/compare.json, plots/compare.csv and artifacts/compare (compare.md, and a figure where an alternative ran).
     """
     from rlhf.base.params import BaseParams
+    from rlhf.compare.compare import compare, read_methods
+    from rlhf.compare.table import write_table
     from rlhf.core.artifacts import atomic_dir, write_metrics
     from rlhf.core.curves import Curve
-    from rlhf.evaluate.compare import compare, read_methods
-    from rlhf.evaluate.comparison_table import write_table
     from rlhf.evaluate.params import EvaluateParams
     from rlhf.offline.methods import METHODS
 

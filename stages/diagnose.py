@@ -13,8 +13,8 @@ def main(run: Run) -> None:
     import click
 
     from rlhf.core.artifacts import write_metrics, write_text
+    from rlhf.diagnose.all_verdicts import all_verdicts
     from rlhf.diagnose.evidence import read_evidence
-    from rlhf.diagnose.judge import judge
     from rlhf.diagnose.params import DiagnoseParams
     from rlhf.diagnose.report import by_hand, failures, markdown, metrics, table
     from rlhf.ppo.params import PPOParams
@@ -25,7 +25,7 @@ def main(run: Run) -> None:
     params, at = run.section("diagnose", DiagnoseParams), run.layout
     now = {"data": run.section("data", DataParams), "sft": run.section("sft", SFTParams)}
     now |= {"reward": run.section("reward", RewardParams), "ppo": run.section("ppo", PPOParams)}
-    verdicts = judge(read_evidence(at), params, {name: section.model_dump() for name, section in now.items()})
+    verdicts = all_verdicts(read_evidence(at), params, {name: section.model_dump() for name, section in now.items()})
     write_text(at.verdicts, markdown(verdicts))
     write_metrics(at.metrics("diagnose"), metrics(verdicts))
     click.echo(table(verdicts))

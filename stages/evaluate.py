@@ -24,7 +24,7 @@ def main(run: Run) -> None:
     found = evaluate(at, params, run.runtime(), corpus_share=share)
     with atomic_dir(at.evaluate) as folder:
         write(found, folder, params.split)
-    Curve(at.plot("overoptimisation"), [asdict(point) for point in found.frontier]).write()
+    Curve(at.plot("overoptimisation"), [asdict(point) for point in found.overoptimisation]).write()
     write_metrics(at.metrics("evaluate"), found.metrics)
 
 

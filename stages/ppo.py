@@ -9,7 +9,7 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Optimise the policy with PPO against the reward model, close to the SFT policy.
 
-    Reads artifacts/base, artifacts/sft, artifacts/reward, artifacts/reward_heldout (where the policy is chosen by
+    Reads artifacts/base, artifacts/sft, artifacts/reward, artifacts/referee (where the policy is chosen by
     it) and the prompts of artifacts/prepare/pairs; writes artifacts/ppo (LoRA adapter, value head, tokenizer, model
     card), artifacts/rollouts/ppo.jsonl, plots/ppo.csv, metrics/ppo.json and provenance/ppo.json. Killed or
     stopped, it resumes.

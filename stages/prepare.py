@@ -21,7 +21,7 @@ def main(run: Run) -> None:
 
     data, base = run.section("data", DataParams), run.section("base", BaseParams)
     choice = BaseChoice(base.source, base.path, base.repo, base.revision, base.pretrain.context)
-    splits = ("train", "validation") if run.value("ppo.heldout_every") else ("train",)
+    splits = ("train", "validation") if run.value("ppo.validation_every") else ("train",)
     room = PromptRoom(run.value("ppo.max_prompt_tokens"), run.value("ppo.response_tokens"), splits)
     prepared = prepare(data, choice, run.seed, room=room)
     write_prepared(prepared, run.layout)

@@ -15,10 +15,9 @@ def main(run: Run) -> None:
     Exit status 1, after all of it was written, if a verdict that evaluate.fail_on names has failed.
     """
     from rlhf.core.errors import UserError
-    from rlhf.report.gate import failures
+    from rlhf.report.build import failures, write_report
     from rlhf.report.inputs import read_inputs
     from rlhf.report.params import ReportParams
-    from rlhf.report.write import write_report
 
     params = run.section("report", ReportParams)
     costs = Path("benchmarks/results/stages.json")

@@ -7,17 +7,17 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Fit a reward head on preference pairs and measure it on held-out ones.
 
-    Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, artifacts/reward_heldout
+    Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, artifacts/referee
     (a second one, on prompts of its own), artifacts/reward_learned.json (what the first goes by), metrics, curve,
     calibration plot, model cards and provenance. Killed, it resumes.
     """
     from rlhf.core.artifacts import atomic_dir, write_json, write_metrics
     from rlhf.core.curves import Curve
-    from rlhf.models.scoring import save_heldout, save_reward
+    from rlhf.models.reward.scoring import save_referee, save_reward
+    from rlhf.reward.held_out_metrics import write_reliability
     from rlhf.reward.params import RewardParams
-    from rlhf.reward.record import Folders
-    from rlhf.reward.report import write_reliability
     from rlhf.reward.train import train_reward
+    from rlhf.reward.types import Folders
 
     params, at = run.section("reward", RewardParams), run.layout
     runtime, checkpoints = run.runtime(), run.checkpoints()
@@ -25,14 +25,14 @@ def main(run: Run) -> None:
     trained = train_reward(folders, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
     with atomic_dir(at.reward) as folder:
         save_reward(trained.model, folder, base=at.base, sft=at.sft, tuned=trained.tuned)
-    with atomic_dir(at.reward_heldout) as folder:
-        save_heldout(trained.heldout, folder, base=at.base, sft=at.sft)
+    with atomic_dir(at.referee) as folder:
+        save_referee(trained.referee, folder, base=at.base, sft=at.sft)
     write_json(at.reward_learned, trained.learned)
     write_reliability(at.plot("reward_calibration"), trained.test_margins, params.calibration_bins)
     write_metrics(at.metrics("reward"), trained.metrics)
-    for folder in (at.reward, at.reward_heldout) if trained.heldout else (at.reward,):
+    for folder in (at.reward, at.referee) if trained.referee else (at.reward,):
         run.card(folder, trained.metrics)
-    run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward, at.reward_heldout, at.reward_learned])
+    run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward, at.referee, at.reward_learned])
     checkpoints.clear()
 
 

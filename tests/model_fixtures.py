@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf.models.lora import Targets, resolve_targets, write_adapter
+from rlhf.models.policy.lora import Targets, resolve_targets, write_adapter
 
 TEXTS = (
     "\n\nHuman: What is the capital of France?\n\nAssistant: The capital of France is Paris.",

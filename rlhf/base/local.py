@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from rlhf.core.artifacts import atomic_dir, read_json
 from rlhf.core.errors import UserError
-from rlhf.models.load import check_model_folder, load_model, load_tokenizer
+from rlhf.models.text.load import check_model_folder, load_model, load_tokenizer
 
 _INDEX = "model.safetensors.index.json"
 _TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")

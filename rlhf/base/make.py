@@ -10,7 +10,7 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
-from rlhf.models.load import load_tokenizer
+from rlhf.models.text.load import load_tokenizer
 
 Metrics = dict[str, float | int | None]
 
@@ -26,7 +26,7 @@ def make_base(params: BaseParams, layout: Layout, runtime: Runtime, checkpoints:
     if params.source == "pretrain":
         return _pretrain(params, layout, runtime, checkpoints)
     if params.source == "hub":
-        from rlhf.models.hub import fetch
+        from rlhf.models.text.hub import fetch
 
         source = fetch(params.repo or "", params.revision or "")
     else:

@@ -10,16 +10,16 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from rlhf.base.corpus import pack
 from rlhf.base.params import PretrainParams
 from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive, generator
-from rlhf.models.documents import split_documents
-from rlhf.models.held_out import Batch, held_out_loss
-from rlhf.models.trainer import Plan, fit
+from rlhf.models.text.corpus_split import split_documents
+from rlhf.training.token_loss import Batch, token_loss
+from rlhf.training.trainer import Plan, fit
 
-_HELD_OUT_BLOCKS = 32  # in one forward
+_VALIDATION_BLOCKS = 32  # in one forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ def pretrain(
         UserError: the documents do not fill a block; the loss became NaN.
         Stopped: a signal came; everything is saved.
     """
-    train_texts, held_out_texts = split_documents(texts, validation_share=params.validation_share, seed=runtime.seed)
+    train_texts, validation_texts = split_documents(texts, validation_share=params.validation_share, seed=runtime.seed)
     train = pack(train_texts, tokenizer, block=params.context)
-    held_out = pack(held_out_texts, tokenizer, block=params.context)
+    held_out = pack(validation_texts, tokenizer, block=params.context)
     batches = [
-        as_batch(list(held_out[start : start + _HELD_OUT_BLOCKS]))
-        for start in range(0, len(held_out), _HELD_OUT_BLOCKS)
+        as_batch(list(held_out[start : start + _VALIDATION_BLOCKS]))
+        for start in range(0, len(held_out), _VALIDATION_BLOCKS)
     ]
     model = new_model(params, tokenizer, seed=runtime.seed)
     result = fit(
@@ -66,8 +66,8 @@ def pretrain(
         examples=list(train),
         order=block_order(len(train), params.steps * params.batch_size, seed=runtime.seed),
         collate=as_batch,
-        validate=lambda trained: held_out_loss(trained, batches, runtime.device),
-        plan=Plan.of(params, place="base", steps=params.steps, lr=params.lr),
+        validate=lambda trained: token_loss(trained, batches, runtime.device),
+        plan=Plan.of(params, stream="base", steps=params.steps, lr=params.lr),
         runtime=runtime,
         checkpoints=checkpoints,
         curve=curve,
@@ -116,3 +116,24 @@ def as_batch(rows: list[Int[Tensor, " T"]]) -> Batch:
     labels = ids.clone()
     labels[:, 0] = -100
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, block: int) -> Int[Tensor, "N T"]:
+    """The documents one after another, each ended by EOS, cut into blocks of `block` tokens; the rest is dropped.
+
+    Nothing is padded, and a block may begin inside a document (GPT-2's way; Radford et al. 2019, section 2).
+
+    Raises:
+        UserError: the documents do not fill one block.
+    """
+    stream: list[int] = []
+    for row in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
+        stream.extend(row)
+        stream.append(tokenizer.eos_token_id)
+    count = len(stream) // block
+    if count == 0:
+        raise UserError(
+            f"artifacts/prepare/corpus.jsonl: {len(texts)} documents give {len(stream)} tokens; base.pretrain.context "
+            f"({block}) needs at least as many in the training and in the held-out part"
+        )
+    return torch.tensor(stream[: count * block]).reshape(count, block)

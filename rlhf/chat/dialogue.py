@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from rlhf.chat.cast import Cast
+from rlhf.chat.load import Cast
 from rlhf.chat.measure import Measured, measure
+from rlhf.chat.streaming import ReplyStream
 from rlhf.core.errors import UserError
-from rlhf.models.sampling import Sample
-from rlhf.models.streaming import Stream
-from rlhf.models.tokens import encode_prompt
+from rlhf.models.policy.sampling import Sample
+from rlhf.models.text.tokens import encode_prompt
 
 _TURN = "\n\nHuman: {prompt}\n\nAssistant:"
 
@@ -63,7 +63,7 @@ class Dialogue:
     def _reply(self, name: str, turn: str) -> Iterator[str]:
         settings = self.settings
         prompt = self._fitting(self.histories.get(name, "") + turn, turn)
-        stream = Stream(
+        stream = ReplyStream(
             self.cast.backbone,
             prompt,
             self.cast.adapters[name],

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from rlhf.models.backbone import Backbone
-from rlhf.models.sampling import Sample
-from rlhf.models.scoring import ADAPTER, Scorer
-from rlhf.models.tokens import Episodes, encode_prompt
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.sampling import Sample
+from rlhf.models.reward.scoring import ADAPTER, Scorer
+from rlhf.models.text.tokens import Episodes, encode_prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,14 +171,19 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_tree(path: Path) -> str:
-    """Hex SHA-256 of a file, or of a folder's relative names and bytes in sorted order."""
+def sha256_tree(path: Path, *, leave_out: Callable[[Path], bool] | None = None) -> str:
+    """Hash a file, or a folder's relative names and bytes in sorted order: SHA-256 in hex.
+
+    leave_out: files of a folder for which it is true do not count.
+    """
     if path.is_file():
         return sha256_file(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder")
     digest = hashlib.sha256()
     for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        if leave_out is not None and leave_out(file):
+            continue
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_file(file)}\n".encode())
     return digest.hexdigest()
 

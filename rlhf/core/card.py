@@ -14,8 +14,8 @@ CARD = "README.md"
 NONE = "none"
 ENDS = ("_low", "_high")
 HEADLINES = (  # front matter's metrics, where the card has them
-    "eval_gold_winrate", "eval_rm_winrate", "eval_heldout_winrate", "eval_kl", "reward_accuracy", "reward_ece",
-    "reward_heldout_accuracy", "base_perplexity", "sft_perplexity_after", "ppo_score_final", "ppo_kl_final",
+    "eval_gold_winrate", "eval_rm_winrate", "eval_referee_winrate", "eval_kl", "reward_accuracy", "reward_ece",
+    "reward_referee_accuracy", "base_perplexity", "sft_perplexity_after", "ppo_score_final", "ppo_kl_final",
 )  # fmt: skip
 
 _ADAPTER = """```python
@@ -35,7 +35,7 @@ _REWARD = """With the code of the project that made it (it refuses weights that 
 
 ```python
 from pathlib import Path
-from rlhf.models.scoring import load_reward
+from rlhf.models.reward.scoring import load_reward
 
 reward = load_reward(Path("{folder}"), base=Path("{base}"), sft=Path("artifacts/sft"))
 ```"""
@@ -56,10 +56,10 @@ class Kind:
 KINDS = {
     "base": Kind("Base model", "The model that everything else of the run stands on, unchanged by any of it: "
                  "pretrained from scratch, or a copy, as `base.source` says below.", ("base",), load=_WHOLE),
-    "reward_heldout": Kind("Held-out reward model", "A second scalar head on the fine-tuned policy's hidden states, "
+    "referee": Kind("Referee", "A second scalar head on the fine-tuned policy's hidden states, "
                            "fitted to preference pairs of prompts that the first never saw. It judges policies that "
                            "are optimised against the first.", ("reward-model", "judge"),
-                           load=_REWARD, provenance="reward", measured="reward_heldout_"),
+                           load=_REWARD, provenance="reward", measured="reward_referee_"),
     "sft": Kind("Supervised fine-tuned policy", "A LoRA adapter, fine-tuned on the chosen replies of preference pairs; "
                 "prompts are read, not learnt, and the base model is frozen.", ("sft", "lora")),
     "reward": Kind("Reward model", "A scalar head on mean or last hidden states of the fine-tuned policy, fitted to "

@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +49,16 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def fingerprint(params: Mapping[str, object], inputs: Iterable[Path]) -> str:
-    """16 hex digits over parameters and the bytes of inputs (files or folders), independent of their order."""
+def fingerprint(
+    params: Mapping[str, object], inputs: Iterable[Path], *, leave_out: Callable[[Path], bool] | None = None
+) -> str:
+    """Hash parameters and the bytes of inputs (files or folders), in any order: 16 hex digits.
+
+    leave_out: files within the folders that do not count, as `rlhf.core.dag.ignored` names them.
+    """
     digest = hashlib.sha256(json.dumps(params, sort_keys=True, allow_nan=False).encode())
     for path in sorted(set(inputs)):
-        digest.update(f"\n{path.as_posix()}\0{sha256_tree(path)}".encode())
+        digest.update(f"\n{path.as_posix()}\0{sha256_tree(path, leave_out=leave_out)}".encode())
     return digest.hexdigest()[:16]
 
 

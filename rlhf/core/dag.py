@@ -1,5 +1,6 @@
-"""Reading `dvc.yaml`: what a stage declares to depend on and to write."""
+"""Read what dvc.yaml declares of a stage, and which files .dvcignore leaves out of its folders."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,32 @@ def declared(path: Path, stage: str) -> StageSpec:
         tuple(_filled(param, values) for param in params),
         tuple(Path(_filled(out, values)) for out in outs),
     )
+
+
+def ignored(root: Path = Path()) -> Callable[[Path], bool]:
+    """Return a test for files that DVC leaves out of a folder it hashes: those that `root`/.dvcignore names.
+
+    Git's rules as DVC applies them: the last pattern that matches wins, a pattern that ends in / is about folders, and
+    what lies in an ignored folder is ignored. Paths are relative to `root`. Without the file nothing is ignored.
+    """
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    path = root / ".dvcignore"
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    rules = [(line.endswith("/"), GitIgnoreSpecPattern(line)) for line in lines if line and not line.startswith("#")]
+
+    def out(name: str, *, folder: bool) -> bool:
+        hidden = False
+        for of_folders, rule in rules:
+            if rule.include is not None and (folder or not of_folders) and rule.match_file(name + "/" * folder):
+                hidden = rule.include
+        return hidden
+
+    def leave_out(file: Path) -> bool:
+        parents = [parent.as_posix() for parent in file.parents][-2::-1]
+        return any(out(parent, folder=True) for parent in parents) or out(file.as_posix(), folder=False)
+
+    return leave_out
 
 
 def _filled(text: str, values: dict[str, Any]) -> str:

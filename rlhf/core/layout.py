@@ -52,9 +52,9 @@ class Layout:
         return self.artifacts / "reward"
 
     @property
-    def reward_heldout(self) -> Path:
+    def referee(self) -> Path:
         """The second reward model, on prompts that the first never sees; without one it only says so."""
-        return self.artifacts / "reward_heldout"
+        return self.artifacts / "referee"
 
     @property
     def reward_learned(self) -> Path:

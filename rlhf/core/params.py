@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 class TrainingSection(Section):
-    """What every section holds whose stage trains with `rlhf.models.trainer.fit`."""
+    """What every section holds whose stage trains with `rlhf.training.trainer.fit`."""
 
     batch_size: int = Field(ge=1)
     schedule: Literal["linear", "cosine", "constant_with_warmup"]

@@ -22,6 +22,6 @@ def track(total: int, desc: str, *, initial: int = 0, unit: str = "step") -> "tq
     )
 
 
-def say_resumed(place: str, unit: str, done: int, total: int) -> None:
+def say_resumed(stream: str, unit: str, done: int, total: int) -> None:
     """One line on stderr: what was taken up, and where."""
-    sys.stderr.write(f"{place}: resuming after {unit} {done} of {total}\n")
+    sys.stderr.write(f"{stream}: resuming after {unit} {done} of {total}\n")

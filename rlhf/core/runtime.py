@@ -89,9 +89,9 @@ class Runtime:
         """Whether this process writes files and draws progress bars."""
         return bool(self._state.is_main_process)
 
-    def generator(self, *place: str | int) -> "torch.Generator":
+    def generator(self, *stream: str | int) -> "torch.Generator":
         """A CPU generator for one place; each rank draws its own."""
-        return generator(self.seed, *place, "rank", self.rank)
+        return generator(self.seed, *stream, "rank", self.rank)
 
     def mean(self, value: "torch.Tensor") -> "torch.Tensor":
         """Mean of a tensor over processes (itself, with one)."""

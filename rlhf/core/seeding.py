@@ -1,4 +1,4 @@
-"""Randomness by name: every draw is derived from (seed, place, step, ...), never from hidden global state.
+"""Randomness by name: every draw is derived from (seed, stream, step, ...), never from hidden global state.
 
 Stopping, resuming, splitting a batch or adding a stage therefore changes no draw that was not meant to change.
 """
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     import torch
 
 
-def derive(seed: int, *place: str | int) -> int:
+def derive(seed: int, *stream: str | int) -> int:
     """A 63-bit seed for one place in the program: the first bits of SHA-256 over the seed and the place's parts.
 
     Parts are tagged with their type and length, so ("a", "bc") and ("ab", "c") or "1" and 1 never coincide.
     """
-    parts = [f"{type(part).__name__}:{len(str(part))}:{part}" for part in (seed, *place)]
+    parts = [f"{type(part).__name__}:{len(str(part))}:{part}" for part in (seed, *stream)]
     digest = hashlib.sha256("|".join(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def rng(seed: int, *place: str | int) -> random.Random:
+def rng(seed: int, *stream: str | int) -> random.Random:
     """Python's generator for one place."""
-    return random.Random(derive(seed, *place))
+    return random.Random(derive(seed, *stream))
 
 
-def numpy_rng(seed: int, *place: str | int) -> "numpy.random.Generator":
+def numpy_rng(seed: int, *stream: str | int) -> "numpy.random.Generator":
     """NumPy's generator (PCG64) for one place."""
     import numpy
 
-    return numpy.random.Generator(numpy.random.PCG64(derive(seed, *place)))
+    return numpy.random.Generator(numpy.random.PCG64(derive(seed, *stream)))
 
 
-def generator(seed: int, *place: str | int) -> "torch.Generator":
+def generator(seed: int, *stream: str | int) -> "torch.Generator":
     """Torch's CPU generator for one place. Draw on the CPU and move: the numbers are then the same on every device."""
     import torch
 
-    return torch.Generator().manual_seed(derive(seed, *place))
+    return torch.Generator().manual_seed(derive(seed, *stream))

@@ -17,8 +17,8 @@ STAGES = ("prepare", "reward", "ppo", "evaluate")
 CURVES = ("ppo", "overoptimisation")
 
 # Who can contradict the reward model, the most trustworthy first.
-JudgeName = Literal["gold", "people", "judge", "heldout"]
-JUDGES: tuple[JudgeName, ...] = ("gold", "people", "judge", "heldout")
+JudgeName = Literal["gold", "people", "judge", "referee"]
+JUDGES: tuple[JudgeName, ...] = ("gold", "people", "judge", "referee")
 
 Metrics = Mapping[str, object]
 Rows = Sequence[Mapping[str, str]]
@@ -63,7 +63,7 @@ class Point:
     sqrt_kl: float
     proxy: float
     gold: float | None
-    heldout: float | None
+    referee: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _rows(path: Path) -> Rows:
     return read_rows(path) if path.exists() else []
 
 
-def evidence_of(metrics: Metrics, updates: Rows, frontier: Rows) -> Evidence:
+def evidence_of(metrics: Metrics, updates: Rows, overoptimisation: Rows) -> Evidence:
     """From the metrics of all stages together, the rows of plots/ppo.csv and those of plots/overoptimisation.csv.
 
     A key or column that is not there, or holds no finite number, counts as not measured.
@@ -151,7 +151,7 @@ def evidence_of(metrics: Metrics, updates: Rows, frontier: Rows) -> Evidence:
         kl=_number(metrics.get("eval_kl")),
         stop_reason=reason if isinstance(reason, str) else None,
         updates=tuple(_update(row) for row in updates),
-        points=tuple(point for row in frontier if (point := _point(row))),
+        points=tuple(point for row in overoptimisation if (point := _point(row))),
     )
 
 
@@ -171,7 +171,7 @@ def _point(row: Mapping[str, str]) -> Point | None:
     distance, proxy = _number(row.get("sqrt_kl")), _number(row.get("proxy"))
     if distance is None or proxy is None:
         return None
-    return Point(distance, proxy, _number(row.get("gold")), _number(row.get("heldout")))
+    return Point(distance, proxy, _number(row.get("gold")), _number(row.get("referee")))
 
 
 def _number(value: object) -> float | None:

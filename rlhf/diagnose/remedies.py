@@ -25,7 +25,7 @@ REMEDIES: Mapping[VerdictName, tuple[Remedy, ...]] = {
     ),
     "over_optimisation": (
         Remedy("raise", "ppo.kl_coef", "the way ends before the peak is passed"),
-        Remedy("set", "ppo.heldout_every", "to 5: the best policy on held-out prompts is kept, not the last"),
+        Remedy("set", "ppo.validation_every", "to 5: the best policy on held-out prompts is kept, not the last"),
         Remedy("lower", "ppo.iterations", "to about where the independent judge had its peak"),
         Remedy("raise", "reward.members", "an ensemble is harder to exploit; reward.aggregate: worst or uncertainty"),
     ),

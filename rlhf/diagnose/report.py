@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from rlhf.diagnose.params import Above, VerdictName
-from rlhf.diagnose.signs import STATES, Sign, State, Verdict, any_of
+from rlhf.diagnose.verdict import STATES, Sign, State, Verdict, any_of
 
 ORDER: tuple[State, ...] = ("failed", "suspect", "sound", "unknown")  # as they are listed
 

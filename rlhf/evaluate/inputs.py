@@ -1,45 +1,24 @@
 """All that `evaluate` reads, checked before anything is sampled."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf.core.artifacts import read_json
 from rlhf.core.checkpoint import fingerprint
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
-from rlhf.evaluate.answer import Gold, Panel
-from rlhf.evaluate.forgetting import held_out_documents
-from rlhf.evaluate.frontier import Episode, read_episodes
-from rlhf.evaluate.judge.bench import Bench
 from rlhf.evaluate.judge.cache import Cache
 from rlhf.evaluate.judge.client import Endpoint, read_key
+from rlhf.evaluate.judge.preflight import Bench
+from rlhf.evaluate.overoptimisation import Episode, read_episodes
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.people import Answer, read_sheets
 from rlhf.evaluate.probing import chosen_probes
-from rlhf.evaluate.prompts import choose, read_prompts
-from rlhf.evaluate.tax import Item, read_benchmarks
-from rlhf.models.backbone import Backbone
-from rlhf.models.scoring import (
-    ADAPTER,
-    Scorer,
-    load_heldout,
-    load_reward,
-    prompts_that_fit,
-    read_under,
-    reward_adapters,
-)
+from rlhf.measure.forgetting import validation_documents
+from rlhf.measure.panel import Panel, Prompts, fitting, known_gold, load_panel
+from rlhf.measure.prompts import read_prompts
+from rlhf.measure.tax import Item, read_benchmarks
 from rlhf.synthetic.beliefs import Probe
-from rlhf.synthetic.gold import gold_reward
-
-
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """Prompts to ask, and how many there were that leave no room for a response (they are not asked)."""
-
-    asked: list[str]
-    too_long: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +53,7 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
         raise UserError(f"{at.pairs / params.split}.jsonl: no prompts; at least one is needed")
     probes = chosen_probes(at.pairs, synthetic=gold is not None, count=params.probes, seed=seed)
     benchmarks = read_benchmarks(Path(params.tax.path), count=params.tax.items, seed=seed)
-    documents = held_out_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=seed)
+    documents = validation_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=seed)
     people = read_sheets(Path(params.people.path))
     judge = ready_judge(at, params, runtime) if params.judge.prompts else None
 
@@ -105,33 +84,3 @@ def ready_judge(at: Layout, params: EvaluateParams, runtime: Runtime) -> Bench:
     bench = Bench(Endpoint(params.judge), Cache(at.judge_cache), plan)
     bench.try_out()
     return bench
-
-
-def load_panel(at: Layout, policies: Mapping[str, Path], params: EvaluateParams, runtime: Runtime) -> Panel:
-    """The reward models, and on one backbone the SFT policy and the adapters of `policies`, by name.
-
-    Raises:
-        UserError: an artifact is missing, or a reward model is of another backbone.
-    """
-    reward = load_reward(at.reward, base=at.base, sft=at.sft)
-    heldout = load_heldout(at.reward_heldout, base=at.base, sft=at.sft)
-    adapters = reward_adapters(at.reward, sft=at.sft)
-    backbone = Backbone.load(at.base, {**adapters, **policies}, dtype=runtime.dtype, device=runtime.device)
-    scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
-    second = Scorer(backbone, heldout.to(runtime.device), ADAPTER) if heldout else None
-    return Panel(scorer, known_gold(at.pairs), second, params, runtime.seed)
-
-
-def known_gold(pairs: Path) -> Gold | None:
-    """The gold reward of the task, where task.json says that there is one."""
-    if read_json(pairs / "task.json").get("gold") != "synthetic":
-        return None
-    return lambda prompt, response, ended: gold_reward(prompt, response, ended=ended)
-
-
-def fitting(panel: Panel, prompts: Sequence[str], count: int, name: str) -> Prompts:
-    """At most `count` of the prompts that leave room for a response; none are asked for where there are none."""
-    if not prompts or not count:
-        return Prompts([], 0)
-    fit = prompts_that_fit(panel.scorer.backbone, prompts, panel.params.response_tokens)
-    return Prompts(choose(fit, count, panel.seed, name), len(prompts) - len(fit))

@@ -106,12 +106,12 @@ def make_sheet(asked: Sequence[Asked], policies: tuple[str, str], seed: int) -> 
     """
     draw = rng(seed, "people", *policies)
     rows, first_is = [], {}
-    for place, one in enumerate(asked):
+    for index, one in enumerate(asked):
         if one.first == one.second:
             continue
         swapped = draw.random() < 0.5
         shown = (one.second, one.first) if swapped else (one.first, one.second)
-        name = f"{place:04d}-{_digest(one.prompt, *shown)}"
+        name = f"{index:04d}-{_digest(one.prompt, *shown)}"
         first_is[name] = 2 if swapped else 1
         rows.append((name, *(_cell(text) for text in (one.prompt, *shown)), ""))
     draw.shuffle(rows)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from rlhf.core.seeding import rng
-from rlhf.evaluate.answer import POLICIES, Panel, said
-from rlhf.evaluate.sycophancy import Metrics, Said, sycophancy_metrics
-from rlhf.models.tokens import encode_prompt
+from rlhf.measure.panel import POLICIES, Panel, said
+from rlhf.measure.sycophancy import Metrics, Said, sycophancy_metrics
+from rlhf.models.text.tokens import encode_prompt
 from rlhf.synthetic.beliefs import Probe, probes, read_probes
 
 

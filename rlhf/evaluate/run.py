@@ -6,22 +6,22 @@ from pathlib import Path
 
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
-from rlhf.evaluate.answer import POLICIES, ask
-from rlhf.evaluate.forgetting import tax
-from rlhf.evaluate.frontier import Episode, Point, frontier, summary
 from rlhf.evaluate.inputs import read_inputs
-from rlhf.evaluate.judge.bench import Bench
-from rlhf.evaluate.judge.duel import Duel
-from rlhf.evaluate.metrics import all_metrics
-from rlhf.evaluate.pairings import pairing_metrics
+from rlhf.evaluate.judge.pairwise import Duel
+from rlhf.evaluate.judge.preflight import Bench
+from rlhf.evaluate.overoptimisation import Episode, Point, overoptimisation, summary
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.people import Asked, Sheet, make_sheet
 from rlhf.evaluate.probing import probe
-from rlhf.evaluate.record import Answers
 from rlhf.evaluate.samples import Row, side_by_side, write_samples
-from rlhf.models.sampling import Sample
-from rlhf.models.scoring import Scorer
-from rlhf.models.tokens import encode_prompt, encode_response
+from rlhf.measure.forgetting import tax
+from rlhf.measure.metrics import all_metrics
+from rlhf.measure.pairwise import pairing_metrics
+from rlhf.measure.panel import POLICIES, ask
+from rlhf.measure.responses import Answers
+from rlhf.models.policy.sampling import Sample
+from rlhf.models.reward.scoring import Scorer
+from rlhf.models.text.tokens import encode_prompt, encode_response
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Evaluation:
     metrics: dict[str, object]
     samples: list[Row]
     sheet: Sheet
-    frontier: list[Point]
+    overoptimisation: list[Point]
 
 
 def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None = None) -> Evaluation:
@@ -56,7 +56,9 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_sha
     metrics |= tax(panel, given.benchmarks, given.documents)
     if given.judge:
         metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, given.judge, params.judge.prompts)
-    points = frontier(given.episodes, panel.gold, by_heldout(panel.heldout, given.episodes, params.batch_tokens))
+    points = overoptimisation(
+        given.episodes, panel.gold, by_referee(panel.referee, given.episodes, params.batch_tokens)
+    )
     return Evaluation(metrics | summary(points), side_by_side(answers, params.samples), sheet, points)
 
 
@@ -73,8 +75,8 @@ def by_language_model(ppo: Sequence[Sample], sft: Sequence[Sample], bench: Bench
     return bench.judge([Duel(a.prompt, a.response, b.response) for a, b in pairs]).metrics("eval_judge_")
 
 
-def by_heldout(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens: int) -> list[float] | None:
-    """The held-out reward model's score of each logged episode, from its text; None without such a model."""
+def by_referee(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens: int) -> list[float] | None:
+    """The referee's score of each logged episode, from its text; None without such a model."""
     if scorer is None:
         return None
     tokenizer = scorer.backbone.tokenizer

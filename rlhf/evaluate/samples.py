@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlhf.core.artifacts import write_jsonl, write_text
-from rlhf.evaluate.record import Answers
+from rlhf.measure.responses import Answers
 
 Row = dict[str, object]
 

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from rlhf.core.artifacts import write_text
 from rlhf.core.errors import UserError
 from rlhf.export.card import adapter_card, merged_card
-from rlhf.export.place import export_dir
-from rlhf.export.probe import must_agree, padded, probe_rows
-from rlhf.models.backbone import Backbone
+from rlhf.export.destination import export_dir
+from rlhf.export.verify import must_agree, padded, probe_rows
+from rlhf.models.policy.backbone import Backbone
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _NAME = "policy"

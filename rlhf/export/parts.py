@@ -15,11 +15,11 @@ from rlhf.core.artifacts import save_tensors, write_text
 from rlhf.core.errors import UserError
 from rlhf.export.card import parts_card
 from rlhf.export.causal import merge
-from rlhf.export.place import export_dir
-from rlhf.export.probe import must_agree
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import Scorer
-from rlhf.models.tokens import prepends_space
+from rlhf.export.destination import export_dir
+from rlhf.export.verify import must_agree
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import Scorer
+from rlhf.models.text.tokens import prepends_space
 
 _CODE = '''\
 import torch
@@ -89,7 +89,7 @@ def scoring_code(model: RewardModel, *, anchored: bool) -> str:
     if not model.is_plain:
         raise UserError(
             "reward model: no export for reward.logprobs, reward.head_units or reward.length_correction; load it with "
-            "rlhf.models.scoring.Scorer, or fit one without them"
+            "rlhf.models.reward.scoring.Scorer, or fit one without them"
         )
     weight = model.ensemble.uncertainty_weight
     combined = {

@@ -7,7 +7,7 @@ must be "last" and the heads must combine linearly; the rest is folded into the 
 
 and c, for which the classifier has no place, goes into the bias of the last norm, whose output only v reads:
 v . (h + c v / |v|^2) = v . h + c. Llama's last norm has no bias either; there one more layer makes the constant
-(`rlhf.export.constant`). Where neither can be, as in Mistral and Qwen, logits are scores minus c, and c is written as
+(`rlhf.export.bias_layer`). Where neither can be, as in Mistral and Qwen, logits are scores minus c, and c is written as
 `reward_offset` into config.json: differences of scores, all that preferences teach, are the same.
 """
 
@@ -27,13 +27,13 @@ from transformers import (
 
 from rlhf.core.artifacts import write_text
 from rlhf.core.errors import UserError
+from rlhf.export.bias_layer import takes_a_layer, with_constant
 from rlhf.export.card import classifier_card
 from rlhf.export.causal import merge
-from rlhf.export.constant import takes_a_layer, with_constant
-from rlhf.export.place import export_dir
-from rlhf.export.probe import must_agree, padded, probe_rows
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import Scorer
+from rlhf.export.destination import export_dir
+from rlhf.export.verify import must_agree, padded, probe_rows
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import Scorer
 
 _LAST_NORMS = ("ln_f", "final_layer_norm", "final_layernorm", "norm")
 _PAD = "<|pad|>"

@@ -10,8 +10,8 @@ from rlhf.core.layout import Layout
 from rlhf.export.causal import export_adapter, export_merged
 from rlhf.export.parts import export_parts
 from rlhf.export.reward import export_classifier, why_not_plain
-from rlhf.models.policies import find_policy, policies
-from rlhf.models.scoring import load_reward
+from rlhf.models.policy.available import find_policy, policies
+from rlhf.models.reward.scoring import load_reward
 
 Kind = Literal["adapter", "merged", "reward", "reward-parts"]
 REWARD = "reward"

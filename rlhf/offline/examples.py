@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
-from rlhf.models.held_out import Batch
-from rlhf.models.tokens import encode_prompt, encode_response, pad_right
+from rlhf.models.text.tokens import encode_prompt, encode_response, pad_right
+from rlhf.training.token_loss import Batch
 
 IGNORED = -100  # the label that losses leave out
 
@@ -54,7 +54,7 @@ def drawn(count: int, limit: int, seed: int, name: str) -> list[int]:
     if not 0 < limit < count:
         return list(range(count))
     places = torch.randperm(count, generator=generator(seed, "offline", "examples", name))[:limit]
-    return sorted(int(place) for place in places)
+    return sorted(int(index) for index in places)
 
 
 def _pair(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase, context: int) -> Candidates:
@@ -83,8 +83,8 @@ def collator(pad_id: int) -> Callable[[list[Candidates]], Batch]:
         rows = [(example.prompt, response) for example in examples for response in example.responses]
         ids, mask = pad_right([prompt + response for prompt, response in rows], pad_id, "cpu")
         labels = torch.full_like(ids, IGNORED)
-        for place, (prompt, response) in enumerate(rows):
-            labels[place, len(prompt) : len(prompt) + len(response)] = torch.tensor(response)
+        for index, (prompt, response) in enumerate(rows):
+            labels[index, len(prompt) : len(prompt) + len(response)] = torch.tensor(response)
         batch = {"input_ids": ids, "attention_mask": mask.long(), "labels": labels}
         if examples[0].scores:
             batch["scores"] = torch.tensor([example.scores for example in examples])

@@ -12,12 +12,12 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
-from rlhf.models.held_out import Batch
-from rlhf.models.load import load_model
-from rlhf.models.order import training_order
-from rlhf.models.trainer import Fit, Plan, fit
+from rlhf.models.text.load import load_model
 from rlhf.offline.examples import Candidates
 from rlhf.offline.params import SharedParams, TrainedParams
+from rlhf.training.order import training_order
+from rlhf.training.token_loss import Batch
+from rlhf.training.trainer import Fit, Plan, fit
 
 ADAPTER = "default"  # the name under which transformers' Trainer finds it again
 CURVE = "curve.csv"
@@ -46,7 +46,7 @@ class Job:
             batch=self.shared.batch_size * self.shared.accumulate,
             group_by_length=self.shared.group_by_length,
             seed=self.runtime.seed,
-            place=f"offline.{self.method}",
+            stream=f"offline.{self.method}",
         )
 
     def fit(
@@ -58,11 +58,11 @@ class Job:
         validate: Callable[[nn.Module], float],
         **loss: Any,
     ) -> Fit:
-        """Train in place to the lowest validation loss; `loss` goes to `rlhf.models.trainer.fit`."""
+        """Train in index to the lowest validation loss; `loss` goes to `rlhf.training.trainer.fit`."""
         order, shared = self.order(train), self.shared
         plan = Plan.of(
             shared,
-            place=f"offline.{self.method}",
+            stream=f"offline.{self.method}",
             steps=len(order) // (shared.batch_size * shared.accumulate),
             lr=self.params.lr,
             accumulate=shared.accumulate,
@@ -82,7 +82,7 @@ class Job:
 
     def tokens_trained(self, train: Sequence[Candidates]) -> int:
         """Response tokens that went through forward and backward passes."""
-        return sum(train[place].response_tokens for place in self.order(train))
+        return sum(train[index].response_tokens for index in self.order(train))
 
 
 def sft_policy(at: Layout, runtime: Runtime) -> PeftModel:

@@ -14,10 +14,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from rlhf.models.held_out import Batch
-from rlhf.models.trainer import Exact, Fit, InOrder
 from rlhf.offline.examples import Candidates
 from rlhf.offline.learn import Job
+from rlhf.training.token_loss import Batch
+from rlhf.training.trainer import Exact, Fit, InOrder
 
 if TYPE_CHECKING:
     from trl.trainer.dpo_trainer import DPOTrainer
@@ -35,7 +35,7 @@ def train_preferences(
     beta: float,
     loss: Loss,
 ) -> tuple[Fit, float]:
-    """Train the adapter in place on pairs; also the share of validation pairs whose margin over the SFT policy is above
+    """Train the adapter in index on pairs; also the share of validation pairs whose margin over the SFT policy is above
     0, log p(chosen)/ref(chosen) > log p(rejected)/ref(rejected), at the end.
 
     Raises:
@@ -90,7 +90,7 @@ def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTra
             return loss
 
     given: InOrder[Candidates] = arguments.pop("train_dataset")
-    rows = Dataset.from_list([_row(given[place]) for place in range(len(given))])
+    rows = Dataset.from_list([_row(given[index]) for index in range(len(given))])
     arguments |= {"train_dataset": rows, "eval_dataset": rows.select([0]), "processing_class": tokenizer}
     return ExactDPO(**arguments)
 

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from rlhf.models.held_out import Batch
-from rlhf.models.trainer import ExactTrainer
 from rlhf.offline.examples import IGNORED
+from rlhf.training.token_loss import Batch
+from rlhf.training.trainer import ExactTrainer
 
 
 def rrhf_loss(
@@ -57,7 +57,7 @@ def batch_loss(model: nn.Module, batch: Batch, *, sft_coef: float) -> Float[Tens
 
 
 @torch.no_grad()
-def held_out_rrhf(model: nn.Module, batches: Sequence[Batch], device: torch.device, *, sft_coef: float) -> float:
+def validation_rrhf(model: nn.Module, batches: Sequence[Batch], device: torch.device, *, sft_coef: float) -> float:
     """Mean loss a prompt over validation batches."""
     training = model.training
     model.eval()

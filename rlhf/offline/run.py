@@ -13,11 +13,8 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
-from rlhf.models.held_out import held_out_loss
-from rlhf.models.load import load_tokenizer
-from rlhf.models.lora import write_adapter
-from rlhf.models.trainer import Fit
-from rlhf.offline.draws import Drawn, Sampler
+from rlhf.models.policy.lora import write_adapter
+from rlhf.models.text.load import load_tokenizer
 from rlhf.offline.examples import Candidates, collator, in_batches, read_pairs
 from rlhf.offline.learn import ADAPTER, CURVE, Job, sft_policy
 from rlhf.offline.methods import POLICY
@@ -31,7 +28,10 @@ from rlhf.offline.params import (
     TrainedParams,
 )
 from rlhf.offline.preference import Loss, train_preferences
-from rlhf.offline.rrhf import RRHFTrainer, held_out_rrhf
+from rlhf.offline.rrhf import RRHFTrainer, validation_rrhf
+from rlhf.offline.samples import Drawn, Sampler
+from rlhf.training.token_loss import token_loss
+from rlhf.training.trainer import Fit
 
 Metrics = dict[str, object]
 LOSSES: Mapping[str, Loss] = {"dpo": "sigmoid", "ipo": "ipo"}
@@ -129,7 +129,7 @@ def _by_ranking(job: Job, params: RRHFParams, policy: Policy, train: Drawn, vali
         policy.model,
         train.examples,
         collate=collator(policy.pad_id),
-        validate=lambda trained: held_out_rrhf(trained, batches, device, sft_coef=params.sft_coef),
+        validate=lambda trained: validation_rrhf(trained, batches, device, sft_coef=params.sft_coef),
         trainer=partial(RRHFTrainer, sft_coef=params.sft_coef),
     )
     return Trained(policy, result, train.examples, train.tokens, _rewards(train))
@@ -142,7 +142,7 @@ def _by_rejection(job: Job, policy: Policy, train: Drawn, validation: Drawn) -> 
         policy.model,
         train.best(),
         collate=collator(policy.pad_id),
-        validate=lambda trained: held_out_loss(trained, batches, device),
+        validate=lambda trained: token_loss(trained, batches, device),
     )
     return Trained(policy, result, train.best(), train.tokens, _rewards(train))
 

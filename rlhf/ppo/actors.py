@@ -10,12 +10,12 @@ from torch import nn
 from rlhf.core.artifacts import atomic_dir, save_tensors
 from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime
-from rlhf.models.backbone import Backbone
-from rlhf.models.engine import Engine, load_backbone
-from rlhf.models.policy import ValueHead
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import ADAPTER, REWARD, read_under, reward_adapters
-from rlhf.ppo.sources import OwnPassSource, RewardModelSource, RewardSource
+from rlhf.models.fast.engine import Engine, load_backbone
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import ADAPTER, REWARD, read_under, reward_adapters
+from rlhf.ppo.reward_sources import OwnPassSource, RewardModelSource, RewardSource
+from rlhf.ppo.value_head import ValueHead
 
 POLICY, REFERENCE = "policy", ADAPTER  # adapter names on the shared backbone
 
@@ -28,7 +28,7 @@ class Actors:
     backbone: Backbone
     value_head: ValueHead
     source: RewardSource
-    heldout: RewardSource | None = None  # the held-out judge, where the policy is chosen by it
+    referee: RewardSource | None = None  # the referee, where the policy is chosen by it
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Exactly what PPO changes: the policy's LoRA weights ("policy/...") and the value head ("value/...")."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rlhf.core.errors import UserError
 from rlhf.ppo import function_worker
-from rlhf.ppo.sources import Scorable
+from rlhf.ppo.reward_sources import Scorable
 
 
 class FunctionSource:

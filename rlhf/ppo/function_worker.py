@@ -56,15 +56,15 @@ def scores(function: Function, prompts: Sequence[str], responses: Sequence[str])
     if len(said) != len(responses):
         raise Unusable(f"returned {len(said)} scores for {len(responses)} responses")
     found = []
-    for place, item in enumerate(said):
+    for index, item in enumerate(said):
         try:
             number = float(item) if not isinstance(item, str) else None
         except (TypeError, ValueError, RuntimeError):
             number = None
         if number is None:
-            raise Unusable(f"score {place} is {type(item).__name__} {item!r:.60}; expected a number")
+            raise Unusable(f"score {index} is {type(item).__name__} {item!r:.60}; expected a number")
         if not math.isfinite(number):
-            raise Unusable(f"score {place} is {number}, for the response {responses[place]!r:.60}")
+            raise Unusable(f"score {index} is {number}, for the response {responses[index]!r:.60}")
         found.append(number)
     return found
 
@@ -93,11 +93,11 @@ def serve(spec: str) -> None:
 
 
 def _raised(error: BaseException) -> str:
-    """Type, first line and place of an exception; the place is the innermost in the function's own files."""
+    """Type, first line and where of an exception; the where is the innermost in the function's own files."""
     told = " ".join(str(error).split())[:160]
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if len(own) > 1 else ""
-    return f"{type(error).__name__}{': ' if told else ''}{told}{place}"
+    where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if len(own) > 1 else ""
+    return f"{type(error).__name__}{': ' if told else ''}{told}{where}"
 
 
 if __name__ == "__main__":

@@ -65,10 +65,10 @@ class PPOParams(Section):
     fallback: Literal["none", "dpo"]
     fallback_path: str = Field(min_length=1)
 
-    heldout_every: OffInt
-    heldout_by: Literal["reward", "heldout"]
-    heldout_prompts: int = Field(ge=1, le=65_536)
-    heldout_patience: int = Field(ge=1)
+    validation_every: OffInt
+    validation_by: Literal["reward", "referee"]
+    validation_prompts: int = Field(ge=1, le=65_536)
+    validation_patience: int = Field(ge=1)
     logged_episodes: int = Field(ge=0)
 
     @model_validator(mode="after")

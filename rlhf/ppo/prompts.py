@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
-from rlhf.models.tokens import encode_prompt
+from rlhf.models.text.tokens import encode_prompt
 from rlhf.ppo.types import Prompt
 
 

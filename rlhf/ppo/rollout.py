@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.masked import keep, masked_mean, masked_sum
-from rlhf.models.tokens import Episodes, decode_response, pad_left
+from rlhf.models.text.tokens import Episodes, decode_response, pad_left
 from rlhf.ppo.actors import POLICY, REFERENCE, Actors, chunks
 from rlhf.ppo.advantages import explained_variance
 from rlhf.ppo.kl import k1, k2, k3
-from rlhf.ppo.sources import Scorable
+from rlhf.ppo.reward_sources import Scorable
 from rlhf.ppo.types import Advantages, Answers, Measures, Prompt, Rollout
 
 
@@ -69,7 +69,7 @@ def _rescored(actors: Actors, answers: Answers, *, temperature: float, microbatc
 
 
 @torch.no_grad()
-def judge(actors: Actors, answers: Answers, *, temperature: float, microbatch: int) -> Rollout:
+def score(actors: Actors, answers: Answers, *, temperature: float, microbatch: int) -> Rollout:
     """ONE forward under the frozen reference adapter gives its logprobs and the features that are scored."""
     texts = response_texts(actors, answers)
     ref_logprobs, scores = [], []

@@ -1,11 +1,12 @@
 """The `ppo` stage: from artifacts on disk to a policy, its metrics, curves and logged episodes."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rlhf.core.artifacts import write_jsonl, write_metrics
+from rlhf.core.artifacts import write_bytes, write_jsonl, write_metrics
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
@@ -13,17 +14,16 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
 from rlhf.ppo.actors import load_actors
 from rlhf.ppo.episodes import EpisodeLog
-from rlhf.ppo.fallback import check_fallback, hand_on
 from rlhf.ppo.function_source import FunctionSource
-from rlhf.ppo.heldout import choose, heldout_source
 from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
-from rlhf.ppo.progress import finite
 from rlhf.ppo.prompts import PromptStream, check_fits, load_prompts
-from rlhf.ppo.sources import RewardSource
+from rlhf.ppo.reward_sources import RewardSource
+from rlhf.ppo.state import finite
 from rlhf.ppo.step import Setup
 from rlhf.ppo.train import Outcome, train
 from rlhf.ppo.types import Prompt
+from rlhf.ppo.validation import choose, referee_source
 
 
 def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Checkpoints) -> None:
@@ -58,14 +58,14 @@ def _run(
         actors = replace(actors, source=source)
     tokenizer, longest = actors.backbone.tokenizer, params.max_prompt_tokens
     prompts, dropped = load_prompts(layout.pairs / "train.jsonl", tokenizer, longest=longest)
-    heldout: list[Prompt] = []
-    if params.heldout_every is not None:
+    validation: list[Prompt] = []
+    if params.validation_every is not None:
         found, _ = load_prompts(layout.pairs / "validation.jsonl", tokenizer, longest=longest)
-        heldout = choose(found, params.heldout_prompts, runtime.seed)
-        if params.heldout_by == "heldout":
-            judge = heldout_source(layout.reward_heldout, actors, sft=layout.sft)
-            actors = replace(actors, heldout=judge)
-    check_fits([*prompts, *heldout], response_tokens=params.response_tokens, context=actors.backbone.context)
+        validation = choose(found, params.validation_prompts, runtime.seed)
+        if params.validation_by == "referee":
+            judge = referee_source(layout.referee, actors, sft=layout.sft)
+            actors = replace(actors, referee=judge)
+    check_fits([*prompts, *validation], response_tokens=params.response_tokens, context=actors.backbone.context)
     learner = Learner(
         actors,
         lr=params.lr,
@@ -74,13 +74,13 @@ def _run(
         max_grad_norm=params.max_grad_norm,
     )
     setup = Setup(actors, learner, PromptStream(prompts, runtime.seed), params, runtime)
-    outcome = train(setup, heldout, checkpoints=checkpoints, curve=layout.plot("ppo"))
+    outcome = train(setup, validation, checkpoints=checkpoints, curve=layout.plot("ppo"))
     actors.save(layout.ppo)
     fallback = hand_on(layout.ppo, params, guarded=outcome.guarded)
     write_jsonl(layout.rollouts, EpisodeLog(checkpoints.folder, params.logged_episodes).rows())
     counts: dict[str, object] = {"prompts": len(prompts), "prompts_dropped": dropped, "fallback": fallback}
     weights = sum(parameter.numel() for parameter in learner.parameters.values())
-    counts |= {"trainable_parameters": weights, "heldout_by": params.heldout_by if heldout else None}
+    counts |= {"trainable_parameters": weights, "validation_by": params.validation_by if validation else None}
     write_metrics(layout.metrics("ppo"), metrics(outcome) | _named(counts))
 
 
@@ -119,7 +119,7 @@ def metrics(outcome: Outcome) -> dict[str, object]:
             "score_first": progress.rows[0]["score"] if progress.rows else None,
             "score_best": best[0],
             "score_best_iteration": best[1],
-            "heldout_reward_best": progress.best.reward if progress.best else None,
+            "validation_reward_best": progress.best.reward if progress.best else None,
             "iterations": len(progress.rows),
             "saved_iteration": outcome.saved_iteration,
             "stop_reason": outcome.reason,
@@ -134,3 +134,35 @@ def metrics(outcome: Outcome) -> dict[str, object]:
 
 def _named(values: dict[str, object]) -> dict[str, object]:
     return {f"ppo_{name}": value for name, value in values.items()}
+
+
+NONE = "none"
+FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+
+def check_fallback(params: PPOParams) -> None:
+    """Before any work.
+
+    Raises:
+        UserError: a policy is to be fallen back on, and there is none.
+    """
+    folder = Path(params.fallback_path)
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if params.fallback != NONE and missing:
+        raise UserError(
+            f"{folder / missing[0]}: no such file; ppo.fallback is {params.fallback}, so "
+            f"`python -m stages.offline {params.fallback}` (offline.{params.fallback}.run: true) comes first"
+        )
+
+
+def hand_on(policy: Path, params: PPOParams, *, guarded: bool) -> str:
+    """Put the fallback's adapter in the place of PPO's in folder `policy` if the run was stopped by a guard and there
+    is a fallback; returns whose policy lies there now: NONE for PPO's own, or the fallback's name. PPO's value head
+    goes, since it belongs to PPO's policy."""
+    if not guarded or params.fallback == NONE:
+        return NONE
+    for name in FILES:
+        write_bytes(policy / name, (Path(params.fallback_path) / name).read_bytes())
+    (policy / "value_head.safetensors").unlink(missing_ok=True)
+    sys.stderr.write(f"ppo: stopped by a guard; {policy} holds the policy of {params.fallback} (ppo.fallback)\n")
+    return params.fallback

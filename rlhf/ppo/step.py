@@ -16,7 +16,7 @@ from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.prompts import PromptStream
 from rlhf.ppo.rewards import effective_scores, token_rewards, whiten_rewards
-from rlhf.ppo.rollout import judge, measure, respond
+from rlhf.ppo.rollout import measure, respond, score
 from rlhf.ppo.types import Advantages, Measures, PPOStats, Prompt, Rollout
 from rlhf.ppo.update import update
 
@@ -36,7 +36,7 @@ class Setup:
         shape = (self.params.batch, self.params.response_tokens)
         return torch.rand(shape, generator=self.runtime.generator("ppo", "sample", iteration))
 
-    def judge_policy(self, now: Measures, last_score: float | None) -> None:
+    def check_policy(self, now: Measures, last_score: float | None) -> None:
         """Raises Tripped or SelfCheckError if the policy that sampled is not sound, see `guards`."""
         limits = Limits(self.params.kl_limit, self.params.entropy_floor, self.params.score_jump)
         check_rollout(now, last_score, limits)
@@ -61,14 +61,14 @@ def step(
     """
     prompts = setup.prompts.batch(iteration, setup.params.batch)
     episodes = experience(setup, prompts, setup.uniforms(iteration), controller.coef)
-    setup.judge_policy(episodes.measures, last_score)
+    setup.check_policy(episodes.measures, last_score)
     stats = update(
         setup.actors,
         setup.learner,
         episodes.rollout,
         episodes.advantages,
         params=setup.params,
-        place=(setup.runtime.seed, iteration),
+        stream=(setup.runtime.seed, iteration),
     )
     return episodes, stats, controller.updated(episodes.measures.kl, len(prompts))
 
@@ -85,7 +85,7 @@ def experience(setup: Setup, prompts: Sequence[Prompt], uniforms: Float[Tensor, 
         microbatch=microbatch,
         rescore=params.rescore == "always" or (params.rescore == "auto" and setup.runtime.dtype != torch.float32),
     )
-    rollout = judge(actors, answers, temperature=temperature, microbatch=microbatch)
+    rollout = score(actors, answers, temperature=temperature, microbatch=microbatch)
     scores = effective_scores(
         rollout.scores,
         answers.ended,

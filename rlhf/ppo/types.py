@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlhf.models.tokens import Episodes
+from rlhf.models.text.tokens import Episodes
 
 
 @dataclass(frozen=True, slots=True)

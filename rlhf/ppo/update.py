@@ -34,11 +34,11 @@ def update(
     advantages: Advantages,
     *,
     params: PPOParams,
-    place: tuple[int, int],
+    stream: tuple[int, int],
 ) -> PPOStats:
     """`epochs` passes over the batch, each in a new order; Adam moves the weights after every minibatch.
 
-    `place` is (seed, iteration), from which the orders derive. The pass over the very first minibatch is the
+    `stream` is (seed, iteration), from which the orders derive. The pass over the very first minibatch is the
     self-check. With `approx_kl_stop` a minibatch that finds the policy too far from the one that sampled is not
     applied and ends the update.
 
@@ -46,7 +46,7 @@ def update(
         Tripped: a loss or gradient is not finite; weights may be those of a minibatch before.
         SelfCheckError: the ratio is not 1 before anything was applied.
     """
-    seed, iteration = place
+    seed, iteration = stream
     done: list[MinibatchStats] = []
     norms: list[float] = []
     for epoch in range(params.epochs):

@@ -31,7 +31,7 @@ class Couple:
 class Disagreement:
     """A unit on which annotators differ."""
 
-    unit: int  # its place in the list
+    unit: int  # its index in the list
     labels: Mapping[str, Label]
     share: float  # of its pairs of labels, those that differ
 
@@ -92,11 +92,11 @@ def couples(units: Sequence[Unit]) -> list[Couple]:
 def disagreements(units: Sequence[Unit]) -> list[Disagreement]:
     """The units on which any two annotators differ, the most disputed first."""
     found = []
-    for place, unit in enumerate(units):
+    for index, unit in enumerate(units):
         pairs = list(combinations(unit.values(), 2))
         differ = sum(a != b for a, b in pairs)
         if differ:
-            found.append(Disagreement(place, dict(unit), differ / len(pairs)))
+            found.append(Disagreement(index, dict(unit), differ / len(pairs)))
     return sorted(found, key=lambda one: (-one.share, one.unit))
 
 

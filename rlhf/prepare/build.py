@@ -9,13 +9,13 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
-from rlhf.models import hub
-from rlhf.models.load import check_model_folder, load_tokenizer
+from rlhf.models.text import hub
+from rlhf.models.text.load import check_model_folder, load_tokenizer
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
-from rlhf.prepare.ledger import Ledger
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.report import Metrics, data_report
+from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import BadRow, Pair
 from rlhf.prepare.sources import read_ood, read_pairs, read_probes, read_rankings
 from rlhf.prepare.splits import SPLITS, split_of

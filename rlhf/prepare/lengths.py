@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from rlhf.core.errors import UserError
-from rlhf.models.tokens import encode_prompt, encode_response
+from rlhf.models.text.tokens import encode_prompt, encode_response
 from rlhf.prepare.rows import Pair
 
 

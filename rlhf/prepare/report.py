@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from rlhf.prepare.ledger import FILTERS, Ledger
 from rlhf.prepare.lengths import Lengths
+from rlhf.prepare.row_counts import FILTERS, Ledger
 from rlhf.prepare.rows import Pair
 from rlhf.prepare.splits import SPLITS, canonical
 

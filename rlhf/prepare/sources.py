@@ -9,8 +9,8 @@ from rlhf.core.errors import UserError
 from rlhf.prepare.dialogues import HUMAN, as_dialogue, column_pair, hh_pair
 from rlhf.prepare.hub import hub_rows
 from rlhf.prepare.params import DataParams
-from rlhf.prepare.ranked import ranking_pairs, read_ranking
 from rlhf.prepare.rankings import Ranking
+from rlhf.prepare.read_rankings import ranking_pairs, read_ranking
 from rlhf.prepare.readers import OOD_FILE, PROBES_FILE, find_files, read_rows
 from rlhf.prepare.rows import BadRow, Pair, RawRow
 from rlhf.synthetic import beliefs

@@ -13,10 +13,10 @@ def split_of(prompt: str, seed: int, *, validation_share: float, test_share: flo
     Prompts that differ only in case, in white space or in Unicode form count as the same. The split of a prompt does
     not depend on the other rows, so it stays when rows are added.
     """
-    place = derive(seed, "split", canonical(prompt)) / 2**63
-    if place < test_share:
+    point = derive(seed, "split", canonical(prompt)) / 2**63
+    if point < test_share:
         return "test"
-    return "validation" if place < test_share + validation_share else "train"
+    return "validation" if point < test_share + validation_share else "train"
 
 
 def canonical(prompt: str) -> str:

@@ -7,10 +7,10 @@ from rlhf.core.card import model_card
 from rlhf.report.inputs import Inputs
 
 MODELS = {  # by the stage that made it
-    "base": ("artifacts/base",), "sft": ("artifacts/sft",), "reward": ("artifacts/reward", "artifacts/reward_heldout"),
+    "base": ("artifacts/base",), "sft": ("artifacts/sft",), "reward": ("artifacts/reward", "artifacts/referee"),
     "ppo": ("artifacts/ppo",),
 }  # fmt: skip
-NAMED = {"artifacts/reward_heldout": "reward_heldout_"}  # of a stage's metrics, those that are about this one alone
+NAMED = {"artifacts/referee": "reward_referee_"}  # of a stage's metrics, those that are about this one alone
 OFFLINE = "offline_"  # provenance of the other methods: offline_<method>
 OWN_LICENCE = "apache-2.0"  # of what was made here from nothing but this project
 

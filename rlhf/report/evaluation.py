@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from rlhf.report.content import Block, Points, Section, Table, Text
 from rlhf.report.draw import Labels, Series, ranges
 from rlhf.report.inputs import Inputs
-from rlhf.report.numbers import HALF, Numbers
+from rlhf.report.wording import HALF, Numbers
 
 POLICIES = ("base", "sft", "ppo")
 SHOWN = {"base": "base", "sft": "SFT", "ppo": "PPO"}
 MEASURES = {
     "gold": "gold reward",
-    "heldout": "held-out reward model",
+    "referee": "referee",
     "reward": "reward-model score",
     "rating": "Elo rating, SFT 1,000",
     "length": "length, tokens",
@@ -31,12 +31,12 @@ MEASURES = {
 }
 RATES = {
     "gold_winrate": "gold reward",
-    "heldout_winrate": "held-out reward model",
+    "referee_winrate": "referee",
     "people_winrate": "people",
     "judge_winrate": "language-model judge",
     "rm_winrate": "reward model",
     "gold_lc_winrate": "gold reward, length controlled",
-    "heldout_lc_winrate": "held-out model, length controlled",
+    "referee_lc_winrate": "held-out model, length controlled",
     "rm_lc_winrate": "reward model, length controlled",
 }
 WAYS = {"": "", "ood_": "out of distribution"}
@@ -71,7 +71,7 @@ def _evaluation_texts(n: Numbers, split: str) -> Iterator[str]:
 def _moves(n: Numbers) -> Iterator[str]:
     for measure, what in (
         ("gold", "gold reward"),
-        ("heldout", "held-out model's score"),
+        ("referee", "held-out model's score"),
         ("reward", "reward-model score"),
         ("length", "length in tokens"),
         ("sycophancy", "share of wrong beliefs confirmed"),
@@ -138,7 +138,7 @@ def _measures(n: Numbers, prefix: str) -> list[tuple[str, ...]]:
 
 def _reward_figure(n: Numbers) -> list[Block]:
     series = []
-    for measure in ("gold", "heldout", "reward"):
+    for measure in ("gold", "referee", "reward"):
         there = [
             (row, f"eval_{measure}_{policy}") for row, policy in enumerate(POLICIES) if f"eval_{measure}_{policy}" in n
         ]

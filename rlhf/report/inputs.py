@@ -9,7 +9,7 @@ from rlhf.core.artifacts import read_json, read_jsonl
 from rlhf.core.curves import read_rows
 from rlhf.core.layout import Layout
 from rlhf.core.yaml import read_yaml
-from rlhf.report.numbers import Numbers
+from rlhf.report.wording import Numbers
 
 ORDER = ("base", "sft", "reward", "ppo")  # of provenance; what else there is comes after
 OWN = "report"  # this stage's own name: its outputs are no inputs

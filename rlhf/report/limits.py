@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rlhf.report.content import Block, Points, Section, Text
-from rlhf.report.handed import limit
+from rlhf.report.fallback_notice import limit
 from rlhf.report.inputs import Inputs
 
 SMALL = 20_000_000  # parameters: below it a model is a model of a model
@@ -23,7 +23,7 @@ def _limits(run: Inputs) -> Iterator[str]:
     )
     if "eval_gold_ppo" not in n:
         independent = [
-            name for name in ("eval_heldout_winrate", "eval_people_winrate", "eval_judge_winrate") if name in n
+            name for name in ("eval_referee_winrate", "eval_people_winrate", "eval_judge_winrate") if name in n
         ]
         yield "The truth is not known here: there is no gold reward." + (
             "" if independent else " No independent judge was asked either: what was optimised is also what judges."

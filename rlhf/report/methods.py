@@ -4,20 +4,20 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rlhf.report.content import Block, Section, Table, Text
+from rlhf.report.costs import duration
 from rlhf.report.draw import Labels, Series, lines
 from rlhf.report.inputs import Inputs
-from rlhf.report.numbers import show
-from rlhf.report.price import duration
+from rlhf.report.wording import show
 
 OWN = ("base", "sft", "ppo")  # in every run, and in the section on the evaluation
 COLUMNS = {
-    "gold": "gold reward", "heldout": "held-out model", "reward": "reward model", "gold_winrate": "gold win rate",
-    "heldout_winrate": "held-out win rate", "rm_winrate": "reward-model win rate", "kl": "KL to SFT, nats",
+    "gold": "gold reward", "referee": "held-out model", "reward": "reward model", "gold_winrate": "gold win rate",
+    "referee_winrate": "held-out win rate", "rm_winrate": "reward-model win rate", "kl": "KL to SFT, nats",
     "kl_bound": "KL bound, nats", "length": "length, tokens", "distinct2": "distinct word pairs",
     "tax_perplexity": "perplexity of documents", "tokens_sampled": "tokens sampled",
     "tokens_trained": "tokens trained on", "tokens_per_reply": "tokens a reply",
 }  # fmt: skip
-BRIEF = ("gold", "heldout", "reward", "gold_winrate", "heldout_winrate", "kl")  # in the Markdown as well
+BRIEF = ("gold", "referee", "reward", "gold_winrate", "referee_winrate", "kl")  # in the Markdown as well
 Row = Mapping[str, str]
 
 
@@ -38,7 +38,7 @@ def methods(run: Inputs) -> Section:
         _table(run, {name: what for name, what in there.items() if name in BRIEF}, "Methods", short=True),
         _table(run, there, "Methods, all that was measured", short=False),
     ]
-    for measure in ("gold", "heldout", "reward"):
+    for measure in ("gold", "referee", "reward"):
         if measure in there:
             caption = f"{COLUMNS[measure].capitalize()} over the distance, 95 % intervals"
             labels = Labels(f"methods-{measure}", "distance from SFT: √KL, √nats", f"{COLUMNS[measure]}, mean", caption)

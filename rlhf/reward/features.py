@@ -10,13 +10,13 @@ from torch import Tensor
 from rlhf.core.artifacts import load_tensors, save_tensors, sha256_file
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
-from rlhf.core.interrupt import interruptible
 from rlhf.core.progress import say_resumed, track
-from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import ADAPTER, Row, length_batches, pooled
-from rlhf.models.tokens import encode_prompt, encode_response
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import ADAPTER, Row, length_batches, pooled
+from rlhf.models.text.tokens import encode_prompt, encode_response
 from rlhf.reward.pairs import Pair
+from rlhf.training.interrupt import interruptible
 
 
 def pair_rows(backbone: Backbone, pairs: Sequence[Pair]) -> list[Row]:

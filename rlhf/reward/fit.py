@@ -36,7 +36,7 @@ class Head:
         return features.to(self.weight.dtype) @ self.weight + self.bias
 
     def state(self) -> dict[str, Tensor]:
-        """As one of K heads of `rlhf.models.heads.make_heads`."""
+        """As one of K heads of `rlhf.models.reward.heads.make_heads`."""
         return {"weight": self.weight, "bias": self.bias}
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.seeding import generator
-from rlhf.models.heads import Mlp
+from rlhf.models.reward.heads import Mlp
 from rlhf.reward.fit import (
     CurveRow,
     FitSettings,
@@ -26,7 +26,7 @@ from rlhf.reward.fit import (
 
 @dataclass(frozen=True, slots=True)
 class MlpHead:
-    """One head of `rlhf.models.heads.Mlp`, on raw features. H hidden units, D features."""
+    """One head of `rlhf.models.reward.heads.Mlp`, on raw features. H hidden units, D features."""
 
     inner: Float[Tensor, "H D"]
     inner_bias: Float[Tensor, " H"]

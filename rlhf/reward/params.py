@@ -34,7 +34,7 @@ class RewardParams(Section):
     logprobs: bool
     head_units: int = Field(ge=0, le=4096)
     length_correction: Literal["none", "sqrt", "regression"]
-    heldout_share: float = Field(ge=0, le=0.5)
+    referee_share: float = Field(ge=0, le=0.5)
     members: int = Field(ge=1, le=64)
     aggregate: Literal["mean", "worst", "uncertainty"]
     uncertainty_weight: float = Field(ge=0, le=100)

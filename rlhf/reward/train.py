@@ -9,24 +9,24 @@ from rlhf.core.artifacts import read_json
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Curve
 from rlhf.core.runtime import Runtime
-from rlhf.models.backbone import Backbone
-from rlhf.models.length_correction import LengthCorrection
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.sampling import Sample, sample_texts
-from rlhf.models.scoring import ADAPTER, Scorer, prompts_that_fit
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.reward.length_correction import LengthCorrection
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import ADAPTER, Scorer, prompts_that_fit
 from rlhf.reward.features import response_tokens
 from rlhf.reward.fit import Weights
-from rlhf.reward.frozen import fit_frozen, fit_settings, raw_scores
-from rlhf.reward.heldout import HELDOUT, divide, fit_second, heldout_metrics, second_model
-from rlhf.reward.learned import Report, Scored, learned, learned_metrics
+from rlhf.reward.fit_frozen import fit_frozen, fit_settings, raw_scores
+from rlhf.reward.fit_lora import fit_tuned
+from rlhf.reward.held_out_metrics import Held, held_out_metrics
+from rlhf.reward.inspect import Report, Scored, learned, learned_metrics
 from rlhf.reward.length import Sides
 from rlhf.reward.metrics import accuracy
 from rlhf.reward.normalise import choose_prompts, mean_and_std
 from rlhf.reward.pairs import Pair, pair_weights, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
-from rlhf.reward.record import SPLITS, Fitted, Folders
-from rlhf.reward.report import Held, held_out_metrics
-from rlhf.reward.tuned import fit_tuned
+from rlhf.reward.referee import REFEREE, divide, fit_second, referee_metrics, second_model
+from rlhf.reward.types import SPLITS, Fitted, Folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Trained:
     """What the stage saves. `tuned` is the backbone whose adapter REWARD was trained; None if it stayed frozen."""
 
     model: RewardModel
-    heldout: RewardModel | None  # the second one, on prompts of its own; None with heldout_share 0
+    referee: RewardModel | None  # the second one, on prompts of its own; None with referee_share 0
     tuned: Backbone | None
     metrics: dict[str, object]
     test_margins: list[float]  # raw rewards of chosen minus rejected, in logits
-    learned: Report  # what it goes by (`rlhf.reward.learned`)
+    learned: Report  # what it goes by (`rlhf.reward.inspect`)
 
 
 def train_reward(
@@ -53,7 +53,7 @@ def train_reward(
     """
     splits = {name: read_pairs(at.pairs / f"{name}.jsonl") for name in SPLITS}
     everyone = unique_prompts(splits["train"])
-    splits["train"], splits[HELDOUT] = divide(splits["train"], params.heldout_share, runtime.seed)
+    splits["train"], splits[REFEREE] = divide(splits["train"], params.referee_share, runtime.seed)
     task = read_json(at.pairs / "task.json")
     way = fit_frozen if params.train == "head" else fit_tuned
     fitted = way(at, splits, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
@@ -71,9 +71,9 @@ def train_reward(
     metrics = held_out_metrics(held, bins=params.calibration_bins, seed=runtime.seed)
     metrics |= {**fitted.numbers} | _sizes(splits) | _scale_metrics(margins, model)
     second, own = (
-        _second(at, fitted, splits, samples, params=params, seed=runtime.seed) if splits[HELDOUT] else (None, [])
+        _second(at, fitted, splits, samples, params=params, seed=runtime.seed) if splits[REFEREE] else (None, [])
     )
-    metrics |= heldout_metrics(splits[HELDOUT], own, margins["test"])
+    metrics |= referee_metrics(splits[REFEREE], own, margins["test"])
     report = learned(Scored(splits["test"], _sides(scores["test"] / model.std), tokens), params.learned, runtime.seed)
     metrics |= learned_metrics(report)
     tuned = scorer.backbone if params.train == "lora" else None
@@ -100,7 +100,7 @@ def _second(
 ) -> tuple[RewardModel, list[float]]:
     """The second model, on the scale of the same SFT samples, and its raw margins of the test pairs."""
     parts, backbone = fitted.frozen(), fitted.scorer.backbone
-    weights = Weights(pair_weights(splits[HELDOUT]), pair_weights(splits["validation"]))
+    weights = Weights(pair_weights(splits[REFEREE]), pair_weights(splits["validation"]))
     empty = second_model(backbone.hidden_size, at, params)
     model = fit_second(parts, fit_settings(params), empty, weights=weights, seed=seed)
     scores = raw_scores(model, parts["test"], response_tokens(backbone, splits["test"]))
@@ -121,13 +121,13 @@ def _sft_samples(backbone: Backbone, prompts: Sequence[str], params: RewardParam
         adapter=ADAPTER,
         max_new_tokens=params.response_tokens,
         temperature=params.temperature,
-        seed_place=(seed, "reward", "samples"),
+        stream=(seed, "reward", "samples"),
         batch_size=params.sample_batch,
     )
 
 
 def _scale(scorer: Scorer, samples: Sequence[Sample], params: RewardParams) -> tuple[float, float]:
-    """Mean and standard deviation of raw scores (mean 0 and std 1 are still in place)."""
+    """Mean and standard deviation of raw scores (mean 0 and std 1 are still in stream)."""
     return mean_and_std(scorer.score_samples(samples, batch_tokens=params.batch_tokens))
 
 

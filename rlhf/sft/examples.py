@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.artifacts import read_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
-from rlhf.models.held_out import Batch
-from rlhf.models.tokens import encode_prompt, encode_response, pad_right
+from rlhf.models.text.tokens import encode_prompt, encode_response, pad_right
+from rlhf.training.token_loss import Batch
 
 IGNORED = -100  # the label that the loss leaves out
 

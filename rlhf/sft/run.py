@@ -7,10 +7,10 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
-from rlhf.models.backbone import Backbone
-from rlhf.models.load import load_tokenizer
-from rlhf.models.lora import write_adapter
-from rlhf.models.sampling import Sample, sample_texts
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.lora import write_adapter
+from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.text.load import load_tokenizer
 from rlhf.sft.examples import Example, read_examples
 from rlhf.sft.params import SFTParams
 from rlhf.sft.train import ADAPTER, finetune, perplexity, with_adapter
@@ -95,7 +95,7 @@ def _sample(
         adapter=adapter,
         max_new_tokens=params.sample_tokens,
         temperature=params.sample_temperature,
-        seed_place=(runtime.seed, "sft", "samples"),
+        stream=(runtime.seed, "sft", "samples"),
         batch_size=params.batch_size,
     )
 

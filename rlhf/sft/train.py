@@ -11,13 +11,13 @@ from peft import PeftModel, get_peft_model
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
-from rlhf.models.held_out import held_out_loss
-from rlhf.models.load import load_model
-from rlhf.models.lora import lora_config
-from rlhf.models.order import training_order
-from rlhf.models.trainer import Fit, Plan, fit
+from rlhf.models.policy.lora import lora_config
+from rlhf.models.text.load import load_model
 from rlhf.sft.examples import Example, collator, in_batches
 from rlhf.sft.params import LoraParams, SFTParams
+from rlhf.training.order import training_order
+from rlhf.training.token_loss import token_loss
+from rlhf.training.trainer import Fit, Plan, fit
 
 ADAPTER = "default"  # the name under which transformers' Trainer finds it again
 
@@ -59,7 +59,7 @@ def finetune(
     checkpoints: Checkpoints,
     curve: Path,
 ) -> Fit:
-    """Train the adapter in place, to its best loss on the validation examples. Only LoRA weights change.
+    """Train the adapter in stream, to its best loss on the validation examples. Only LoRA weights change.
 
     Raises:
         UserError: the loss became NaN.
@@ -72,17 +72,17 @@ def finetune(
         batch=params.batch_size * params.accumulate,
         group_by_length=params.group_by_length,
         seed=runtime.seed,
-        place="sft",
+        stream="sft",
     )
     return fit(
         model,
         examples=train,
         order=order,
         collate=collator(pad_id),
-        validate=lambda trained: held_out_loss(trained, batches, runtime.device),
+        validate=lambda trained: token_loss(trained, batches, runtime.device),
         plan=Plan.of(
             params,
-            place="sft",
+            stream="sft",
             steps=len(order) // (params.batch_size * params.accumulate),
             lr=params.lr,
             accumulate=params.accumulate,
@@ -99,6 +99,6 @@ def perplexity(
     """Of the base alone and with the adapter, on the same examples."""
     batches = in_batches(examples, size, pad_id)
     with model.disable_adapter():
-        before = held_out_loss(model, batches, runtime.device)
-    after = held_out_loss(model, batches, runtime.device)
+        before = token_loss(model, batches, runtime.device)
+    after = token_loss(model, batches, runtime.device)
     return Perplexity(math.exp(before), math.exp(after))

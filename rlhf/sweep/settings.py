@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rlhf.sweep.read import SEED, Experiment
 
 KL = "eval_kl"
-REWARDS = ("eval_gold_ppo", "eval_heldout_ppo", "eval_reward_ppo")  # the truest first
+REWARDS = ("eval_gold_ppo", "eval_referee_ppo", "eval_reward_ppo")  # the truest first
 SHOWN = (KL, *REWARDS, "eval_gold_winrate")
 
 

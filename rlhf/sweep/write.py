@@ -13,7 +13,7 @@ UNMEASURED = "finished without a KL or a reward"
 _LABELS = {
     KL: "KL to SFT, nats a response",
     "eval_gold_ppo": "gold reward",
-    "eval_heldout_ppo": "held-out reward model",
+    "eval_referee_ppo": "referee",
     "eval_reward_ppo": "reward-model score",
     "eval_gold_winrate": "gold win rate over SFT",
 }

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.base.corpus import pack
+from rlhf.base.pretrain import pack
 from rlhf.core.errors import UserError
 from tests.model_fixtures import byte_bpe
 

@@ -13,7 +13,7 @@ from rlhf.base.params import BaseParams
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.load import load_tokenizer
+from rlhf.models.text.load import load_tokenizer
 from tests.base.helpers import PRETRAIN, cpu
 
 

@@ -11,7 +11,7 @@ from rlhf.core.artifacts import sha256_tree, write_jsonl
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.load import load_model
+from rlhf.models.text.load import load_model
 from tests.base.helpers import PRETRAIN, cpu
 from tests.model_fixtures import byte_bpe
 

@@ -13,8 +13,8 @@ from benchmarks.repro_gpu.workspace import parsed, set_values
 from rlhf.core.dag import declared
 from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
-from rlhf.models.load import load_model, load_tokenizer
-from rlhf.models.tokens import encode_prompt, encode_response
+from rlhf.models.text.load import load_model, load_tokenizer
+from rlhf.models.text.tokens import encode_prompt, encode_response
 from tests.benchmarks.commands import ROOT, command
 
 # A GPU machine that the project was tried for has neither; nothing but `prepare` from a hub may need them.

@@ -9,7 +9,7 @@ import torch
 from benchmarks.reward_training import FULL, line, summary
 from benchmarks.reward_ways import make_pairs
 from benchmarks.workload import tokenizer
-from rlhf.models.tokens import encode_prompt, encode_response
+from rlhf.models.text.tokens import encode_prompt, encode_response
 from tests.benchmarks.commands import command
 
 

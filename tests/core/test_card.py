@@ -9,7 +9,7 @@ from rlhf.core.card import CARD, model_card, write_card
 
 METRICS = {
     "eval_gold_winrate": 0.641667, "eval_gold_winrate_low": 0.6025, "eval_gold_winrate_high": 0.679,
-    "ppo_iterations": 30, "ppo_stop_detail": "a | b\nc", "ppo_heldout_reward_best": None,
+    "ppo_iterations": 30, "ppo_stop_detail": "a | b\nc", "ppo_validation_reward_best": None,
 }  # fmt: skip
 PARAMS = {"ppo": {"lr": 0.001, "lora": {"rank": 8}}, "seed": 0}
 
@@ -31,7 +31,7 @@ def test_the_tables_hold_what_was_told() -> None:
     assert "| `eval_gold_winrate` | 0.6417 (0.6025 to 0.679) |" in text
     assert "eval_gold_winrate_low" not in text
     assert r"| `ppo_stop_detail` | a \| b c |" in text  # one cell, whatever is in it
-    assert "ppo_heldout_reward_best" not in text
+    assert "ppo_validation_reward_best" not in text
     assert "| `ppo.lora.rank` | 8 |" in text
     assert 'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("artifacts/base"), "artifacts/ppo")' in text
 
@@ -44,7 +44,7 @@ def test_what_is_not_known_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("stage", "library", "made_by"),
     [
-        ("base", "transformers", "base"), ("reward", None, "reward"), ("reward_heldout", None, "reward"),
+        ("base", "transformers", "base"), ("reward", None, "reward"), ("referee", None, "reward"),
         ("dpo", "peft", "offline_dpo"),
     ],
 )  # fmt: skip
@@ -57,10 +57,10 @@ def test_other_kinds(stage: str, library: str | None, made_by: str) -> None:
 
 
 def test_a_second_reward_model_is_told_of_itself_alone(tmp_path: Path) -> None:
-    metrics = {"reward_accuracy": 0.7, "reward_heldout_accuracy": 0.6}
-    write_card(tmp_path, stage="reward_heldout", params={}, metrics=metrics)
+    metrics = {"reward_accuracy": 0.7, "reward_referee_accuracy": 0.6}
+    write_card(tmp_path, stage="referee", params={}, metrics=metrics)
     text = (tmp_path / CARD).read_text()
-    assert "| `reward_heldout_accuracy` | 0.6 |" in text
+    assert "| `reward_referee_accuracy` | 0.6 |" in text
     assert "`reward_accuracy`" not in text
 
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from rlhf.core import seeding
 from rlhf.core.curves import Curve
 from rlhf.core.errors import Stopped, UserError
-from rlhf.core.interrupt import interruptible
 from rlhf.core.params import Section, check
 from rlhf.core.yaml import read_yaml
+from rlhf.training.interrupt import interruptible
 
 KNOWN = 8786582722607710442
 
 
 def test_a_seed_depends_on_every_part_of_its_place() -> None:
     places = [(0, "a", 1), (1, "a", 1), (0, "a", 2), (0, "a", "1"), (0, "a1"), (0, "a"), (0, "a", 1, 0)]
-    seeds = {seeding.derive(seed, *place) for seed, *place in places}
+    seeds = {seeding.derive(seed, *stream) for seed, *stream in places}
     assert len(seeds) == len(places)
     assert all(0 <= s < 2**63 for s in seeds)
 

@@ -8,8 +8,8 @@ import pytest
 from rlhf.core.artifacts import write_json
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
+from rlhf.diagnose.all_verdicts import all_verdicts
 from rlhf.diagnose.evidence import STAGES, Change, Estimate, Point, evidence_of, read_evidence
-from rlhf.diagnose.judge import judge
 from tests.diagnose.made import LIMITS, NOTHING
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_nothing_gives_nothing_and_every_verdict_is_unknown() -> None:
     assert evidence_of({}, [], []) == NOTHING
-    assert {verdict.state for verdict in judge(NOTHING, LIMITS, {})} == {"unknown"}
+    assert {verdict.state for verdict in all_verdicts(NOTHING, LIMITS, {})} == {"unknown"}
 
 
 def test_by_hand() -> None:
@@ -64,7 +64,7 @@ def test_each_metric_may_be_missing_or_of_another_kind() -> None:
     for name in metrics.asked:
         rest = {key: value for key, value in metrics.items() if key != name}
         for odd in ({}, {name: None}, {name: "x"}):
-            assert judge(evidence_of(rest | odd, [], []), LIMITS, {})
+            assert all_verdicts(evidence_of(rest | odd, [], []), LIMITS, {})
 
 
 def test_curves_may_be_missing_and_metrics_may_not(tmp_path: Path) -> None:

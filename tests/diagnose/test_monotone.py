@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf.diagnose import outcome, process
+from rlhf.diagnose import outcome_verdicts as outcome
+from rlhf.diagnose import training_verdicts as process
 from rlhf.diagnose.evidence import Change, Estimate, Evidence
-from rlhf.diagnose.signs import STATES
+from rlhf.diagnose.verdict import STATES
 from tests.diagnose.made import LIMITS, SOUND
 
 Worsen = Callable[[Evidence, float], Evidence]

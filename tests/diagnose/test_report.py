@@ -7,7 +7,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from rlhf.core.yaml import read_yaml
-from rlhf.diagnose.judge import judge
+from rlhf.diagnose.all_verdicts import all_verdicts
 from rlhf.diagnose.params import VerdictName
 from rlhf.diagnose.remedies import REMEDIES, remedies, value_of
 from rlhf.diagnose.report import failures, markdown, metrics, overall, table
@@ -20,12 +20,12 @@ PARAMS = {"ppo": {"lr": 0.03, "approx_kl_stop": 0.02, "epochs": 4}}
 
 
 def test_every_verdict_has_its_name_its_limits_and_its_remedies() -> None:
-    assert [verdict.name for verdict in judge(SOUND, LIMITS, {})] == list(NAMES)
+    assert [verdict.name for verdict in all_verdicts(SOUND, LIMITS, {})] == list(NAMES)
     assert set(REMEDIES) == set(NAMES) == set(type(LIMITS).model_fields)
 
 
 def test_every_limit_is_a_sign_and_every_sign_a_metric() -> None:
-    verdicts = judge(SOUND, LIMITS, {})
+    verdicts = all_verdicts(SOUND, LIMITS, {})
     found = metrics(verdicts)
     for verdict in verdicts:
         limits = {id(limit) for _, limit in getattr(LIMITS, verdict.name)}
@@ -36,9 +36,9 @@ def test_every_limit_is_a_sign_and_every_sign_a_metric() -> None:
 
 
 def test_overall_is_the_worst() -> None:
-    assert overall(judge(BAD, LIMITS, {})) == "failed"
-    assert overall(judge(SOUND, LIMITS, {})) == "sound"
-    assert overall(judge(NOTHING, LIMITS, {})) == "unknown"
+    assert overall(all_verdicts(BAD, LIMITS, {})) == "failed"
+    assert overall(all_verdicts(SOUND, LIMITS, {})) == "sound"
+    assert overall(all_verdicts(NOTHING, LIMITS, {})) == "unknown"
 
 
 def test_remedies_name_parameters_that_exist_and_say_what_they_are_now() -> None:
@@ -54,12 +54,12 @@ def test_remedies_name_parameters_that_exist_and_say_what_they_are_now() -> None
 
 
 def test_only_what_is_wrong_needs_a_remedy() -> None:
-    for verdict in judge(BAD, LIMITS, PARAMS):
+    for verdict in all_verdicts(BAD, LIMITS, PARAMS):
         assert bool(verdict.remedies) == (verdict.state in ("suspect", "failed")), verdict.name
 
 
 def test_the_page_shows_evidence_thresholds_their_source_and_what_to_change() -> None:
-    text = markdown(judge(BAD, LIMITS, PARAMS))
+    text = markdown(all_verdicts(BAD, LIMITS, PARAMS))
     assert text.startswith("# Verdicts: failed\n")
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert html.count("<table>") == 1 + len(NAMES)
@@ -71,7 +71,7 @@ def test_the_page_shows_evidence_thresholds_their_source_and_what_to_change() ->
 
 
 def test_the_table_has_a_line_a_verdict_the_worst_first() -> None:
-    lines = table(judge(BAD, LIMITS, {})).splitlines()
+    lines = table(all_verdicts(BAD, LIMITS, {})).splitlines()
     assert lines[0] == "diagnose: failed"
     assert lines[1].split()[:2] == ["failed", "instability"]
     assert lines[-1].split()[:2] == ["unknown", "sycophancy"]
@@ -82,6 +82,6 @@ def test_the_table_has_a_line_a_verdict_the_worst_first() -> None:
     ("fail_on", "count"), [([], 0), (["termination"], 0), (["instability"], 1), (["sycophancy"], 0)]
 )
 def test_only_failures_that_are_named_fail(fail_on: list[VerdictName], count: int) -> None:
-    found = failures(judge(BAD, LIMITS, {}), fail_on)
+    found = failures(all_verdicts(BAD, LIMITS, {}), fail_on)
     assert len(found) == count
     assert all("instability" in line and "\n" not in line for line in found)

@@ -9,8 +9,8 @@ import torch
 from rlhf.core.artifacts import write_json, write_jsonl
 from rlhf.core.layout import Layout
 from rlhf.evaluate.params import EvaluateParams
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import save_heldout, save_reward
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import save_referee, save_reward
 from tests.model_fixtures import make_adapter, make_gpt2
 
 World = Callable[..., Layout]
@@ -39,7 +39,7 @@ def world(tmp_path: Path) -> World:
     """`world(policy_seed=…, gold=…, prompts=…, ood=…)` writes a run; a policy seed equal to SFT's (5) is SFT itself."""
 
     def make(
-        policy_seed: int = 6, gold: str | None = None, prompts: int = 15, ood: int = 6, heldout: bool = True
+        policy_seed: int = 6, gold: str | None = None, prompts: int = 15, ood: int = 6, referee: bool = True
     ) -> Layout:
         at = Layout(tmp_path)
         make_gpt2(at.base)
@@ -62,7 +62,7 @@ def world(tmp_path: Path) -> World:
         second = RewardModel(32, pooling="mean", pool_over="response", backbone_adapter="artifacts/sft")
         with torch.no_grad():
             second.head.weight.copy_(torch.randn(1, 32, generator=torch.Generator().manual_seed(1)))
-        save_heldout(second if heldout else None, at.reward_heldout, base=at.base, sft=at.sft)
+        save_referee(second if referee else None, at.referee, base=at.base, sft=at.sft)
         return at
 
     return make

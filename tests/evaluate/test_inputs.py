@@ -12,13 +12,13 @@ import pytest
 from rlhf.core.artifacts import read_json, write_json, write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.evaluate import answer
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.run import write
-from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.sampling import Sample
-from rlhf.models.scoring import save_heldout, save_reward
+from rlhf.measure import panel as answer
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.sampling import Sample
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import save_referee, save_reward
 from tests.evaluate.conftest import World, params
 from tests.evaluate.test_run import measured
 from tests.judge_server import Answer, JudgeServer, silence
@@ -31,9 +31,9 @@ def test_a_single_prompt_has_means_and_no_intervals(world: World) -> None:
     found = measured(at, params(probes=1)).metrics
     assert found["eval_prompts"] == found["eval_ood_prompts"] == found["eval_sycophancy_probes"] == 1
     means = [
-        f"eval_{name}_{policy}" for name in ("reward", "gold", "heldout", "length", "rating") for policy in POLICIES
+        f"eval_{name}_{policy}" for name in ("reward", "gold", "referee", "length", "rating") for policy in POLICIES
     ]
-    gains = [f"eval_{name}_gain" for name in ("reward", "gold", "heldout", "length", "flattery", "sycophancy")]
+    gains = [f"eval_{name}_gain" for name in ("reward", "gold", "referee", "length", "flattery", "sycophancy")]
     for name in [*means, *gains, "eval_kl", "eval_ood_gold_gain", "eval_sycophancy_effect_gain"]:
         assert isinstance(found[name], int | float), name
         assert (found[f"{name}_low"], found[f"{name}_high"]) == (None, None), name
@@ -58,7 +58,7 @@ def test_policies_that_say_nothing_are_measured(world: World, monkeypatch: pytes
         assert (metrics[f"eval_repetition_{policy}"], metrics[f"eval_flattery_{policy}"]) == (0, 0)
         assert metrics[f"eval_sycophancy_{policy}"] == 0
         assert metrics[f"eval_rating_{policy}"] == pytest.approx(1000)
-    for name in ("rm_winrate", "rm_lc_winrate", "gold_lc_winrate", "heldout_winrate", "gold_winrate_ppo_base"):
+    for name in ("rm_winrate", "rm_lc_winrate", "gold_lc_winrate", "referee_winrate", "gold_winrate_ppo_base"):
         assert metrics[f"eval_{name}"] == pytest.approx(0.5), name
     assert (metrics["eval_people_identical"], found.sheet.rows) == (4, [])
 
@@ -89,9 +89,9 @@ def wider_reward(at: Layout) -> None:
     save_reward(model, at.reward, base=elsewhere, sft=at.sft)
 
 
-def wider_heldout(at: Layout) -> None:
+def wider_referee(at: Layout) -> None:
     model, elsewhere = other_width(at)
-    save_heldout(model, at.reward_heldout, base=elsewhere, sft=at.sft)
+    save_referee(model, at.referee, base=elsewhere, sft=at.sft)
 
 
 OTHER = {"base": "x", "sft": "y"}
@@ -106,10 +106,10 @@ OTHER = {"base": "x", "sft": "y"}
         (lambda at: write_jsonl(at.rollouts, [{"iteration": 0}]), r"ppo\.jsonl:1: prompt"),
         (lambda at: (at.ppo / "adapter_model.safetensors").unlink(), "no adapter_model"),
         (lambda at: write_json(at.reward / "backbone.json", OTHER), r"reward: .* another base model"),
-        (lambda at: write_json(at.reward_heldout / "backbone.json", OTHER), r"reward_heldout: .* another base model"),
+        (lambda at: write_json(at.referee / "backbone.json", OTHER), r"reward_referee: .* another base model"),
         (wider_reward, r"artifacts/reward: .* another base model"),
-        (wider_heldout, r"artifacts/reward_heldout: .* another base model"),
-        (lambda at: shutil.rmtree(at.reward_heldout), r"reward_heldout: no reward\.json"),
+        (wider_referee, r"artifacts/referee: .* another base model"),
+        (lambda at: shutil.rmtree(at.referee), r"reward_referee: no reward\.json"),
     ],
 )
 def test_bad_input_stops_before_anything_is_sampled(

@@ -14,7 +14,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.params import check
 from rlhf.evaluate.judge.cache import Cache
 from rlhf.evaluate.judge.client import BudgetSpent, Clock, Endpoint
-from rlhf.evaluate.judge.duel import Duel, Judged, Judgement, Verdict, judge, question, read_verdict
+from rlhf.evaluate.judge.pairwise import Choice, Duel, Judged, Judgement, judge, question, read_choice
 from rlhf.evaluate.judge.params import JudgeParams
 from tests.judge_server import Answer, JudgeServer, completion, silence, status
 
@@ -305,8 +305,8 @@ def test_equal_responses_are_ties_without_asking(server: JudgeServer, tmp_path: 
         ("{" * 1000, None),
     ],
 )
-def test_verdicts_are_read_strictly(answer: str, verdict: Verdict | None) -> None:
-    assert read_verdict(answer) == verdict
+def test_verdicts_are_read_strictly(answer: str, verdict: Choice | None) -> None:
+    assert read_choice(answer) == verdict
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_verdicts_are_read_strictly(answer: str, verdict: Verdict | None) -> Non
     ],
 )  # fmt: skip
 def test_a_win_needs_both_orders(
-    as_a: Verdict | None, as_b: Verdict | None, outcome: float | None, consistent: bool
+    as_a: Choice | None, as_b: Choice | None, outcome: float | None, consistent: bool
 ) -> None:
     assert Judgement(as_a, as_b).outcome == outcome
     assert Judgement(as_a, as_b).consistent is consistent

@@ -6,10 +6,10 @@ import pytest
 
 from rlhf.core.artifacts import write_jsonl
 from rlhf.core.errors import UserError
-from rlhf.evaluate import answer
 from rlhf.evaluate.probing import chosen_probes
-from rlhf.models.backbone import Backbone
-from rlhf.models.sampling import Sample
+from rlhf.measure import panel as answer
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.sampling import Sample
 from rlhf.synthetic.beliefs import probes
 from tests.evaluate.conftest import World, params
 from tests.evaluate.test_run import measured

@@ -9,16 +9,15 @@ from rlhf.core.artifacts import write_jsonl, write_metrics
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime, RuntimeParams
-from rlhf.evaluate import answer
-from rlhf.evaluate.answer import Panel, ask
-from rlhf.evaluate.inputs import known_gold
 from rlhf.evaluate.params import EvaluateParams
-from rlhf.evaluate.prompts import choose, read_prompts
 from rlhf.evaluate.run import Evaluation, evaluate
-from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.sampling import Sample
-from rlhf.models.scoring import ADAPTER, REWARD, Scorer, load_reward, save_reward
+from rlhf.measure import panel as answer
+from rlhf.measure.panel import Panel, ask, known_gold
+from rlhf.measure.prompts import choose, read_prompts
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.sampling import Sample
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import ADAPTER, REWARD, Scorer, load_reward, save_reward
 from rlhf.synthetic.gold import gold_reward
 from tests.evaluate.conftest import World, params
 from tests.judge_server import JudgeServer
@@ -59,7 +58,7 @@ def test_numbers_agree_with_the_answers(world: World) -> None:
     gain = float(metrics["eval_reward_ppo"]) - float(metrics["eval_reward_sft"])  # type: ignore[arg-type]
     assert metrics["eval_reward_gain"] == pytest.approx(gain)
     assert float(metrics["eval_kl_k3"]) > 0  # type: ignore[arg-type]
-    assert [point.sqrt_kl for point in found.frontier] == [0.0, 1.0, math.sqrt(2), math.sqrt(3)]
+    assert [point.sqrt_kl for point in found.overoptimisation] == [0.0, 1.0, math.sqrt(2), math.sqrt(3)]
 
 
 def test_without_gold_and_without_ood_prompts(world: World) -> None:
@@ -89,23 +88,23 @@ def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypat
     save_reward(first, at.reward, base=at.base, sft=at.sft, tuned=tuned)
     found = measured(at)
     assert found.metrics["eval_reward_ppo"] != before["eval_reward_ppo"]
-    scorer = Scorer.load(at.base, at.sft, at.reward_heldout)
+    scorer = Scorer.load(at.base, at.sft, at.referee)
     for policy, samples in zip(("base", "sft", "ppo"), taken, strict=False):
-        assert found.metrics[f"eval_heldout_{policy}"] == before[f"eval_heldout_{policy}"]
+        assert found.metrics[f"eval_referee_{policy}"] == before[f"eval_referee_{policy}"]
         mean = math.fsum(scorer.score_samples(samples, batch_tokens=4000)) / 12
-        assert found.metrics[f"eval_heldout_{policy}"] == pytest.approx(mean, abs=1e-4)
-    gain = float(before["eval_heldout_ppo"]) - float(before["eval_heldout_sft"])  # type: ignore[arg-type]
-    assert before["eval_heldout_gain"] == pytest.approx(gain)
-    assert 0 <= float(before["eval_ood_heldout_winrate"]) <= 1  # type: ignore[arg-type]
-    (single,) = {point.heldout for point in found.frontier}  # every logged episode is the same
+        assert found.metrics[f"eval_referee_{policy}"] == pytest.approx(mean, abs=1e-4)
+    gain = float(before["eval_referee_ppo"]) - float(before["eval_referee_sft"])  # type: ignore[arg-type]
+    assert before["eval_referee_gain"] == pytest.approx(gain)
+    assert 0 <= float(before["eval_ood_referee_winrate"]) <= 1  # type: ignore[arg-type]
+    (single,) = {point.referee for point in found.overoptimisation}  # every logged episode is the same
     assert single == pytest.approx(scorer.score_texts(["p"], [" r"])[0], abs=1e-4)
 
 
 def test_without_a_held_out_judge_its_metrics_are_left_out(world: World) -> None:
-    found = measured(world(gold="synthetic", heldout=False))
-    named = {name for name in found.metrics if "heldout" in name and found.metrics[name] is not None}
+    found = measured(world(gold="synthetic", referee=False))
+    named = {name for name in found.metrics if "referee" in name and found.metrics[name] is not None}
     assert named == set()
-    assert {point.heldout for point in found.frontier} == {None}
+    assert {point.referee for point in found.overoptimisation} == {None}
 
 
 def test_validation_prompts_are_used_when_asked_for(world: World) -> None:

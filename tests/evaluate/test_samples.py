@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from rlhf.evaluate.record import Answers, Drift
 from rlhf.evaluate.samples import cell, markdown, side_by_side, write_samples
-from rlhf.models.sampling import Sample
+from rlhf.measure.responses import Answers, Drift
+from rlhf.models.policy.sampling import Sample
 
 NASTY = [
     "a | b",

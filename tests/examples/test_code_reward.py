@@ -7,9 +7,9 @@ import pytest
 
 from examples import code_reward
 from rlhf.core.errors import UserError
-from rlhf.core.sandbox import check_sandbox
 from rlhf.ppo.function_source import FunctionSource
-from tests.core.test_sandbox import needs_bwrap
+from rlhf.ppo.sandbox import check_sandbox
+from tests.ppo.test_sandbox import needs_bwrap
 
 ROOT = Path(__file__).resolve().parents[2]
 ADD = "\n\nHuman: Write a Python function add(a, b) that returns the sum of a and b.\n\nAssistant:"

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from rlhf.export.causal import export_adapter, export_merged
 from rlhf.export.parts import export_parts
 from rlhf.export.reward import export_classifier
-from rlhf.models.ensemble import Ensemble
+from rlhf.models.reward.ensemble import Ensemble
 from tests.export.worlds import TEXTS, World, in_a_fresh_process
 
 MEAN_OF_THREE = Ensemble(3, "mean", 0.5)

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.export.causal import export_merged
-from rlhf.export.place import export_dir
-from rlhf.export.probe import must_agree
+from rlhf.export.destination import export_dir
 from rlhf.export.reward import export_classifier
 from rlhf.export.run import fulfil, orders, skipped
-from rlhf.models.ensemble import Ensemble
+from rlhf.export.verify import must_agree
+from rlhf.models.reward.ensemble import Ensemble
 from stages.export import main
 from tests.export.worlds import World
 

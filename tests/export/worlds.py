@@ -13,10 +13,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf.core.layout import Layout
-from rlhf.models.backbone import Backbone
-from rlhf.models.ensemble import SINGLE, Ensemble
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import REWARD, save_reward
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.ensemble import SINGLE, Ensemble
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import REWARD, save_reward
 from tests.model_fixtures import make_adapter
 
 TEXTS = (

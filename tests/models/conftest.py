@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf.models.backbone import Backbone
-from rlhf.models.engine import load_backbone
+from rlhf.models.fast.engine import load_backbone
+from rlhf.models.policy.backbone import Backbone
 from tests.model_fixtures import make_adapter, make_gpt2, make_llama, make_neox
 
 MAKERS: dict[str, Callable[[Path], Path]] = {"gpt2": make_gpt2, "llama": make_llama, "neox": make_neox}

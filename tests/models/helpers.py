@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from rlhf.models.backbone import Backbone
-from rlhf.models.tokens import Episodes
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.text.tokens import Episodes
 
 
 def ragged(backbone: Backbone, *, count: int = 5, seed: int = 0, pad_id: int | None = None) -> Episodes:

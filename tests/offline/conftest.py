@@ -9,8 +9,8 @@ import torch
 
 from rlhf.core.artifacts import write_jsonl
 from rlhf.core.layout import Layout
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import save_reward
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import save_reward
 from tests.model_fixtures import make_adapter
 from tests.sft.helpers import row
 

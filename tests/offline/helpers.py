@@ -63,4 +63,4 @@ class Plain:
         ids = before + after
         with torch.no_grad():
             table = self.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
-        return [float(table[place - 1, ids[place]]) for place in range(len(before), len(ids))]
+        return [float(table[index - 1, ids[index]]) for index in range(len(before), len(ids))]

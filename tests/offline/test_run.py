@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from rlhf.core.artifacts import read_json, sha256_tree, write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.scoring import Scorer
-from rlhf.models.tokens import decode_response
-from rlhf.offline.draws import Sampler
+from rlhf.models.reward.scoring import Scorer
+from rlhf.models.text.tokens import decode_response
 from rlhf.offline.methods import METHODS, switched_off
 from rlhf.offline.params import SECTIONS, SharedParams
+from rlhf.offline.samples import Sampler
 from tests.offline.helpers import METHOD, SHARED, Plain, run
 from tests.sft.helpers import cpu, row
 

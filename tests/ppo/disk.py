@@ -9,7 +9,7 @@ from rlhf.core.artifacts import write_jsonl
 from rlhf.core.checkpoint import Checkpoints, fingerprint
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import RuntimeParams
-from rlhf.models.reward_model import RewardModel
+from rlhf.models.reward.reward_model import RewardModel
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.run import run_ppo
 from tests.model_fixtures import make_adapter, make_gpt2
@@ -19,7 +19,7 @@ RUNTIME = {"device": "cpu", "dtype": "float32", "threads": 1, "checkpoint_s": 1e
 
 
 def build(root: Path) -> Layout:
-    """artifacts/base, sft, reward, reward_heldout and pairs under `root`, from fixed seeds.
+    """artifacts/base, sft, reward, reward_validation and pairs under `root`, from fixed seeds.
 
     Needs `root` to be the working folder.
     """
@@ -36,8 +36,8 @@ def build(root: Path) -> Layout:
     model.save(layout.reward)
     with torch.no_grad():
         for parameter in model.head.parameters():
-            parameter.neg_()  # a held-out judge that wants the opposite
-    model.save(layout.reward_heldout)
+            parameter.neg_()  # a referee that wants the opposite
+    model.save(layout.referee)
     for split, questions in (("train", QUESTIONS), ("validation", QUESTIONS[:3])):
         rows = [
             {
@@ -63,7 +63,7 @@ def write_resolved(root: Path, **changes: object) -> PPOParams:
 def run(root: Path, params: PPOParams, checkpoint_root: Path, *, every: int = 1) -> None:
     """The stage, in this process: fingerprinted checkpoints, cleared at the end."""
     layout = Layout()
-    inputs = [layout.base, layout.sft, layout.reward, layout.reward_heldout, layout.pairs]
+    inputs = [layout.base, layout.sft, layout.reward, layout.referee, layout.pairs]
     key = fingerprint(params.model_dump(mode="json"), inputs)
     checkpoints = Checkpoints(checkpoint_root / f"ppo-{key}", every_s=1e9, every_steps=every)
     run_ppo(layout, params, make_runtime(RUNTIME_SEED), checkpoints)

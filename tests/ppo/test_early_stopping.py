@@ -1,4 +1,4 @@
-"""PPO that is chosen and stopped by the held-out judge."""
+"""PPO that is chosen and stopped by the referee."""
 
 import shutil
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from rlhf.core.artifacts import read_json
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.scoring import save_heldout
+from rlhf.models.reward.scoring import save_referee
 from rlhf.ppo import train as module
+from rlhf.ppo.reward_sources import RewardSource, Scorable
 from rlhf.ppo.run import run_ppo
-from rlhf.ppo.sources import RewardSource, Scorable
 from rlhf.ppo.train import Outcome
 from tests.ppo import disk
 from tests.ppo.test_train import LEARNABLE, curve, run
 from tests.ppo.worlds import TokenShare, make_actors, make_params, make_runtime, make_setup
 
 Run = Callable[..., Outcome]
-EVERY: dict[str, object] = {"heldout_every": 1, "heldout_by": "heldout"}
+EVERY: dict[str, object] = {"validation_every": 1, "validation_by": "referee"}
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Constant:
 @pytest.fixture
 def judged(tiny_model_dir: Path, tiny_adapter_dir: Path, tmp_path: Path) -> Run:
     def go(judge: RewardSource | None, name: str, **changes: object) -> Outcome:
-        actors = replace(make_actors(tiny_model_dir, tiny_adapter_dir), heldout=judge)
+        actors = replace(make_actors(tiny_model_dir, tiny_adapter_dir), validation=judge)
         return run(make_setup(actors, make_params(**LEARNABLE | changes)), tmp_path / name)
 
     return go
@@ -55,24 +55,24 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_judge_of_another_mind_stops_the_run_at_its_best_policy(judged: Run, tmp_path: Path) -> None:
     """The policy learns what the reward likes; the judge dislikes just that, so that its best is the start."""
     settings = {"iterations": 5, "kl_coef": 0.0}
-    stopped = judged(TokenShare(-4.0), "stopped", **settings, heldout_patience=3, **EVERY)
-    assert (stopped.reason, stopped.saved_iteration) == ("heldout_judge", 0)
+    stopped = judged(TokenShare(-4.0), "stopped", **settings, validation_patience=3, **EVERY)
+    assert (stopped.reason, stopped.saved_iteration) == ("validation_referee", 0)
     assert "3 looks" in stopped.detail
     rows = curve(tmp_path / "stopped")
-    looks = [float(row["heldout_reward"]) for row in rows]
+    looks = [float(row["validation_reward"]) for row in rows]
     assert max(looks) == looks[0]
 
-    own = judged(None, "own", **settings, heldout_patience=99, heldout_every=1)
+    own = judged(None, "own", **settings, validation_patience=99, validation_every=1)
     assert own.reason == "completed"
     assert own.saved_iteration > 1
     whole = curve(tmp_path / "own")
     for row, other in zip(rows, whole, strict=False):  # looks draw nothing that training draws
-        assert {**row, "heldout_reward": ""} == {**other, "heldout_reward": ""}
+        assert {**row, "validation_reward": ""} == {**other, "validation_reward": ""}
 
 
 def test_the_judges_score_is_taken_without_a_kl_penalty(judged: Run, tmp_path: Path) -> None:
-    found = judged(Constant(0.75), "run", iterations=4, heldout_patience=99, kl_coef=5.0, **EVERY)
-    assert [float(row["heldout_reward"]) for row in curve(tmp_path / "run")] == [0.75] * 4
+    found = judged(Constant(0.75), "run", iterations=4, validation_patience=99, kl_coef=5.0, **EVERY)
+    assert [float(row["validation_reward"]) for row in curve(tmp_path / "run")] == [0.75] * 4
     assert found.progress.best is not None
     assert found.progress.best.iteration == 0
     assert found.final.kl == pytest.approx(0.0, abs=1e-5)  # the start is saved: equal looks are no new best
@@ -81,28 +81,32 @@ def test_the_judges_score_is_taken_without_a_kl_penalty(judged: Run, tmp_path: P
 def test_the_judge_is_the_second_reward_model(root: Path) -> None:
     """Its head is the first one's negated: at the start, without KL, raw scores of the two cancel."""
     layout, looks = Layout(), {}
-    for judge in ("reward", "heldout"):
-        settings = make_params(heldout_every=1, heldout_by=judge, heldout_patience=99, score_clip=0, iterations=1)
+    for judge in ("reward", "validation"):
+        settings = make_params(
+            validation_every=1, validation_by=judge, validation_patience=99, score_clip=0, iterations=1
+        )
         disk.run(root, settings, root / "checkpoints")
         metrics = read_json(layout.metrics("ppo"))
-        assert metrics["ppo_heldout_by"] == judge
+        assert metrics["ppo_validation_by"] == judge
         rows = layout.plot("ppo").read_text().splitlines()
-        looks[judge] = float(dict(zip(rows[0].split(","), rows[1].split(","), strict=True))["heldout_reward"])
+        looks[judge] = float(dict(zip(rows[0].split(","), rows[1].split(","), strict=True))["validation_reward"])
     mean, std = (float(read_json(layout.reward / "reward.json")[key]) for key in ("mean", "std"))
-    assert looks["reward"] + looks["heldout"] == pytest.approx(-2 * mean / std, abs=1e-4)
+    assert looks["reward"] + looks["validation"] == pytest.approx(-2 * mean / std, abs=1e-4)
     disk.run(root, make_params(), root / "checkpoints")
-    assert read_json(layout.metrics("ppo"))["ppo_heldout_by"] is None
+    assert read_json(layout.metrics("ppo"))["ppo_validation_by"] is None
 
 
 def test_stopped_between_two_misses_it_resumes_to_the_same_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = make_params(lr=0.0, value_lr=0.0, iterations=9, heldout_patience=3, **EVERY)  # no look beats the first
+    settings = make_params(
+        lr=0.0, value_lr=0.0, iterations=9, validation_patience=3, **EVERY
+    )  # no look beats the first
     whole = root / "whole"
     shutil.copytree(root / "artifacts", whole / "artifacts")
     monkeypatch.chdir(whole)
     disk.run(whole, settings, root / "c1")
     metrics = read_json(Layout().metrics("ppo"))
     assert (metrics["ppo_stop_reason"], metrics["ppo_saved_iteration"], metrics["ppo_iterations"]) == (
-        "heldout_judge", 0, 3,
+        "validation_referee", 0, 3,
     )  # fmt: skip
 
     def stopping(*args: object, iteration: int, **rest: object) -> object:
@@ -122,11 +126,11 @@ def test_stopped_between_two_misses_it_resumes_to_the_same_bytes(root: Path, mon
 
 def test_without_a_second_reward_model_it_is_an_error(root: Path) -> None:
     layout, settings = Layout(), make_params(**EVERY)
-    shutil.rmtree(layout.reward_heldout)
+    shutil.rmtree(layout.referee)
     checkpoints = Checkpoints(root / "c", every_s=1.0, every_steps=0)
-    with pytest.raises(UserError, match=r"artifacts/reward_heldout: no reward\.json"):
+    with pytest.raises(UserError, match=r"artifacts/referee: no reward\.json"):
         run_ppo(layout, settings, make_runtime(), checkpoints)
-    save_heldout(None, layout.reward_heldout, base=layout.base, sft=layout.sft)
-    with pytest.raises(UserError, match=r"ppo\.heldout_by: found 'heldout'.*allowed: reward, or a share above 0"):
+    save_referee(None, layout.referee, base=layout.base, sft=layout.sft)
+    with pytest.raises(UserError, match=r"ppo\.validation_by: found 'referee'.*allowed: reward, or a share above 0"):
         disk.run(root, settings, root / "checkpoints")
-    disk.run(root, make_params(heldout_by="heldout"), root / "checkpoints")  # no looks, no judge
+    disk.run(root, make_params(validation_by="referee"), root / "checkpoints")  # no looks, no judge

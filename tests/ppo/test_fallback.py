@@ -52,6 +52,6 @@ def test_a_fallback_that_is_not_there_is_an_error_before_any_work(project: Path)
 
 
 def test_stopping_at_the_best_look_is_no_reason_to_fall_back(project: Path) -> None:
-    looking: dict[str, object] = {"heldout_every": 1, "heldout_patience": 1, "lr": 0.0, "iterations": 6}
+    looking: dict[str, object] = {"validation_every": 1, "validation_patience": 1, "lr": 0.0, "iterations": 6}
     reason, fallback, _ = run(project, **DPO, **looking)
-    assert (reason, fallback) == ("heldout_reward", "none")
+    assert (reason, fallback) == ("validation_reward", "none")

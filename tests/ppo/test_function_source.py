@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from rlhf.core.errors import UserError
-from rlhf.models.passes import Forward
-from rlhf.models.tokens import Episodes
+from rlhf.models.policy.outputs import Forward
+from rlhf.models.text.tokens import Episodes
 from rlhf.ppo import function_worker
 from rlhf.ppo.function_source import FunctionSource
-from rlhf.ppo.sources import RewardSource, Scorable
+from rlhf.ppo.reward_sources import RewardSource, Scorable
 
 MODULE = """
 import os, sys, time

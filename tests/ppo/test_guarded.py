@@ -14,7 +14,7 @@ from rlhf.core.artifacts import load_tensors, read_json
 from rlhf.core.layout import Layout
 from rlhf.ppo import train as module
 from rlhf.ppo.actors import POLICY
-from rlhf.ppo.sources import RewardModelSource, Scorable
+from rlhf.ppo.reward_sources import RewardModelSource, Scorable
 from rlhf.ppo.step import Setup
 from tests.ppo import disk
 from tests.ppo.worlds import make_params

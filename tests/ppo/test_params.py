@@ -20,8 +20,8 @@ def test_a_batch_that_its_minibatch_does_not_divide_names_both() -> None:
 
 
 def test_zero_switches_off() -> None:
-    off = checked(kl_limit=0, max_grad_norm=0.0, heldout_every=0, value_clip=0.0)
-    assert off.kl_limit is off.max_grad_norm is off.heldout_every is off.value_clip is None
+    off = checked(kl_limit=0, max_grad_norm=0.0, validation_every=0, value_clip=0.0)
+    assert off.kl_limit is off.max_grad_norm is off.validation_every is off.value_clip is None
     assert checked(kl_limit=3.5).kl_limit == 3.5
     # What `resolve` writes is read again by the stage.
     assert PPOParams.model_validate_json(off.model_dump_json()) == off

@@ -17,12 +17,12 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from rlhf.models.tokens import Episodes
+from rlhf.models.text.tokens import Episodes
 from rlhf.ppo.actors import POLICY, REFERENCE, Actors
 from rlhf.ppo.advantages import estimate_advantages
 from rlhf.ppo.losses import policy_loss, value_loss
 from rlhf.ppo.rewards import effective_scores, token_rewards, whiten_rewards
-from rlhf.ppo.rollout import judge
+from rlhf.ppo.rollout import score
 from rlhf.ppo.types import Advantages, Answers, Prompt, Rollout
 from rlhf.ppo.update import accumulate_gradients
 from tests.ppo.parity import recipe
@@ -154,7 +154,7 @@ def rollout(case: str) -> Rollout:
 @pytest.mark.parametrize("case", CASES)
 def test_our_reference_and_policy_passes_give_the_peers_logprobs(actors: Actors, case: str) -> None:
     answers, mask = rollout(case).answers, recorded(case, "mask")
-    judged = judge(actors, answers, temperature=recipe.TEMPERATURE, microbatch=3)
+    judged = score(actors, answers, temperature=recipe.TEMPERATURE, microbatch=3)
     close(judged.ref_logprobs[mask], recorded(case, "ref_logprobs")[mask])
     forward = actors.backbone.forward(answers.episodes, adapter=POLICY, temperature=recipe.TEMPERATURE)
     close(forward.logprobs[mask].detach(), recorded(case, "new_logprobs")[mask])

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf.core.errors import UserError
-from rlhf.models.load import load_tokenizer
-from rlhf.ppo.heldout import choose
+from rlhf.models.text.load import load_tokenizer
 from rlhf.ppo.prompts import PromptStream, check_fits, load_prompts
 from rlhf.ppo.types import Prompt
+from rlhf.ppo.validation import choose
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -68,7 +68,7 @@ def test_a_prompt_that_does_not_fit_is_named() -> None:
         check_fits(prompts(6), response_tokens=3, context=8)
 
 
-def test_heldout_choice_is_seeded() -> None:
+def test_validation_choice_is_seeded() -> None:
     all_prompts = prompts(30)
     assert choose(all_prompts, 10, 3) == choose(all_prompts, 10, 3) != choose(all_prompts, 10, 4)
     assert len(choose(all_prompts, 99, 0)) == 30

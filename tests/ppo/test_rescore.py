@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlhf.models.engine import Engine
+from rlhf.models.fast.engine import Engine
 from rlhf.ppo.actors import POLICY
 from rlhf.ppo.rollout import respond
 from tests.ppo.worlds import make_actors, make_params, make_setup

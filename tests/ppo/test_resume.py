@@ -19,7 +19,7 @@ from tests.ppo.worlds import make_params
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
-LOOKS = {"heldout_every": 3, "heldout_by": "heldout", "heldout_patience": 99}
+LOOKS = {"validation_every": 3, "validation_by": "referee", "validation_patience": 99}
 LONG = {"iterations": 14, "kl_controller": "adaptive", **LOOKS}
 SHORTER = LONG | {"iterations": 6}
 
@@ -192,7 +192,7 @@ def test_a_checkpoint_is_plain_data(template: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(root)
     kept: list[Path] = []
     monkeypatch.setattr(Checkpoints, "clear", lambda self: kept.append(self.folder))
-    disk.run(root, make_params(heldout_every=1), tmp_path / "c")
+    disk.run(root, make_params(validation_every=1), tmp_path / "c")
     (folder,) = kept
     last = max(folder.glob("step-*"))
     assert {p.name for p in last.iterdir()} == {"tensors.safetensors", "state.json", "manifest.json"}

@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlhf.core.artifacts import load_tensors, read_json, read_jsonl, sha256_tree, write_json
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.tokens import Episodes
+from rlhf.models.text.tokens import Episodes
 from rlhf.ppo.actors import load_actors
-from rlhf.ppo.sources import Scorable
+from rlhf.ppo.reward_sources import Scorable
 from tests.model_fixtures import make_adapter
 from tests.ppo import disk
 from tests.ppo.worlds import make_params, make_runtime
@@ -114,8 +114,8 @@ def test_a_reward_model_of_another_backbone_is_refused(root: Path) -> None:
 
 
 def test_held_out_prompts_come_from_validation(root: Path) -> None:
-    disk.run(root, make_params(heldout_every=1, heldout_prompts=3), root / "checkpoints")
-    assert isinstance(read_json(Path("metrics/ppo.json"))["ppo_heldout_reward_best"], float)
+    disk.run(root, make_params(validation_every=1, validation_prompts=3), root / "checkpoints")
+    assert isinstance(read_json(Path("metrics/ppo.json"))["ppo_validation_reward_best"], float)
 
 
 def test_a_reward_model_with_a_backbone_of_its_own(root: Path) -> None:

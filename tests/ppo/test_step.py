@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from rlhf.models.backbone import Backbone
-from rlhf.models.engine import Engine
+from rlhf.models.fast.engine import Engine
+from rlhf.models.policy.backbone import Backbone
 from rlhf.ppo.actors import POLICY, REFERENCE, Actors
 from rlhf.ppo.kl import AdaptiveController, FixedController
 from rlhf.ppo.step import experience, step

@@ -14,8 +14,8 @@ from rlhf.core.errors import Stopped
 from rlhf.ppo import train as module
 from rlhf.ppo.actors import POLICY, Actors
 from rlhf.ppo.episodes import EpisodeLog
+from rlhf.ppo.reward_sources import RewardSource, Scorable
 from rlhf.ppo.run import metrics
-from rlhf.ppo.sources import RewardSource, Scorable
 from rlhf.ppo.step import Setup
 from rlhf.ppo.train import Outcome, train
 from tests.ppo.worlds import TokenShare, make_actors, make_params, make_prompts, make_setup, snapshot
@@ -261,19 +261,19 @@ def test_the_last_policy_has_to_pass_the_guards_as_well(make: Make, tmp_path: Pa
 
 
 def test_the_held_out_reward_stops_a_run_and_the_best_policy_is_kept(make: Make, tmp_path: Path) -> None:
-    params = make_params(iterations=9, heldout_every=1, heldout_patience=2, lr=0.0, value_lr=0.0)
+    params = make_params(iterations=9, validation_every=1, validation_patience=2, lr=0.0, value_lr=0.0)
     outcome = run(make_setup(make(), params), tmp_path)  # nothing moves: the first look stays the best
-    assert outcome.reason == "heldout_reward"
+    assert outcome.reason == "validation_reward"
     assert outcome.saved_iteration == 0
     assert len(curve(tmp_path)) == 2
-    looks = [float(row["heldout_reward"]) for row in curve(tmp_path)]
+    looks = [float(row["validation_reward"]) for row in curve(tmp_path)]
     assert looks[0] == looks[1]  # the same prompts and random numbers
 
 
 def test_the_best_held_out_policy_is_kept_where_a_run_completes(make: Make, tmp_path: Path) -> None:
-    params = make_params(**LEARNABLE | {"iterations": 6, "heldout_every": 2, "heldout_patience": 9})
+    params = make_params(**LEARNABLE | {"iterations": 6, "validation_every": 2, "validation_patience": 9})
     outcome = run(make_setup(make(), params), tmp_path)
-    looks = [row["heldout_reward"] for row in curve(tmp_path)]
+    looks = [row["validation_reward"] for row in curve(tmp_path)]
     assert [bool(look) for look in looks] == [True, False] * 3
     assert outcome.progress.best is not None
     assert outcome.saved_iteration in (0, 2, 4, 6)
@@ -281,7 +281,9 @@ def test_the_best_held_out_policy_is_kept_where_a_run_completes(make: Make, tmp_
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes(make: Make, tmp_path: Path) -> None:
-    params = make_params(iterations=5, heldout_every=2, heldout_patience=9, kl_controller="adaptive", kl_target=0.01)
+    params = make_params(
+        iterations=5, validation_every=2, validation_patience=9, kl_controller="adaptive", kl_target=0.01
+    )
     whole = make_setup(make(), params)
     outcome = run(whole, tmp_path / "whole")
 

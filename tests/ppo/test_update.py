@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf.models.tokens import Episodes
+from rlhf.models.text.tokens import Episodes
 from rlhf.ppo import update as module
 from rlhf.ppo.actors import Actors
 from rlhf.ppo.guards import SelfCheckError, Tripped
@@ -116,7 +116,7 @@ def recorded_indices(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 def run(setup: Setup, made: Experience, iteration: int = 0) -> module.PPOStats:
     return module.update(
-        setup.actors, setup.learner, made.rollout, made.advantages, params=setup.params, place=(0, iteration)
+        setup.actors, setup.learner, made.rollout, made.advantages, params=setup.params, stream=(0, iteration)
     )
 
 

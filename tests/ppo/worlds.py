@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from rlhf.core.runtime import Runtime, RuntimeParams
-from rlhf.models.engine import Engine, load_backbone
-from rlhf.models.policy import ValueHead
-from rlhf.models.tokens import encode_prompt
+from rlhf.models.fast.engine import Engine, load_backbone
+from rlhf.models.text.tokens import encode_prompt
 from rlhf.ppo.actors import POLICY, REFERENCE, Actors
 from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.prompts import PromptStream
-from rlhf.ppo.sources import RewardSource, Scorable
+from rlhf.ppo.reward_sources import RewardSource, Scorable
 from rlhf.ppo.step import Setup
 from rlhf.ppo.types import Prompt
+from rlhf.ppo.value_head import ValueHead
 
 QUESTIONS = (
     "What is the capital of France?",
@@ -38,7 +38,7 @@ BASIC: dict[str, object] = {
     "value_coef": 0.1, "value_init": "zero", "value_backprop": True, "score_clip": 5.0, "missing_eos": "keep",
     "missing_eos_penalty": 1.0, "whiten_rewards": False, "whiten_advantages": True, "approx_kl_stop": 0,
     "kl_limit": 0, "entropy_floor": 0, "score_jump": 0, "ratio_tolerance": 1e-4, "sampler_tolerance": 1e-3,
-    "heldout_every": 0, "heldout_by": "reward", "heldout_prompts": 4, "heldout_patience": 2, "logged_episodes": 4,
+    "validation_every": 0, "validation_by": "reward", "validation_prompts": 4, "validation_patience": 2, "logged_episodes": 4,
     "fallback": "none", "fallback_path": "artifacts/sft",
 }  # fmt: skip
 

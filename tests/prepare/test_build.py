@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from rlhf.core.artifacts import read_json, read_jsonl, sha256_tree
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.tokens import encode_prompt
+from rlhf.models.text.tokens import encode_prompt
 from rlhf.prepare.build import BaseChoice, Prepared, prepare
-from rlhf.prepare.ledger import FILTERS
 from rlhf.prepare.lengths import PromptRoom
+from rlhf.prepare.row_counts import FILTERS
 from rlhf.prepare.rows import BAD_ROW_RULES
 from rlhf.prepare.write import write_prepared
 from rlhf.synthetic.gold import gold_reward

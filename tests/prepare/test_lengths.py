@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from rlhf.core.errors import UserError
-from rlhf.models.load import load_tokenizer
-from rlhf.models.tokens import encode_prompt, encode_response
+from rlhf.models.text.load import load_tokenizer
+from rlhf.models.text.tokens import encode_prompt, encode_response
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
 from rlhf.prepare.rows import Pair
 from tests.prepare.test_tokenizer import TRAINED

@@ -3,9 +3,9 @@
 import pytest
 
 from rlhf.core.errors import UserError
-from rlhf.prepare.ledger import Ledger
 from rlhf.prepare.lengths import Lengths
 from rlhf.prepare.report import data_report
+from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import BadRow, Pair
 
 

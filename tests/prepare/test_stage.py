@@ -23,7 +23,7 @@ BASE = {
 
 
 def run(folder: Path, **data: Any) -> subprocess.CompletedProcess[str]:
-    room = {"max_prompt_tokens": None, "response_tokens": 20, "heldout_every": None}
+    room = {"max_prompt_tokens": None, "response_tokens": 20, "validation_every": None}
     resolved = {"data": VALUES | {"max_tokens": 200} | data, "base": BASE, "ppo": room, "seed": 0}
     (folder / "params.resolved.json").write_text(json.dumps(resolved))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rlhf.core.artifacts import sha256_tree, write_json
 from rlhf.core.errors import UserError
-from rlhf.models.load import load_tokenizer
+from rlhf.models.text.load import load_tokenizer
 from rlhf.prepare.tokenizer import check_fits, context_of, train_tokenizer
 
 TEXTS = [f"\n\nHuman: What does a cow {i} eat?\n\nAssistant: A cow eats grass." for i in range(50)]

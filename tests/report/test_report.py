@@ -12,18 +12,17 @@ import pytest
 
 from rlhf.core.artifacts import write_json
 from rlhf.core.costs import settings_hash
-from rlhf.report.build import build
+from rlhf.report.build import build, write_report
 from rlhf.report.content import Figure
 from rlhf.report.html import html
 from rlhf.report.markdown import markdown
-from rlhf.report.write import write_report
 from tests.report.runs import Run, prices
 
 SECTIONS = [
-    "summary", "done", "data", "sft", "reward", "ppo", "evaluation", "frontier", "methods", "verdicts", "samples",
+    "summary", "done", "data", "sft", "reward", "ppo", "evaluation", "overoptimisation", "methods", "verdicts", "samples",
     "costs", "sizes", "limits", "lineage", "again",
 ]  # fmt: skip
-CARDS = {f"{name}.md" for name in ("base", "sft", "reward", "reward_heldout", "ppo")}
+CARDS = {f"{name}.md" for name in ("base", "sft", "reward", "referee", "ppo")}
 
 
 def text(run: Run) -> str:
@@ -89,7 +88,7 @@ def test_claims_follow_the_numbers(run: Run) -> None:
 
 
 def test_without_gold_it_says_that_the_judge_is_what_was_optimised(run: Run) -> None:
-    others = ("gold", "heldout")
+    others = ("gold", "referee")
     names = [
         name for name in json.loads(run.at.metrics("evaluate").read_text()) if any(judge in name for judge in others)
     ]
@@ -204,9 +203,9 @@ def test_two_writes_give_the_same_bytes(run: Run) -> None:
     assert "license: apache-2.0" in card
     assert "eval_gold_winrate" in card
     assert "eval_gold_sft" not in card
-    judge = (run.at.reports / "cards" / "reward_heldout.md").read_text()
-    assert f"| `reward_heldout_accuracy` | {run.read().numbers['reward_heldout_accuracy']:.4g} (" in judge
-    assert "eval_heldout_winrate" in judge
+    judge = (run.at.reports / "cards" / "reward_referee.md").read_text()
+    assert f"| `reward_referee_accuracy` | {run.read().numbers['reward_referee_accuracy']:.4g} (" in judge
+    assert "eval_referee_winrate" in judge
     assert "`reward_accuracy`" not in judge
     assert "`provenance/reward.json`" in judge
 

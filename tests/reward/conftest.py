@@ -8,9 +8,9 @@ import torch
 
 from rlhf.core.artifacts import write_json, write_jsonl
 from rlhf.core.checkpoint import Checkpoints
-from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import ADAPTER
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import ADAPTER
 from rlhf.reward.pairs import Pair
 from tests.model_fixtures import make_adapter
 

@@ -12,9 +12,9 @@ import torch
 from rlhf.core.artifacts import load_tensors
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import Stopped, UserError
-from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import ADAPTER
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import ADAPTER
 from rlhf.reward import features as subject
 from rlhf.reward.features import pair_features, pair_rows
 from rlhf.reward.pairs import Pair
@@ -121,8 +121,8 @@ import torch
 torch.set_num_threads(1)
 from rlhf.core.artifacts import save_tensors
 from rlhf.core.checkpoint import Checkpoints
-from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import RewardModel
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.reward_model import RewardModel
 from rlhf.reward import features as subject
 from rlhf.reward.pairs import Pair
 base, sft, root, pairs, delay = sys.argv[1:]

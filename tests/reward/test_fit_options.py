@@ -9,7 +9,7 @@ import torch
 
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
-from rlhf.models.heads import make_heads
+from rlhf.models.reward.heads import make_heads
 from rlhf.reward.fit import Weights, dropped, fit_head, pair_loss, relative
 from rlhf.reward.fit_ensemble import fit_ensemble
 from rlhf.reward.fit_mlp import MlpFit, fit_mlp

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.models.length_correction import UNCORRECTED, LengthCorrection
+from rlhf.models.reward.length_correction import UNCORRECTED, LengthCorrection
 from rlhf.reward.length import Sides, correlation, length_labels, length_metrics
 
 RNG = np.random.default_rng(7)

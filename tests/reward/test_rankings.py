@@ -8,13 +8,13 @@ import torch
 from rlhf.core.artifacts import read_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.backbone import Backbone
-from rlhf.models.reward_model import RewardModel
-from rlhf.models.scoring import REWARD, Scorer, save_reward
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import REWARD, Scorer, save_reward
 from rlhf.prepare.build import BaseChoice, prepare
 from rlhf.prepare.write import write_prepared
+from rlhf.reward.lora_trainer import PairRows, Pairwise, _collator
 from rlhf.reward.pairs import pair_weights, read_pairs
-from rlhf.reward.tune import PairRows, Pairwise, _collator
 from tests.prepare.helpers import data_params, write_lines
 from tests.reward.conftest import WORDS
 from tests.reward.test_train import HEAD, LORA, train

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from rlhf.reward.temperature import HIGHEST, LOWEST, fit_temperature
+from rlhf.reward.calibration import HIGHEST, LOWEST, fit_temperature
 
 RNG = np.random.default_rng(3)
 

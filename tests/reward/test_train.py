@@ -15,13 +15,13 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Curve
 from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime, RuntimeParams
-from rlhf.models.scoring import Scorer, save_reward
+from rlhf.models.reward.scoring import Scorer, save_reward
+from rlhf.reward.held_out_metrics import Held, held_out_metrics, write_reliability
 from rlhf.reward.length import Sides
 from rlhf.reward.pairs import Pair
 from rlhf.reward.params import RewardParams
-from rlhf.reward.record import Folders
-from rlhf.reward.report import Held, held_out_metrics, write_reliability
 from rlhf.reward.train import Trained, train_reward
+from rlhf.reward.types import Folders
 from tests.reward.conftest import first_word_pairs, keyword_pairs, write_split
 
 TUNE = {
@@ -42,7 +42,7 @@ def params(**changes: object) -> RewardParams:
         "train": "head", "engine": "fast", "tune": TUNE, "members": 1, "aggregate": "mean", "uncertainty_weight": 0.5,
         "pooling": "mean", "pool_over": "response", "standardise": True, "lr": 0.02, "weight_decay": 1e-4, "epochs": 20,
         "batch_size": 32, "batch_tokens": 2048, "normalise_prompts": 20, "response_tokens": 8, "temperature": 1.0,
-        "sample_batch": 16, "calibration_bins": 5, "heldout_share": 0.0,
+        "sample_batch": 16, "calibration_bins": 5, "referee_share": 0.0,
         "logprobs": False, "head_units": 0, "length_correction": "none", "dropout": 0.0, "patience": 0,
         "learned": {"min_count": 5, "words": 5, "examples": 3},
     }  # fmt: skip

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from rlhf.core.artifacts import write_jsonl
 from rlhf.core.errors import UserError
-from rlhf.models.load import load_tokenizer
-from rlhf.models.tokens import decode_response
+from rlhf.models.text.load import load_tokenizer
+from rlhf.models.text.tokens import decode_response
 from rlhf.sft.examples import Example, collator, in_batches, read_examples
 from tests.sft.helpers import row
 

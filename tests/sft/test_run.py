@@ -12,12 +12,12 @@ from rlhf.core.artifacts import read_jsonl, sha256_tree, write_jsonl
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.held_out import held_out_loss
-from rlhf.models.load import load_tokenizer
+from rlhf.models.text.load import load_tokenizer
 from rlhf.sft.examples import collator, in_batches, read_examples
 from rlhf.sft.params import LoraParams
 from rlhf.sft.run import run_sft
 from rlhf.sft.train import finetune, perplexity, with_adapter
+from rlhf.training.token_loss import token_loss
 from tests.sft.helpers import cpu, params, project, row
 
 
@@ -126,15 +126,15 @@ def test_dynamic_padding_never_changes_the_loss(tiny_model_dir: Path, tmp_path: 
     tokenizer = load_tokenizer(layout.base)
     examples = read_examples(layout.pairs / "train.jsonl", tokenizer, context=128, limit=0, seed=0)
     device = torch.device("cpu")
-    alone = held_out_loss(model, in_batches(examples, 1, 0), device)
+    alone = token_loss(model, in_batches(examples, 1, 0), device)
     for size in (3, 20):
-        assert held_out_loss(model, in_batches(examples, size, 7), device) == pytest.approx(alone, abs=1e-5)
+        assert token_loss(model, in_batches(examples, size, 7), device) == pytest.approx(alone, abs=1e-5)
     batch = collator(3)(examples)
     wide = {
         name: nn.functional.pad(tensor, (0, 30), value={"labels": -100, "attention_mask": 0}.get(name, 3))
         for name, tensor in batch.items()
     }
-    assert held_out_loss(model, [wide], device) == pytest.approx(alone, abs=1e-5)
+    assert token_loss(model, [wide], device) == pytest.approx(alone, abs=1e-5)
 
 
 def test_replies_before_and_after_are_to_the_same_prompts(tmp_path: Path, tiny_model_dir: Path) -> None:

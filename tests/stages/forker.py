@@ -20,7 +20,7 @@ from pathlib import Path
 STAGES = ("resolve", "prepare", "base", "sft", "reward", "ppo", "offline", "evaluate")
 WARM = (
     "rlhf.params", "rlhf.prepare.build", "rlhf.prepare.write", "rlhf.base.make", "rlhf.sft.run", "rlhf.reward.train",
-    "rlhf.reward.report", "rlhf.ppo.run", "rlhf.evaluate.run", "transformers.models.gpt2.modeling_gpt2",
+    "rlhf.reward.held_out_metrics", "rlhf.ppo.run", "rlhf.evaluate.run", "transformers.models.gpt2.modeling_gpt2",
     "torch.optim.adamw", "torch._dynamo", "accelerate.data_loader", "pyarrow",
 )  # fmt: skip
 KINDS = ("save", "plot", "result")  # of what is written, where it lies says which: a checkpoint, a curve, an out

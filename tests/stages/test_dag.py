@@ -1,4 +1,4 @@
-"""dvc.yaml says the truth: code deps are the import closures, params are those that the commands read."""
+"""dvc.yaml says the truth: code deps cover each command's imports and nothing idle; params are those that are read."""
 
 import ast
 import subprocess
@@ -15,7 +15,6 @@ from rlhf.offline.methods import METHODS
 from rlhf.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = {"compare": "evaluate"}  # it asks and measures as evaluate does, by the same functions
 READS = ("section", "value")  # of a Run, by name
 SPINE = ["resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate", "diagnose"]
 WRITTEN = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -79,10 +78,29 @@ def test_the_spine_is_complete_and_in_order() -> None:
     assert [name for name in PIPELINE if name in SPINE] == SPINE
 
 
+def code_deps(stage: str) -> list[Path]:
+    """The folders and files of code that a stage declares."""
+    deps = [Path(dep) for dep in PIPELINE[stage]["deps"]]
+    return [dep for dep in deps if dep.parts[0] in ("rlhf", "stages")]
+
+
 @pytest.mark.parametrize("stage", PIPELINE)
-def test_code_deps_are_the_import_closure(stage: str) -> None:
-    code = {ROOT / dep for dep in PIPELINE[stage]["deps"] if str(dep).endswith(".py")}
-    assert code == closure(ROOT / "stages" / f"{stage}.py")
+def test_declared_code_covers_the_imports(stage: str) -> None:
+    declared_code = code_deps(stage)
+    imported = {path.relative_to(ROOT) for path in closure(ROOT / "stages" / f"{stage}.py")}
+    assert {path for path in imported if not any(path.is_relative_to(dep) for dep in declared_code)} == set()
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_no_declared_code_is_idle(stage: str) -> None:
+    imported = {path.relative_to(ROOT) for path in closure(ROOT / "stages" / f"{stage}.py")}
+    assert [dep for dep in code_deps(stage) if not any(path.is_relative_to(dep) for path in imported)] == []
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_declared_folder_is_one_room(stage: str) -> None:
+    """A room of the house, never two at once: `rlhf` or `rlhf/models` alone would make every edit stale everywhere."""
+    assert not {Path("rlhf"), Path("rlhf/models"), Path("stages")} & set(code_deps(stage))
 
 
 @pytest.mark.parametrize("stage", [stage for stage in PIPELINE if stage != "resolve"])
@@ -102,9 +120,8 @@ def test_one_name_five_places(stage: str) -> None:
     item = "foreach" in WRITTEN[stage]
     assert PIPELINE[stage]["cmd"] == f"python -m stages.{stage}{' ${item}' if item else ''}"
     assert (ROOT / "stages" / f"{stage}.py").is_file()
-    room = ROOMS.get(stage, stage)
-    assert (ROOT / "rlhf" / room).is_dir()
-    assert (ROOT / "tests" / room).is_dir()
+    assert (ROOT / "rlhf" / stage).is_dir()
+    assert (ROOT / "tests" / stage).is_dir()
     if stage == "report":  # what it writes is made of the others' metrics
         return
     assert list(PIPELINE[stage]["metrics"][0]) == [f"metrics/{stage}{'_${item}' if item else ''}.json"]
@@ -126,12 +143,12 @@ def test_commands_are_thin(stage: str) -> None:
     assert len((ROOT / "stages" / f"{stage}.py").read_text().splitlines()) <= 40
 
 
-def test_what_only_evaluate_imports_is_a_dep_of_evaluate_alone() -> None:
-    own = {path for path in closure(ROOT / "stages" / "evaluate.py") if "evaluate" in path.parts}
-    assert own
+def test_a_stage_package_is_a_dep_of_its_own_stage_alone() -> None:
+    """Others take a schema of it at most (params.py), so editing reward never re-runs base or sft."""
     for stage in PIPELINE:
-        if stage not in ("evaluate", "compare", "resolve"):  # resolve reads evaluate's schema, and only that
-            assert not {dep for dep in PIPELINE[stage]["deps"] if "rlhf/evaluate/" in dep}, stage
+        foreign = [dep for dep in code_deps(stage) if dep.parts[1] in PIPELINE and dep.parts[1] != stage]
+        light = ("params.py", "methods.py")  # constants and schemas
+        assert [dep for dep in foreign if dep.name not in light and dep.parts[0] == "rlhf"] == [], stage
 
 
 def test_layout_names_what_the_pipeline_writes() -> None:
@@ -150,8 +167,9 @@ def test_the_report_depends_on_all_that_others_write_for_people() -> None:
     deps = {str(dep) for dep in declared(ROOT / "dvc.yaml", "report").deps}
     others = [declared(ROOT / "dvc.yaml", stage) for stage in RUN if stage not in ("report", "resolve")]
     outs = {str(out) for stage in others for out in stage.outs}
-    assert {out for out in outs if out.startswith(("metrics/", "plots/", "provenance/"))} <= deps
-    assert {"artifacts/evaluate", "benchmarks/results/stages.json", "rlhf/report/templates"} <= deps
+    assert {"metrics", "plots", "provenance", "artifacts/evaluate", "benchmarks/results/stages.json"} <= deps
+    findings = {out for out in outs if out.startswith("artifacts/") and out.endswith((".json", ".md"))}
+    assert findings <= deps
 
 
 def test_the_spine_waits_for_no_alternative() -> None:

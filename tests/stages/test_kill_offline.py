@@ -82,7 +82,7 @@ def test_a_card_with_its_numbers_stands_beside_every_model(world: World) -> None
         told[folder.relative_to(root / "artifacts").as_posix()] = (folder / "README.md").read_text()
     offline = {f"offline/{method}": f"offline_{method}_train_loss" for method in METHODS}
     measured = {"base": "base_validation_loss", "sft": "sft_perplexity_after", "reward": "reward_accuracy",
-                "reward_heldout": "reward_heldout_accuracy", **offline}  # fmt: skip
+                "referee": "reward_referee_accuracy", **offline}  # fmt: skip
     assert told.keys() == measured.keys()
     metrics = {name: value for path in (root / "metrics").glob("*.json") for name, value in read_json(path).items()}
     for model, name in measured.items():

@@ -9,7 +9,7 @@ import pytest
 
 from rlhf.core.curves import read_rows
 from rlhf.core.yaml import read_yaml
-from rlhf.report.training import CURVES
+from rlhf.report.ppo import CURVES
 from tests.stages.project import MICRO, Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def test_every_axis_has_a_label_that_says_its_unit() -> None:
 
 def test_the_report_draws_what_dvc_plots_draws() -> None:
     wanted = {("ppo", column) for *_, columns in CURVES for column in columns} | {("ppo", "score"), ("ppo", "reward")}
-    wanted |= {("overoptimisation", judge) for judge in ("proxy", "gold", "heldout")}
+    wanted |= {("overoptimisation", judge) for judge in ("proxy", "gold", "referee")}
     wanted |= {("reward_calibration", "accuracy"), ("compare", "reward"), ("compare", "gold")}
     losses = ("train_loss", "validation_loss")
     wanted |= {(stage, column) for stage in ("base", "sft", "reward") for column in losses}

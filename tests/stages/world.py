@@ -15,7 +15,7 @@ SMALL = MICRO | {
     "base.pretrain.width": 64, "base.pretrain.batch_size": 2, "data.synthetic.corpus_documents": 600,
     "base.pretrain.validation_share": 0.05, "sft.eval_every": 3, "sft.log_every": 2, "sft.batch_size": 8,
     "sft.samples": 4, "sft.lora.dropout": 0.1, "reward.batch_tokens": 2048, "ppo.iterations": 8,
-    "ppo.heldout_every": 2, "ppo.kl_controller": "adaptive", "runtime.checkpoint_steps": 2,
+    "ppo.validation_every": 2, "ppo.kl_controller": "adaptive", "runtime.checkpoint_steps": 2,
 }  # fmt: skip
 
 

@@ -11,14 +11,14 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf.models.backbone import Backbone
 from rlhf.models.fast.blocks import build, refusal
 from rlhf.models.fast.generate import generate
 from rlhf.models.fast.head import fused_logprobs
 from rlhf.models.fast.linear import Linear
 from rlhf.models.fast.packing import PackedAttention, Packing, before_responses
-from rlhf.models.passes import Forward, Generation, States, spread
-from rlhf.models.tokens import Episodes
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.outputs import Forward, Generation, States, spread
+from rlhf.models.text.tokens import Episodes
 
 
 class FastBackbone(Backbone):

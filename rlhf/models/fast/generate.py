@@ -9,8 +9,8 @@ from torch import Tensor
 
 from rlhf.models.fast.blocks import Decoder
 from rlhf.models.fast.packing import PackedAttention, Packing, Queries, attend
-from rlhf.models.logprobs import draw
-from rlhf.models.passes import Generation
+from rlhf.models.policy.logprobs import draw
+from rlhf.models.policy.outputs import Generation
 
 
 @dataclass(slots=True)

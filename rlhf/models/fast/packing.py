@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from rlhf.models.tokens import Episodes
+from rlhf.models.text.tokens import Episodes
 
 
 @dataclass(frozen=True, slots=True)

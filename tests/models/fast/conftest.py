@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf.models.backbone import Backbone
-from rlhf.models.engine import load_backbone
+from rlhf.models.fast.engine import load_backbone
+from rlhf.models.policy.backbone import Backbone
 
 
 @pytest.fixture(scope="session")

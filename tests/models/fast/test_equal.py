@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf.models.backbone import Backbone
-from rlhf.models.engine import load_backbone
+from rlhf.models.fast.engine import load_backbone
 from rlhf.models.fast.generate import Cache
-from rlhf.models.passes import Generation
-from rlhf.models.tokens import Episodes
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.outputs import Generation
+from rlhf.models.text.tokens import Episodes
 from tests.models.helpers import ragged
 
 Pair = tuple[Backbone, Backbone]

@@ -1,0 +1,51 @@
+"""One response as it is made: the sampler's own draws, handed over token by token."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.sampling import Sample, Stream, uniforms
+from rlhf.models.text.tokens import decode_response, encode_prompt, pad_left
+
+_HALF = "�"  # what a decoder shows for a character whose last bytes are still to come
+
+
+@dataclass
+class ReplyStream:
+    """A response under way. Iterating gives text that can be shown as it comes; then `sample` is the whole.
+
+    With the same stream it is the first of `sample_texts([prompt])`, token for token. UserError if prompt and response
+    exceed the context.
+    """
+
+    backbone: Backbone
+    prompt: str
+    adapter: str | None
+    max_new_tokens: int
+    temperature: float
+    stream: Stream
+    ids: list[int] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[str]:
+        backbone, shown = self.backbone, ""
+        numbers = uniforms(self.stream, [0], self.max_new_tokens).to(backbone.device)
+        steps = backbone.steps(
+            *pad_left([encode_prompt(backbone.tokenizer, self.prompt)], backbone.pad_id, backbone.device),
+            adapter=self.adapter,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            uniforms=numbers,
+        )
+        for step in steps:
+            self.ids.append(int(step.drawn.ids))
+            text = decode_response(backbone.tokenizer, self.ids)
+            if not text.endswith(_HALF) and text.startswith(shown):
+                yield text[len(shown) :]
+                shown = text
+        yield decode_response(backbone.tokenizer, self.ids)[len(shown) :]
+
+    @property
+    def sample(self) -> Sample:
+        """What has been said so far."""
+        text = decode_response(self.backbone.tokenizer, self.ids)
+        return Sample(self.prompt, text, self.ids[-1:] == [self.backbone.eos_id], tuple(self.ids))

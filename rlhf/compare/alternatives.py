@@ -1,0 +1,117 @@
+"""The alternatives to PPO, asked and measured exactly as `evaluate` asks and measures PPO."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rlhf.core.artifacts import read_json
+from rlhf.core.layout import Layout
+from rlhf.core.progress import track
+from rlhf.core.runtime import Runtime
+from rlhf.core.stats import mean_interval
+from rlhf.measure.drift import response_logprobs
+from rlhf.measure.forgetting import perplexity, read_documents, validation_documents
+from rlhf.measure.metrics import comparison_metrics, policy_metrics
+from rlhf.measure.panel import Panel, answered, fitting, load_panel, measured, sampled
+from rlhf.measure.params import MeasureParams
+from rlhf.measure.prompts import read_prompts
+from rlhf.measure.responses import Answers
+from rlhf.models.policy.sampling import Sample
+from rlhf.models.reward.best_of_n import best, kl_bound, kl_estimate
+from rlhf.models.reward.scoring import ADAPTER
+
+NAME = "held-out"  # the prompt set, whose random numbers are those of `evaluate`
+Metrics = dict[str, object]
+
+
+def measure_alternatives(
+    at: Layout,
+    methods: Mapping[str, Mapping[str, Any]],
+    params: MeasureParams,
+    runtime: Runtime,
+    *,
+    corpus_share: float | None,
+) -> dict[str, Metrics]:
+    """Measures of each policy by its name in the table; best of n is one policy for each n.
+
+    Raises:
+        UserError: an artifact is missing, or the reward model is of another backbone.
+    """
+    trained = {name: at.offline(name) for name, policy in methods.items() if policy["kind"] == "adapter"}
+    panel = load_panel(at, {f"offline_{name}": folder for name, folder in trained.items()}, params, runtime)
+    prompts = fitting(panel, read_prompts(at.pairs / f"{params.split}.jsonl"), params.prompts, NAME).asked
+    documents = validation_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=panel.seed)
+    sft = answered(panel, prompts, NAME, ADAPTER)
+    found: dict[str, Metrics] = {}
+    with track(len(methods), "compare", unit="method") as bar:
+        for name, policy in methods.items():
+            bar.set_postfix_str(name)
+            if policy["kind"] == "best_of_n":
+                for n, (given, kl) in best_of_n(panel, prompts, policy["n"], sft).items():
+                    found[f"best_of_{n}"] = measures(given, sft, kl, panel.seed) | {
+                        "kl_bound": kl_bound(n),
+                        "tokens_per_reply": n * sum(sft.drift.tokens) / len(prompts),
+                    }
+            else:
+                found[name] = of_adapter(panel, prompts, f"offline_{name}", sft) | _tokens(at, name)
+                if documents:
+                    found[name]["tax_perplexity"] = _perplexity(panel, documents, f"offline_{name}")
+            bar.update()
+    return found
+
+
+def of_adapter(panel: Panel, prompts: Sequence[str], adapter: str, sft: Answers) -> Metrics:
+    """Every measure of one trained policy, against SFT's answers to the same prompts."""
+    given = answered(panel, prompts, NAME, adapter)
+    found = measures(given, sft, given.drift.k1, panel.seed)
+    if given.exact_kl:
+        found |= mean_interval(given.exact_kl).named("kl_exact")
+    return found | {"tokens_per_reply": sum(given.drift.tokens) / len(prompts)}
+
+
+def best_of_n(
+    panel: Panel, prompts: Sequence[str], sizes: Sequence[int], sft: Answers
+) -> dict[int, tuple[Answers, list[float]]]:
+    """For each n the best by the reward model of the first n samples of SFT, and what each says about the KL.
+
+    The samples are nested, and the first is the one that SFT itself is measured on: best of 1 is SFT.
+    """
+    rounds, rewards = [list(sft.samples)], [list(sft.rewards)]
+    for number in range(1, max(sizes)):
+        rounds.append(sampled(panel, prompts, ADAPTER, (panel.seed, "evaluate", NAME, "again", number)))
+        rewards.append(panel.scorer.score_samples(rounds[-1], batch_tokens=panel.params.batch_tokens))
+    found = {}
+    for n in sizes:
+        chosen = [_best(rounds[:n], rewards[:n], index) for index in range(len(prompts))]
+        logprobs = response_logprobs(
+            panel.scorer.backbone,
+            chosen,
+            adapter=ADAPTER,
+            temperature=panel.params.temperature,
+            batch_tokens=panel.params.batch_tokens,
+        )
+        unmeasured = replace(panel, params=panel.params.model_copy(update={"exact_kl_prompts": 0}))
+        found[n] = measured(unmeasured, chosen, ADAPTER), [kl_estimate(n, logprob) for logprob in logprobs]
+    return found
+
+
+def _best(rounds: Sequence[Sequence[Sample]], rewards: Sequence[Sequence[float]], index: int) -> Sample:
+    return best([samples[index] for samples in rounds], [scores[index] for scores in rewards])
+
+
+def measures(given: Answers, sft: Answers, kl: Sequence[float], seed: int) -> Metrics:
+    """Names without the policy: reward, gold, ..., rm_winrate, ..., kl; ends of intervals as _low and _high."""
+    of_policy = {
+        name.replace("_x_", "_").removesuffix("_x"): value for name, value in policy_metrics({"x": given}, "").items()
+    }
+    return {**of_policy, **comparison_metrics(given, sft, "", seed), **mean_interval(kl).named("kl")}
+
+
+def _tokens(at: Layout, method: str) -> Metrics:
+    counted = read_json(at.metrics(f"offline_{method}"))
+    return {name: counted.get(f"offline_{method}_{name}") for name in ("tokens_sampled", "tokens_trained")}
+
+
+def _perplexity(panel: Panel, documents: Sequence[str], adapter: str) -> float:
+    backbone, room = panel.scorer.backbone, panel.params.batch_tokens
+    return perplexity(read_documents(backbone, documents, adapter=adapter, batch_tokens=room))

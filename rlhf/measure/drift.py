@@ -1,0 +1,119 @@
+"""How far a policy has gone from the SFT policy, on its own samples."""
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlhf.measure.responses import Drift
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.sampling import Sample
+from rlhf.models.reward.scoring import length_batches
+from rlhf.models.text.tokens import Episodes, encode_prompt
+
+_ROWS = 512  # of the vocabulary's logits in float64 at once: 200 MB for 50,257 tokens, and several such buffers
+
+
+@torch.no_grad()
+def sampled_drift(
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    *,
+    adapter: str | None,
+    reference: str,
+    temperature: float,
+    batch_tokens: int,
+) -> Drift:
+    """KL to the reference by the estimators k1 and k3, entropy and length of each sample."""
+    rows: dict[int, tuple[float, float, float, int]] = {}
+    for batch, episodes in _batches(backbone, samples, batch_tokens):
+        policy = backbone.forward(episodes, adapter=adapter, temperature=temperature)
+        other = backbone.forward(episodes, adapter=reference, temperature=temperature)
+        log_ratio = (policy.logprobs.double() - other.logprobs.double()) * episodes.mask
+        k3 = torch.expm1(-log_ratio) + log_ratio
+        tokens = episodes.mask.sum(1)
+        entropy = policy.entropy.double().sum(1) / tokens.clamp_min(1)
+        columns = (log_ratio.sum(1).tolist(), k3.sum(1).tolist(), entropy.tolist(), tokens.tolist())
+        rows |= dict(zip(batch, zip(*columns, strict=True), strict=True))
+    k1s, k3s, entropies, lengths = zip(*(rows[i] for i in range(len(samples))), strict=True)
+    return Drift(k1s, k3s, entropies, lengths)
+
+
+@torch.no_grad()
+def response_logprobs(
+    backbone: Backbone, samples: Sequence[Sample], *, adapter: str | None, temperature: float, batch_tokens: int
+) -> list[float]:
+    """log p(response | prompt) of each sample at the temperature, in nats."""
+    found: dict[int, float] = {}
+    for batch, episodes in _batches(backbone, samples, batch_tokens):
+        logprobs = backbone.forward(episodes, adapter=adapter, temperature=temperature).logprobs.double().sum(1)
+        found |= dict(zip(batch, logprobs.tolist(), strict=True))
+    return [found[i] for i in range(len(samples))]
+
+
+@torch.no_grad()
+def exact_kl(
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    *,
+    adapter: str | None,
+    reference: str,
+    temperature: float,
+    batch_tokens: int,
+) -> tuple[float, ...]:
+    """For each sample the sum over its tokens of KL(policy || reference) over the whole vocabulary, in nats.
+
+    The states are the policy's own, so the mean over samples estimates the KL of whole responses as k1 does, with the
+    noise of the last draw at each token taken out (a Rao-Blackwell estimate).
+    """
+    found: dict[int, float] = {}
+    for batch, episodes in _batches(backbone, samples, batch_tokens):
+        policy = _states(backbone, episodes, adapter)
+        other = _states(backbone, episodes, reference)
+        divergence = _in_parts(_logits(backbone, policy) / temperature, _logits(backbone, other) / temperature)
+        spread = torch.zeros(episodes.mask.shape, dtype=torch.float64, device=divergence.device)
+        spread[episodes.mask] = divergence
+        found |= dict(zip(batch, spread.sum(1).tolist(), strict=True))
+    return tuple(found[i] for i in range(len(samples)))
+
+
+def token_kl(logits: Float[Tensor, "N V"], reference: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
+    """KL(softmax(logits) || softmax(reference)) of each row: sum of p (log p - log q), in nats, in float64."""
+    logprobs, others = logits.double().log_softmax(-1), reference.double().log_softmax(-1)
+    return (logprobs.exp() * (logprobs - others)).sum(-1)
+
+
+def _in_parts(logits: Float[Tensor, "N V"], reference: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
+    """`token_kl` some rows at a time: whole batches in float64 would be tens of gigabytes on a GPU."""
+    parts = zip(torch.split(logits, _ROWS), torch.split(reference, _ROWS), strict=True)
+    return torch.cat([token_kl(one, other) for one, other in parts])
+
+
+def _batches(backbone: Backbone, samples: Sequence[Sample], batch_tokens: int) -> Iterator[tuple[list[int], Episodes]]:
+    prompts = [encode_prompt(backbone.tokenizer, sample.prompt) for sample in samples]
+    lengths = [len(p) + len(s.response_ids) for p, s in zip(prompts, samples, strict=True)]
+    for batch in length_batches(lengths, batch_tokens):
+        responses = [samples[i].response_ids for i in batch]
+        yield (
+            batch,
+            Episodes.of([prompts[i] for i in batch], responses, pad_id=backbone.pad_id, device=backbone.device),
+        )
+
+
+def _states(backbone: Backbone, episodes: Episodes, adapter: str | None) -> Float[Tensor, "N D"]:
+    """The hidden states that the real response tokens are drawn from: one position before each."""
+    hidden = backbone.forward(episodes, adapter=adapter, temperature=1.0).hidden
+    start, width = episodes.prompt_ids.shape[1] - 1, episodes.response_ids.shape[1]
+    return hidden[:, start : start + width][episodes.mask]
+
+
+def _logits(backbone: Backbone, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+    model = backbone.model
+    plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
+    head = cast(nn.Module, plain.get_output_embeddings())
+    logits: Tensor = head(states)
+    return logits.float()

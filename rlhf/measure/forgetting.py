@@ -1,0 +1,110 @@
+"""The alignment tax of all policies: benchmarks and held-out documents of the corpus, before and after."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from rlhf.core.artifacts import iter_jsonl
+from rlhf.core.errors import UserError
+from rlhf.core.seeding import rng
+from rlhf.core.stats import bootstrap_difference, paired_difference, wilson
+from rlhf.measure.panel import Panel, of_each
+from rlhf.measure.tax import Item, Metrics, Scored, score
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.scoring import length_batches
+from rlhf.models.text.corpus_split import split_documents
+from rlhf.models.text.tokens import Episodes, encode_response
+
+Document = tuple[float, int]  # log p of its tokens, summed, in nats; how many these are
+
+
+def validation_documents(corpus: Path, *, share: float | None, count: int, seed: int) -> list[str]:
+    """At most `count` documents that the base model was not pretrained on, in the order of the corpus; `share` is the
+    one that pretraining held out, None where the base model was not pretrained here.
+
+    Raises:
+        UserError: a row has no text (file:line), or there are fewer than two.
+    """
+    if share is None or not count:
+        return []
+    texts = []
+    for number, row in iter_jsonl(corpus):
+        if not isinstance(row.get("text"), str):
+            raise UserError(f"{corpus}:{number}: text: expected text, found {row.get('text')!r:.40}")
+        texts.append(row["text"])
+    _, held_out = split_documents(texts, validation_share=share, seed=seed)
+    drawn = rng(seed, "evaluate", "documents").sample(range(len(held_out)), min(count, len(held_out)))
+    return [held_out[index] for index in sorted(drawn)]
+
+
+def tax(panel: Panel, benchmarks: Mapping[str, Sequence[Item]], documents: Sequence[str]) -> Metrics:
+    """Metrics `eval_tax_*`. Policies are read at temperature 1, without any dialogue around the text.
+
+    Raises:
+        UserError: a benchmark's choice alone fills the model's context.
+    """
+    backbone, room = panel.scorer.backbone, panel.params.batch_tokens
+    metrics = _perplexities(backbone, documents, room, panel.seed)
+    for name, items in benchmarks.items():
+        metrics |= benchmark_metrics(_scored(backbone, items, name, room), f"eval_tax_{name}", panel.seed)
+    return metrics
+
+
+def benchmark_metrics(scored: Mapping[str, Scored], prefix: str, seed: int) -> Metrics:
+    """`<prefix>_<policy>`: accuracy (Wilson); `<prefix>_nats_<policy>`: nats a token of the right continuation, mean
+    over items; of both `_gain`, PPO less SFT, and `_change`, PPO less base (paired bootstrap over items)."""
+    metrics: Metrics = {f"{prefix}_items": len(scored["base"].correct)}
+    nats = {policy: [-logprob for logprob in found.logprob] for policy, found in scored.items()}
+    for policy, found in scored.items():
+        metrics |= wilson(sum(found.correct), len(found.correct)).named(f"{prefix}_{policy}")
+        metrics[f"{prefix}_nats_{policy}"] = math.fsum(nats[policy]) / len(nats[policy])
+    for name, before in (("gain", "sft"), ("change", "base")):
+        accuracy = paired_difference(scored["ppo"].correct, scored[before].correct, seed)
+        surprise = paired_difference(nats["ppo"], nats[before], seed)
+        metrics |= accuracy.named(f"{prefix}_{name}") | surprise.named(f"{prefix}_nats_{name}")
+    return metrics
+
+
+def perplexity(documents: Sequence[Document]) -> float:
+    """exp of the mean nats a token, over all tokens of all documents."""
+    return math.exp(-math.fsum(nats for nats, _ in documents) / sum(tokens for _, tokens in documents))
+
+
+@torch.no_grad()
+def read_documents(
+    backbone: Backbone, texts: Sequence[str], *, adapter: str | None, batch_tokens: int
+) -> list[Document]:
+    """Each document as in pretraining: an EOS stands before it and is predicted behind it; what is longer than the
+    context is cut off."""
+    rows = [encode_response(backbone.tokenizer, text)[: backbone.context - 1] for text in texts]
+    found: dict[int, Document] = {}
+    for batch in length_batches([1 + len(row) for row in rows], batch_tokens):
+        responses = [rows[i] for i in batch]
+        start = [[backbone.eos_id]] * len(batch)
+        episodes = Episodes.of(start, responses, pad_id=backbone.pad_id, device=backbone.device)
+        forward = backbone.forward(episodes, adapter=adapter, temperature=1.0, states="response")
+        nats = (forward.logprobs.double() * episodes.mask).sum(1).tolist()
+        found |= {i: (one, len(rows[i])) for i, one in zip(batch, nats, strict=True)}
+    return [found[i] for i in range(len(rows))]
+
+
+def _scored(backbone: Backbone, items: Sequence[Item], name: str, batch_tokens: int) -> dict[str, Scored]:
+    return of_each(f"tax {name}", lambda adapter: score(backbone, items, adapter=adapter, batch_tokens=batch_tokens))
+
+
+def _perplexities(backbone: Backbone, texts: Sequence[str], batch_tokens: int, seed: int) -> Metrics:
+    """`eval_tax_perplexity_<policy>`, and PPO less SFT (`_gain`) and less base (`_change`); None without texts."""
+    prefix = "eval_tax_perplexity"
+    metrics: Metrics = {"eval_tax_documents": len(texts)}
+    if not texts:
+        return metrics | dict.fromkeys(f"{prefix}_{name}" for name in ("base", "sft", "ppo", "gain", "change"))
+    read = of_each(
+        "tax documents", lambda adapter: read_documents(backbone, texts, adapter=adapter, batch_tokens=batch_tokens)
+    )
+    metrics |= {f"{prefix}_{policy}": perplexity(documents) for policy, documents in read.items()}
+    for name, before in (("gain", "sft"), ("change", "base")):
+        difference = bootstrap_difference(perplexity, read["ppo"], read[before], seed)
+        metrics |= difference.named(f"{prefix}_{name}")
+    return metrics

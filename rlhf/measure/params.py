@@ -1,0 +1,28 @@
+"""Parameters of measuring: what `evaluate` and `compare` share of the section `evaluate`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlhf.core.params import Section
+
+
+class TaxParams(Section):
+    """Benchmarks and documents that show what a policy has forgotten."""
+
+    path: str = Field(min_length=1)
+    items: int = Field(ge=0)
+    documents: int = Field(ge=0)
+
+
+class MeasureParams(Section):
+    """How policies are sampled and scored; `params.yaml` explains each key."""
+
+    split: Literal["validation", "test"]
+    prompts: int = Field(ge=1)
+    response_tokens: int = Field(ge=1)
+    temperature: float = Field(gt=0, le=10)
+    batch_size: int = Field(ge=1)
+    batch_tokens: int = Field(ge=1)
+    exact_kl_prompts: int = Field(ge=0)
+    tax: TaxParams

@@ -1,0 +1,60 @@
+"""Where scores come from. A source sees texts and the frozen reference's pass; it returns one score an episode."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.outputs import Forward
+from rlhf.models.reward.reward_model import RewardModel, response_lengths
+from rlhf.models.reward.scoring import pooled_episodes
+from rlhf.models.text.tokens import Episodes
+
+
+@dataclass(frozen=True, slots=True)
+class Scorable:
+    """Answered prompts, to be scored. Axes: B episodes."""
+
+    prompts: Sequence[str]
+    responses: Sequence[str]  # without special tokens; they begin with a space where the model wrote one
+    ended: Bool[Tensor, " B"]
+    episodes: Episodes
+    reference: Forward  # the frozen reference adapter's pass over `episodes`, made anyway: its features cost nothing
+
+
+@runtime_checkable
+class RewardSource(Protocol):
+    """Gives each answered prompt one number; higher is better. It need not be differentiable, nor a module."""
+
+    def score(self, batch: Scorable) -> Float[Tensor, " B"]:
+        """Scores, on the device of `batch.episodes`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPassSource:
+    """A reward model that the reference pass is not enough for, because its backbone was trained too, or because it
+    reads logprobs at temperature 1: it makes a pass of its own, under its own adapter."""
+
+    model: RewardModel
+    backbone: Backbone
+    adapter: str
+
+    def score(self, batch: Scorable) -> Float[Tensor, " B"]:
+        """Normalised as those of RewardModelSource."""
+        features = pooled_episodes(self.backbone, batch.episodes, model=self.model, adapter=self.adapter)
+        return self.model.score_features(features, response_lengths(batch.episodes))
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModelSource:
+    """The reward model on the frozen SFT policy, reading the reference pass instead of making one of its own."""
+
+    model: RewardModel
+
+    def score(self, batch: Scorable) -> Float[Tensor, " B"]:
+        """Normalised: mean 0 and standard deviation 1 on the reference policy's own responses."""
+        return self.model.score(batch.reference.hidden, batch.episodes)

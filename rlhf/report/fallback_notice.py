@@ -1,0 +1,80 @@
+"""How PPO ended, and whose policy it handed on: `ppo.fallback` may replace that of a run that a guard stopped."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rlhf.report.content import Notice, Section
+from rlhf.report.wording import Numbers
+
+NONE = "none"
+COMPLETED = "completed"
+LOOKS = ("validation_reward", "validation_referee")  # no guards: looks at validation prompts found no new best
+ABOUT = (
+    "ppo",
+    "evaluation",
+    "overoptimisation",
+    "methods",
+    "verdicts",
+    "samples",
+)  # sections that speak of PPO's policy
+
+
+def handed_on(n: Numbers) -> str | None:
+    """The name of the method whose policy stands in PPO's place; None where PPO's own does."""
+    if "ppo_fallback" not in n or n["ppo_fallback"] == NONE:
+        return None
+    return str(n["ppo_fallback"]).upper()
+
+
+def ended(n: Numbers) -> str:
+    """How the run ended, as what PPO did."""
+    reason = n["ppo_stop_reason"]
+    if reason == COMPLETED:
+        return "ran to its end"
+    if reason in LOOKS:
+        return f"was stopped early, since validation prompts showed no new best ({n['ppo_stop_detail']})"
+    return f"was stopped by the guard `{reason}` ({n['ppo_stop_detail']})"
+
+
+def kept(n: Numbers) -> str:
+    """Which policy came of it."""
+    other = handed_on(n)
+    if other is None:
+        return f"the policy of iteration {n.show('ppo_saved_iteration')} was kept"
+    return f"its policy was not kept, and that of {other} was handed on in its place (`ppo.fallback`)"
+
+
+def stopped(n: Numbers) -> str | None:
+    """In short what became of a run that did not go to its end; None of one that did."""
+    if "ppo_stop_reason" not in n or n["ppo_stop_reason"] == COMPLETED:
+        return None
+    other = handed_on(n)
+    more = f" What this report says of the policy PPO is true of {other}'s." if other else ""
+    return f"PPO {ended(n)}; {kept(n)}.{more}"
+
+
+def limit(n: Numbers) -> str | None:
+    """What follows from it for the numbers of this run."""
+    if "ppo_stop_reason" not in n or n["ppo_stop_reason"] in (COMPLETED, *LOOKS):
+        return None
+    other = handed_on(n)
+    what = (
+        f"what is evaluated as PPO is the policy of {other}" if other else "what is evaluated is the last policy before"
+    )
+    return f"PPO was stopped by a guard: {what}."
+
+
+def with_notices(sections: Sequence[Section], n: Numbers) -> list[Section]:
+    """The sections; above each that speaks of PPO's policy, whose it is, where it is not PPO's."""
+    other = handed_on(n)
+    if other is None:
+        return list(sections)
+    said = {
+        "ppo": f"A guard stopped PPO. This section is about that run; the policy that it handed on is {other}'s.",
+        "overoptimisation": f"The marks are of the PPO run that a guard stopped, not of {other}'s policy, which was handed on.",
+    }
+    whose = f"A guard stopped PPO: wherever this section says PPO, the policy is {other}'s (`ppo.fallback`)."
+    return [
+        replace(one, blocks=[Notice(said.get(one.name, whose)), *one.blocks]) if one.name in ABOUT else one
+        for one in sections
+    ]

@@ -1,0 +1,173 @@
+"""A reward model whose backbone is trained too: a copy of the SFT adapter learns with the head.
+
+The loop, its checkpoints and the choice of the best step are those of `base` and `sft` (`rlhf.training.trainer`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.errors import UserError
+from rlhf.core.runtime import Runtime
+from rlhf.core.seeding import generator
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.lora import set_dropout
+from rlhf.models.reward.heads import Mlp
+from rlhf.models.reward.reward_model import RewardModel
+from rlhf.models.reward.scoring import REWARD, Row, Scorer, pooled_episodes
+from rlhf.models.text.tokens import Episodes
+from rlhf.reward.fit import initial_weight, pair_loss, relative
+from rlhf.reward.fit_mlp import start
+from rlhf.reward.pairs import Pair
+from rlhf.reward.params import RewardParams
+from rlhf.training.token_loss import Batch
+from rlhf.training.trainer import Fit, Plan, fit
+
+
+@dataclass(frozen=True, slots=True)
+class PairRows:
+    """Token rows of a pair, and what it counts in training."""
+
+    chosen: Row
+    rejected: Row
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Token rows of training and validation pairs."""
+
+    train: Sequence[PairRows]
+    validation: Sequence[PairRows]
+
+
+class Pairwise(nn.Module):
+    """The pairwise loss as a module, so that the Trainer can train it. Its state is what is trained, no more."""
+
+    _keys_to_ignore_on_save = None  # the Trainer asks for it when it reads the best step back
+
+    def __init__(self, backbone: Backbone, model: RewardModel) -> None:
+        super().__init__()
+        self.network, self.reward = backbone.model, model
+        self._backbone = backbone
+
+    def forward(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, mask: Tensor, weights: Tensor
+    ) -> dict[str, Tensor]:
+        """Weighted mean of -log sigmoid(r_chosen - r_rejected) over pairs of rows, chosen first (Ouyang et al. 2022,
+        eq. 1), of raw rewards: a length correction comes after training."""
+        episodes = Episodes(prompt_ids, prompt_mask, response_ids, mask)
+        features = pooled_episodes(self._backbone, episodes, model=self.reward, adapter=REWARD)
+        scores = self.reward.member_scores(features).view(-1, 2)
+        return {"loss": pair_loss(scores[:, 0] - scores[:, 1], weights)}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # all its overloads
+        """Adapter, head and query: the frozen base is neither copied into checkpoints nor read back."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in trained}
+
+
+def tune(
+    backbone: Backbone,
+    model: RewardModel,
+    sides: Sides,
+    params: RewardParams,
+    *,
+    runtime: Runtime,
+    checkpoints: Checkpoints,
+    curve: Path,
+) -> Fit:
+    """Train the backbone's adapter REWARD and the head in stream, to the lowest loss on the validation pairs.
+
+    Raises:
+        UserError: fewer training pairs than a batch holds, or the loss became NaN.
+        Stopped: a signal came; everything is saved.
+    """
+    plan = params.tune
+    steps = len(sides.train) // plan.batch_size
+    if steps == 0 or not sides.validation:
+        raise UserError(
+            f"reward.tune.batch_size: found {plan.batch_size}, with {len(sides.train)} training and "
+            f"{len(sides.validation)} validation pairs; allowed: 1 to the training pairs, and at least 1 to validate"
+        )
+    _start(model, runtime.seed)
+    model.requires_grad_(True)
+    set_dropout(backbone.model, REWARD, plan.dropout)
+    scorer, module = Scorer(backbone, model, REWARD), Pairwise(backbone, model)
+    shares = relative(torch.tensor([pair.weight for pair in sides.validation]))
+
+    def validate(_: nn.Module) -> float:
+        module.eval()  # the Trainer sets train mode again at each step
+        scores = side_scores(scorer, sides.validation, params.batch_tokens)
+        return float(pair_loss(scores[:, 0] - scores[:, 1], shares))
+
+    found = fit(
+        module,
+        examples=_relative(sides.train),
+        order=_order(len(sides.train), steps * plan.batch_size, plan.epochs, runtime.seed),
+        collate=_collator(backbone.pad_id),
+        validate=validate,
+        plan=Plan.of(plan, stream="reward", steps=steps * plan.epochs, lr=plan.lr, patience=params.patience),
+        runtime=runtime,
+        checkpoints=checkpoints,
+        curve=curve,
+    )
+    model.requires_grad_(False).eval()
+    for parameter in backbone.parameters_of(REWARD).values():
+        parameter.requires_grad_(False)
+    return found
+
+
+@torch.no_grad()
+def _start(model: RewardModel, seed: int) -> None:
+    if isinstance(model.head, Mlp):
+        start(model.head, seed)
+    else:
+        model.head.weight.copy_(initial_weight(model.feature_size, seed).unsqueeze(0))
+
+
+def _relative(pairs: Sequence[PairRows]) -> list[PairRows]:
+    """Weights of mean 1."""
+    shares = relative(torch.tensor([pair.weight for pair in pairs])).tolist()
+    return [replace(pair, weight=share) for pair, share in zip(pairs, shares, strict=True)]
+
+
+def side_scores(scorer: Scorer, pairs: Sequence[PairRows], batch_tokens: int) -> Tensor:
+    """Scores of chosen and rejected, (N, 2) in float64, as the scorer's model gives them."""
+    rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
+    with torch.no_grad():
+        return torch.tensor(scorer.score_rows(rows, batch_tokens=batch_tokens), dtype=torch.float64).view(-1, 2)
+
+
+def by_split(rows: Sequence[Row], pairs: Sequence[Pair], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
+    """Rows of all pairs, chosen and rejected in turn, as pairs of each split."""
+    sides = zip(rows[::2], rows[1::2], pairs, strict=True)
+    every = iter([PairRows(chosen, rejected, pair.weight) for chosen, rejected, pair in sides])
+    return {name: list(islice(every, size)) for name, size in sizes.items()}
+
+
+def _order(pairs: int, used: int, epochs: int, seed: int) -> list[int]:
+    """Each epoch in an order of its own, without the rest that fills no batch."""
+    draws = (torch.randperm(pairs, generator=generator(seed, "reward", "order", e + 1)) for e in range(epochs))
+    return [index for order in draws for index in order[:used].tolist()]
+
+
+def _collator(pad_id: int) -> Any:
+    def collate(pairs: list[PairRows]) -> Batch:
+        rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
+        episodes = Episodes.of([p for p, _ in rows], [r for _, r in rows], pad_id=pad_id, device="cpu")
+        return {
+            "prompt_ids": episodes.prompt_ids,
+            "prompt_mask": episodes.prompt_mask,
+            "response_ids": episodes.response_ids,
+            "mask": episodes.mask,
+            "weights": torch.tensor([pair.weight for pair in pairs]),
+        }
+
+    return collate

@@ -1,0 +1,97 @@
+"""A second reward model, fitted on prompts whose pairs the first never sees: a judge that is held out from PPO.
+
+The pairs, the annotators' noise in them and the start are its own. It reads the same backbone, and always how likely
+that finds the response: PPO drives responses to where the pairs say nothing, and hidden states alone do not tell.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.errors import UserError
+from rlhf.core.seeding import derive, rng
+from rlhf.models.policy.backbone import Backbone
+from rlhf.models.reward.reward_model import Pooling, RewardModel
+from rlhf.reward.features import frozen_features
+from rlhf.reward.fit import FitSettings, Weights, fit_head
+from rlhf.reward.metrics import accuracy, agreement
+from rlhf.reward.pairs import Pair, unique_prompts
+from rlhf.reward.params import RewardParams
+from rlhf.reward.types import Folders
+
+REFEREE = "referee"  # the name of its pairs beside the splits
+_RATES = ("accuracy", "agreement")
+
+
+def divide(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Training pairs for the first reward model and for the second, by prompt: no prompt is on both sides.
+
+    `share` of the prompts, drawn by the seed, go to the second; 0 gives it none.
+
+    Raises:
+        UserError: a share above 0 leaves one of the two without a prompt.
+    """
+    prompts = unique_prompts(pairs)
+    count = round(share * len(prompts))
+    if share > 0 and not 0 < count < len(prompts):
+        raise UserError(
+            f"reward.referee_share: found {share:g}, which is {count} of {len(prompts)} training prompts; "
+            "allowed: a share that leaves both reward models at least one, or 0"
+        )
+    held = set(rng(seed, "reward", "heldout", "prompts").sample(prompts, count))
+    return [pair for pair in pairs if pair.prompt not in held], [pair for pair in pairs if pair.prompt in held]
+
+
+def second_model(hidden_size: int, at: Folders, params: RewardParams) -> RewardModel:
+    """What the second model reads: what the first does, under the SFT adapter, and log-probabilities; attention needs a
+    trained backbone, which it never has."""
+    pooling: Pooling = "mean" if params.pooling == "attention" else params.pooling
+    return RewardModel(
+        hidden_size,
+        pooling=pooling,
+        pool_over=params.pool_over,
+        backbone_adapter=at.sft.as_posix(),
+        logprobs=True,
+    )
+
+
+def features_for_second(
+    at: Folders, backbone: Backbone, splits: Mapping[str, list[Pair]], params: RewardParams, checkpoints: Checkpoints
+) -> dict[str, Tensor]:
+    """A pass under the plain SFT adapter over the pairs that it needs: its own, validation and test."""
+    model = second_model(backbone.hidden_size, at, params)
+    needed = {name: splits[name] for name in (REFEREE, "validation", "test")}
+    return frozen_features(backbone, needed, model, params.batch_tokens, checkpoints)
+
+
+def fit_second(
+    parts: Mapping[str, Float[Tensor, "N 2 F"]],
+    settings: FitSettings,
+    model: RewardModel,
+    *,
+    weights: Weights,
+    seed: int,
+) -> RewardModel:
+    """A linear head on frozen features of the pairs `referee`, its epoch chosen on `validation`; not yet on a scale.
+
+    Always one head on the frozen SFT backbone, whatever the first is. `model`: as it is before a fit; its head is set.
+    """
+    own = derive(seed, "reward", "heldout")
+    head = fit_head(parts[REFEREE], parts["validation"], settings, seed=own, weights=weights).head
+    model.head.load_state_dict({name: value.unsqueeze(0) for name, value in head.state().items()})
+    return model.requires_grad_(False).eval()
+
+
+def referee_metrics(pairs: Sequence[Pair], margins: Sequence[float], first: Sequence[float]) -> dict[str, object]:
+    """Metrics named reward_referee_*: its training pairs, and accuracy and agreement with the first model on test pairs
+    from the margins (raw rewards of chosen minus rejected) that the two give. Without a second model all but the
+    number of pairs are None."""
+    metrics: dict[str, object] = {"reward_referee_pairs": len(pairs)}
+    if not pairs:
+        return metrics | {f"reward_referee_{rate}{end}": None for rate in _RATES for end in ("", "_low", "_high")}
+    found = dict(zip(_RATES, (accuracy(margins), agreement(margins, first)), strict=True))
+    for rate, interval in found.items():
+        metrics |= interval.named(f"reward_referee_{rate}")
+    return metrics

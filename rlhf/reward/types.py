@@ -1,0 +1,33 @@
+"""What the two ways of training share: where things lie, and a model before it is put on a scale."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from rlhf.models.reward.scoring import Scorer
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the inputs are, and where the reward model will be."""
+
+    pairs: Path
+    base: Path
+    sft: Path
+    reward: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A model before it is put on a scale. `scores`: raw rewards (N, 2) of the pairs of each split that it is given the
+    responses' lengths of, as `rlhf.reward.fit_frozen.raw_scores`. `frozen`: features of pairs under the SFT adapter, for
+    the second model: of "referee", "validation" and "test" at least."""
+
+    scorer: Scorer
+    scores: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    frozen: Callable[[], dict[str, Tensor]]
+    numbers: Mapping[str, object]  # metrics that the two ways of training do not share
