@@ -71,7 +71,7 @@ def with_notices(sections: Sequence[Section], n: Numbers) -> list[Section]:
         return list(sections)
     said = {
         "ppo": f"A guard stopped PPO. This section is about that run; the policy that it handed on is {other}'s.",
-        "overoptimisation": f"The marks are of the PPO run that a guard stopped, not of {other}'s policy, which was handed on.",
+        "overoptimisation": f"The marks are of the PPO run that a guard stopped, not of {other}'s policy.",
     }
     whose = f"A guard stopped PPO: wherever this section says PPO, the policy is {other}'s (`ppo.fallback`)."
     return [

@@ -23,9 +23,11 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A model before it is put on a scale. `scores`: raw rewards (N, 2) of the pairs of each split that it is given the
-    responses' lengths of, as `rlhf.reward.fit_frozen.raw_scores`. `frozen`: features of pairs under the SFT adapter, for
-    the second model: of "referee", "validation" and "test" at least."""
+    """Hold a model that is not yet on a scale.
+
+    scores: raw rewards (N, 2) of the pairs of each split whose response lengths it is given (`fit_frozen.raw_scores`).
+    frozen: features of pairs under the SFT adapter, for the referee: of "referee", "validation" and "test" at least.
+    """
 
     scorer: Scorer
     scores: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]

@@ -14,8 +14,10 @@ _BUCKET = 32  # batches among which examples of like length are brought together
 def training_order(
     lengths: Sequence[int], *, epochs: int, batch: int, group_by_length: bool, seed: int, stream: str
 ) -> list[int]:
-    """Indices of the examples as `stream` trains on them: `epochs` passes, each in another drawn order, and as much of a
-    further pass as fills the last batch. Grouped, batches of like length are drawn from neighbourhoods of the order.
+    """Draw the order of the examples from the random stream `stream`, as indices.
+
+    `epochs` passes, each in another order, and as much of a further pass as fills the last batch. Grouped, batches of
+    like length are drawn from neighbourhoods of the order.
     """
     total = math.ceil(epochs * len(lengths) / batch) * batch
     order: list[int] = []

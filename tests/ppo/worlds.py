@@ -38,7 +38,8 @@ BASIC: dict[str, object] = {
     "value_coef": 0.1, "value_init": "zero", "value_backprop": True, "score_clip": 5.0, "missing_eos": "keep",
     "missing_eos_penalty": 1.0, "whiten_rewards": False, "whiten_advantages": True, "approx_kl_stop": 0,
     "kl_limit": 0, "entropy_floor": 0, "score_jump": 0, "ratio_tolerance": 1e-4, "sampler_tolerance": 1e-3,
-    "validation_every": 0, "validation_by": "reward", "validation_prompts": 4, "validation_patience": 2, "logged_episodes": 4,
+    "validation_every": 0, "validation_by": "reward", "validation_prompts": 4, "validation_patience": 2,
+    "logged_episodes": 4,
     "fallback": "none", "fallback_path": "artifacts/sft",
 }  # fmt: skip
 

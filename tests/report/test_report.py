@@ -19,8 +19,8 @@ from rlhf.report.markdown import markdown
 from tests.report.runs import Run, prices
 
 SECTIONS = [
-    "summary", "done", "data", "sft", "reward", "ppo", "evaluation", "overoptimisation", "methods", "verdicts", "samples",
-    "costs", "sizes", "limits", "lineage", "again",
+    "summary", "done", "data", "sft", "reward", "ppo", "evaluation", "overoptimisation", "methods", "verdicts",
+    "samples", "costs", "sizes", "limits", "lineage", "again",
 ]  # fmt: skip
 CARDS = {f"{name}.md" for name in ("base", "sft", "reward", "referee", "ppo")}
 
