@@ -1,7 +1,33 @@
-"""What a report consists of, before it is HTML or Markdown. Texts are plain, with `code` between backticks."""
+"""Parts of a report, before it is HTML or Markdown. Texts are plain, with `code` between backticks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The overall verdict: its state, a sentence, and a line for each verdict that is not sound."""
+
+    state: str
+    text: str
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A headline number as text, with its interval (empty where it has none) and a remark."""
+
+    label: str
+    value: str
+    interval: str
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Headline numbers, in the order of their weight."""
+
+    items: Sequence[Fact]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +46,15 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """A list of short statements."""
+    """A list of short statements, under a heading of its own where `title` is not empty."""
 
     items: Sequence[str]
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under a head. `short` tables are in the Markdown as well; the others are for the page alone."""
+    """Rows under a head. Tables that are not `short` are in the page alone, folded."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -37,7 +64,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing, made when it is asked for as SVG, and in words what it shows."""
+    """A drawing: `draw` returns it as an <svg> element, `alt` tells in words what it shows."""
 
     name: str
     draw: Callable[[], str]
@@ -47,7 +74,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One policy's response to one prompt; `scores` are as shown."""
+    """One policy's reply to one prompt, with its scores as text."""
 
     policy: str
     text: str
@@ -57,7 +84,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A prompt with every policy's answer; outcomes are win, tie or lose of PPO against SFT by measure."""
+    """A prompt with every policy's reply. `outcomes`: win, tie or lose of PPO against SFT, by measure."""
 
     prompt: str
     answers: Sequence[Answer]
@@ -66,13 +93,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Answers side by side; `measures` are those that outcomes are known by, with their names."""
+    """Replies side by side. `measures`: those with outcomes, by name, with their titles."""
 
     samples: Sequence[Sample]
     measures: dict[str, str]
 
 
-Block = Text | Notice | Points | Table | Figure | Samples
+Block = Status | Facts | Text | Notice | Points | Table | Figure | Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +113,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole."""
+    """A title and sections; the first section is the opening."""
 
     title: str
     sections: Sequence[Section]

@@ -6,6 +6,43 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rlhf.report.content import Block, Section, Table, Text
+from rlhf.report.inputs import Inputs
+
+SHORT_HASH = 12  # digits in Markdown; the page has them all
+
+
+def lineage(run: Inputs) -> Section:
+    """Hashes of every input and output."""
+    made = made_of(run.provenance)
+    found = libraries(run.provenance)
+    short = [(stage, role, f"`{name}`", f"`{digest[:SHORT_HASH]}`") for stage, role, name, digest in made]
+    blocks: list[Block] = [
+        Text(
+            "Every model's inputs and outputs with the first digits of their SHA-256, as `provenance/` has them; an "
+            "input that is another stage's output is not repeated here. The hashes of all code are in `dvc.lock`."
+        )
+    ]
+    if not made:
+        return Section("lineage", "What it was made from", [Text("There is no provenance: no model was made yet.")])
+    blocks.append(Table(("stage", "role", "what", "SHA-256"), _outputs_once(short), "Inputs and outputs of the models"))
+    full = [(stage, role, f"`{name}`", f"`{digest}`") for stage, role, name, digest in made]
+    blocks.append(Table(("stage", "role", "what", "SHA-256"), full, "The same in full", short=False))
+    files = [(f"`{name}`", f"`{digest}`") for name, digest in read_files(run.files)]
+    blocks.append(Table(("file", "MD5"), files, "What this report was made from, as in dvc.lock", short=False))
+    versions = ", ".join(f"{name} {' and '.join(sorted(seen))}" for name, seen in sorted(found.items()))
+    mixed = sorted(name for name, seen in found.items() if len(seen) > 1)
+    blocks.append(Text(f"Libraries: {versions}."))
+    if mixed:
+        blocks.append(Text(f"Stages ran with different versions of {', '.join(mixed)}: the run was made in pieces."))
+    return Section("lineage", "What it was made from", blocks)
+
+
+def _outputs_once(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
+    """Inputs that are some stage's output under the same hash need no line of their own."""
+    outputs = {(what, digest) for _, role, what, digest in rows if role == "output"}
+    return [row for row in rows if row[1] == "output" or row[2:] not in outputs]
+
 
 def dvc_md5(path: Path) -> str:
     """The hash that dvc.lock has for this file or folder.

@@ -1,32 +1,36 @@
-"""The report as Markdown: texts and short tables; figures and long tables are in the page."""
+"""Render the report as Markdown: texts and short tables; figures and long tables are in the page."""
 
 from collections.abc import Iterator
 
-from rlhf.report.content import Block, Notice, Points, Report, Sample, Samples, Table, Text
+from rlhf.report.content import Block, Facts, Notice, Points, Report, Sample, Samples, Status, Table, Text
 
-SAMPLES = 3  # as many are shown here
+SAMPLES = 3  # shown here; the page has all
 
 
 def markdown(report: Report) -> str:
-    """One text, ending in a line end."""
-    parts = [
-        f"# {report.title}",
-        "Figures, all parameters, all hashes and all samples are in `index.html` beside this file.",
-    ]
-    for section in report.sections:
+    """Render one text that ends in a newline."""
+    parts = [f"# {report.title}"]
+    for number, section in enumerate(report.sections):
         parts.append(f"## {section.title}")
         parts += [text for block in section.blocks if (text := _block(block))]
+        if number == 0:
+            parts.append("Figures, all parameters, all hashes and all samples are in `index.html` beside this file.")
     return "\n\n".join(parts) + "\n"
 
 
 def _block(block: Block) -> str:
     match block:
+        case Status(text=text, items=items):
+            return "\n".join([f"**{text}**", *([""] if items else []), *(f"- {item}" for item in items)])
+        case Facts(items):
+            rows = [(one.label, one.value, one.interval or "–", one.remark) for one in items]
+            return "\n".join(_table(Table(("", "value", "95 % interval", ""), rows, "Headline numbers")))
         case Text(text):
             return text
         case Notice(text):
             return f"> **{text}**"
-        case Points(items):
-            return "\n".join(f"- {item}" for item in items)
+        case Points(items, title):
+            return "\n".join([*([f"{title}:", ""] if title else []), *(f"- {item}" for item in items)])
         case Table(short=True):
             return "\n".join(_table(block))
         case Samples(samples=samples):
@@ -43,7 +47,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def cell(text: str) -> str:
-    """Text that stays in its cell."""
+    """Escape what would end a table's cell."""
     return " ".join(text.replace("|", "\\|").split())
 
 
@@ -56,7 +60,7 @@ def _sample(sample: Sample) -> str:
 
 
 def _plain(text: str) -> str:
-    """A model's words as words: nothing in them is Markdown or HTML."""
+    """Escape a model's words: nothing in them is Markdown or HTML."""
     text = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for sign in "|`*_[]~#$":
         text = text.replace(sign, "\\" + sign)

@@ -1,72 +1,92 @@
-"""The two rewards over the distance from SFT."""
+"""Draw reward and gold over the distance from SFT: the over-optimisation curve."""
 
 from collections.abc import Iterator
 
-from rlhf.report.content import Block, Section, Text
+from rlhf.report.content import Figure, Section, Text
 from rlhf.report.draw import Labels, Series, columns, lines
 from rlhf.report.inputs import Inputs
-from rlhf.report.wording import percent
+from rlhf.report.wording import Numbers, percent
 
-JUDGES = {"proxy": "proxy: the reward model", "gold": "gold: the truth", "referee": "referee"}
 PLOT = "overoptimisation"
+COLUMNS = {"proxy": "proxy: the reward model", "gold": "gold: the truth", "referee": "referee"}
+INDEPENDENT = {"gold": "the gold reward", "referee": "the referee"}  # the most trustworthy first
 
 
 def overoptimisation(run: Inputs) -> Section:
-    """Gold and proxy reward over the distance from SFT, and while PPO ran."""
-    title = "Gold against proxy reward"
-    judges = [judge for judge in JUDGES if run.curve(PLOT, "sqrt_kl", judge)]
-    if not judges:
+    """Explain the curve of the opening, and show the same rewards by iteration."""
+    title, there = "Gold against proxy reward", _scored(run)
+    if not there:
         return Section("overoptimisation", title, [Text("The course of PPO was not scored again afterwards.")])
-    blocks: list[Block] = [Text(text) for text in _texts(run, judges)]
-    for x, labels in (
-        (
-            "sqrt_kl",
-            Labels(
-                "overoptimisation", "distance from SFT: √KL, √nats", "mean reward", "Rewards over the distance from SFT"
-            ),
-        ),
-        ("iteration", Labels("overoptimisation-time", "iteration", "mean reward", "The same while PPO ran")),
-    ):
-        series = [
-            Series(JUDGES[judge], *columns(run.curve(PLOT, x, judge), x, judge), joined=x == "iteration")
-            for judge in judges
-        ]
-        blocks.append(lines(series, labels))
-    return Section("overoptimisation", title, blocks)
+    labels = Labels("overoptimisation-time", "iteration", "mean reward", "Rewards of the logged episodes by iteration")
+    series = [Series(COLUMNS[name], *columns(run.curve(PLOT, "iteration", name), "iteration", name)) for name in there]
+    return Section("overoptimisation", title, [*map(Text, _texts(run, there)), lines(series, labels)])
 
 
-def _texts(run: Inputs, judges: list[str]) -> Iterator[str]:
+def curve(run: Inputs) -> list[Figure]:
+    """Draw the reward model's and the best independent reward over √KL; nothing where the course was not scored."""
+    there = _scored(run)
+    shown = [name for name in there if name == "proxy"] + [name for name in INDEPENDENT if name in there][:1]
+    if not shown:
+        return []
+    series = [
+        Series(COLUMNS[name], *columns(run.curve(PLOT, "sqrt_kl", name), "sqrt_kl", name), joined=False, trend=True)
+        for name in shown
+    ]
+    caption = (
+        "Over-optimisation curve: each mark is one iteration's logged episodes, lines are running means over a fifth "
+        "of them"
+    )
+    return [lines(series, Labels("overoptimisation", "distance from SFT: √KL, √nats", "mean reward", caption))]
+
+
+def course(run: Inputs) -> Iterator[str]:
+    """Say in one sentence where the independent reward peaked and ended while the proxy moved."""
+    n = run.numbers
+    for name, what in INDEPENDENT.items():
+        if n.has(f"eval_{name}_peak", f"eval_{name}_end"):
+            where = f" at √KL {n.show(f'eval_{name}_peak_sqrt_kl')}" if f"eval_{name}_peak_sqrt_kl" in n else ""
+            proxy = ""
+            if n.has("eval_proxy_start", "eval_proxy_end"):
+                proxy = (
+                    f", while the reward model's score went from {n.show('eval_proxy_start')} to "
+                    f"{n.show('eval_proxy_end')}"
+                )
+            yield (
+                f"Along PPO's course {what} peaked at {n.show(f'eval_{name}_peak')}{where} and ended at "
+                f"{n.show(f'eval_{name}_end')}{proxy}."
+            )
+            return
+
+
+def _scored(run: Inputs) -> list[str]:
+    return [name for name in COLUMNS if run.curve(PLOT, "sqrt_kl", name)]
+
+
+def _texts(run: Inputs, there: list[str]) -> Iterator[str]:
     n = run.numbers
     yield (
-        "Over-optimisation shows where the proxy, which PPO optimises, goes on rising with the distance from SFT "
-        "while an "
-        "independent judge falls (Gao et al. 2022, arXiv 2210.10760). Each mark is one iteration's logged episodes; "
-        "the "
-        "distance is the square root of their KL."
+        "Over-optimisation shows where the proxy, which PPO optimises, goes on rising with the distance from SFT while "
+        "an independent reward falls (Gao et al. 2022, arXiv 2210.10760). The report opens with that curve. The "
+        "distance is the square root of the logged episodes' KL to SFT."
     )
-    if n.has("eval_proxy_start", "eval_proxy_end"):
-        start, end = n.show("eval_proxy_start"), n.show("eval_proxy_end")
-        yield f"The proxy went from {start} to {end}. Each number here is a mean over an iteration and its neighbours."
-    if "gold" in judges and n.has("eval_gold_peak", "eval_gold_end", "eval_gold_lost"):
-        rise = float(n["eval_gold_peak"]) - min(row["gold"] for row in run.curve(PLOT, "gold"))
-        share = (
-            f", {percent(float(n['eval_gold_lost']) / rise)} of the rise from its lowest iteration" if rise > 0 else ""
+    independent = next((name for name in INDEPENDENT if name in there), None)
+    if independent != "gold":
+        yield "There is no gold reward for this task" + (
+            "; the referee is independent of the reward model."
+            if independent
+            else ", and without an independent reward over-optimisation cannot show."
         )
+    if independent and n.has(*(f"eval_{independent}_{part}" for part in ("peak", "peak_iteration", "lost"))):
         yield (
-            f"The gold reward peaked at {n.show('eval_gold_peak')} in iteration "
-            f"{n.show('eval_gold_peak_iteration')}, at a "
-            f"distance of {n.show('eval_gold_peak_sqrt_kl')}, and ended at {n.show('eval_gold_end')}: "
-            f"{n.show('eval_gold_lost')} was lost after the peak{share}. These numbers have no intervals."
+            f"{INDEPENDENT[independent].capitalize()} peaked in iteration {n.show(f'eval_{independent}_peak_iteration')}; "
+            f"{n.show(f'eval_{independent}_lost')} was lost after the peak{_share_lost(run, n, independent)}. Each "
+            "number is a mean over an iteration and its neighbours, without an interval."
         )
         if "diagnose_over_optimisation" in n:
-            yield "The verdict on over-optimisation asks this of wider windows along the distance, with their noise."
-    elif "referee" in judges:
-        yield "There is no gold reward for this task; the referee is the independent judge."
-        if n.has("eval_referee_peak", "eval_referee_end", "eval_referee_lost"):
-            yield (
-                f"It peaked at {n.show('eval_referee_peak')} in iteration {n.show('eval_referee_peak_iteration')} "
-                "and ended at "
-                f"{n.show('eval_referee_end')}: {n.show('eval_referee_lost')} was lost after the peak."
-            )
-    elif "gold" not in judges:
-        yield "There is no gold reward for this task, and without an independent judge over-optimisation cannot show."
+            yield "The verdict on over-optimisation takes wider windows along the distance, and their noise."
+
+
+def _share_lost(run: Inputs, n: Numbers, name: str) -> str:
+    rise = float(n[f"eval_{name}_peak"]) - min((row[name] for row in run.curve(PLOT, name)), default=0.0)
+    lost = float(n[f"eval_{name}_lost"])
+    return f", {percent(lost / rise)} of the rise from its lowest iteration" if rise > 0 else ""

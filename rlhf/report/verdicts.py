@@ -1,29 +1,75 @@
-"""Show the verdicts on failure modes, in the words of the stage diagnose."""
+"""Show the verdicts on failure modes: artifacts/diagnose.md, with evidence and remedies."""
 
 import re
+from dataclasses import dataclass
 
 from rlhf.report.content import Block, Notice, Points, Section, Table, Text
 from rlhf.report.inputs import Inputs
+from rlhf.report.wording import Numbers
 
-STATES = ("failed", "suspect", "sound", "unknown")
+STATES = ("failed", "suspect", "sound", "unknown")  # the worst first
+TITLE = "Verdicts on failure modes"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One verdict of the stage diagnose: its state, the reason, and remedies in order of promise."""
+
+    name: str
+    state: str
+    why: str
+    remedies: tuple[str, ...]
 
 
 def verdicts(run: Inputs) -> Section:
-    """What the stage diagnose has found: its own words, with evidence and remedies."""
+    """Take over the verdicts of the stage diagnose."""
     if not run.diagnosis.strip():
-        return Section("verdicts", "Verdicts on failure modes", [Text("The run was not examined for failure modes.")])
-    blocks = list(from_markdown(run.diagnosis))
-    overall = run.numbers.values.get("diagnose_overall")
-    head: list[Block] = [Text(f"Overall: {overall}.")] if overall else []
-    asked = run.resolved["diagnose"]["fail_on"]
-    failed = [name for name in asked if run.numbers.values.get(f"diagnose_{name}") == "failed"]
-    if failed:
-        head.append(Notice(f"The pipeline fails for {', '.join(failed)}, as `evaluate.fail_on` asks."))
-    return Section("verdicts", "Verdicts on failure modes", [*head, *blocks])
+        return Section("verdicts", TITLE, [Text("The run was not examined for failure modes.")])
+    blocks: list[Block] = []
+    if overall := run.numbers.values.get("diagnose_overall"):
+        blocks.append(Text(f"Overall: {overall}."))
+    if failed := failed_on(run):
+        blocks.append(Notice(f"The pipeline fails for {', '.join(failed)}, as `evaluate.fail_on` asks."))
+    return Section("verdicts", TITLE, [*blocks, *from_markdown(run.diagnosis)])
+
+
+def failed_on(run: Inputs) -> list[str]:
+    """Return the failed verdicts that `evaluate.fail_on` names (`resolve` hands it to the section `diagnose`)."""
+    named = run.resolved["diagnose"]["fail_on"]
+    return [name for name in named if run.numbers.values.get(f"diagnose_{name}") == "failed"]
+
+
+def states(n: Numbers) -> dict[str, str]:
+    """Return the state of each verdict by its name, from the metrics `diagnose_<verdict>`; the worst first."""
+    found = {
+        name.removeprefix("diagnose_"): str(value)
+        for name, value in n.values.items()
+        if name.startswith("diagnose_") and name != "diagnose_overall" and value in STATES
+    }
+    return dict(sorted(found.items(), key=lambda item: STATES.index(item[1])))
+
+
+def read_findings(text: str) -> list[Finding]:
+    """Read the table of verdicts, and the list of remedies under each verdict's heading."""
+    first, *rest = re.split(r"^## ", text, flags=re.MULTILINE)
+    remedies = {}
+    for section in rest:
+        name, _, body = section.partition("\n")
+        remedies[name.strip()] = tuple(plain(line[2:]) for line in body.splitlines() if line.startswith("- "))
+    return [
+        Finding(name, state, why, remedies.get(name, ()))
+        for block in from_markdown(first)
+        if isinstance(block, Table)
+        for name, state, why in block.rows
+    ]
 
 
 def from_markdown(text: str) -> list[Block]:
-    """Blocks of simple Markdown: headings, paragraphs, tables and lists. Emphasis is dropped."""
+    """Convert simple Markdown (headings, paragraphs, tables, lists) to blocks, without emphasis.
+
+    The first table is short. A verdict's own paragraph is left out, since the first table has it; its remedies get
+    the verdict's name as their heading.
+    """
     blocks: list[Block] = []
     title = ""
     for chunk in re.split(r"\n\s*\n", text.strip()):
@@ -34,21 +80,23 @@ def from_markdown(text: str) -> list[Block]:
         if not rows:
             continue
         if rows[0].startswith("|"):
-            head, *body = [
-                [plain(cell.replace("\\|", "|")) for cell in re.split(r"(?<!\\)\|", row.strip("|"))]
-                for row in rows
-                if not re.fullmatch(r"[|\s:-]+", row)
-            ]
-            blocks.append(Table(head, body, title.partition(":")[0], short=not blocks))
+            blocks.append(_table(rows, title.partition(":")[0], short=not blocks))
         elif rows[0].startswith("- "):
-            blocks.append(Points([plain(row.removeprefix("- ")) for row in rows]))
-        else:
-            said = plain(" ".join(rows))
-            if title.startswith("Verdicts") or not re.match(rf"({'|'.join(STATES)}): ", said):  # the table has those
-                blocks.append(Text(said if title.startswith("Verdicts") else f"{title}: {said[0].lower()}{said[1:]}"))
+            blocks.append(Points([plain(row.removeprefix("- ")) for row in rows], f"What to change for {title}"))
+        elif title.startswith("Verdicts"):
+            blocks.append(Text(plain(" ".join(rows))))
     return blocks
 
 
+def _table(rows: list[str], caption: str, *, short: bool) -> Table:
+    head, *body = [
+        [plain(cell.replace("\\|", "|")) for cell in re.split(r"(?<!\\)\|", row.strip("|"))]
+        for row in rows
+        if not re.fullmatch(r"[|\s:-]+", row)
+    ]
+    return Table(head, body, caption, short=short)
+
+
 def plain(text: str) -> str:
-    """Without links and emphasis; code stays."""
+    """Strip links and emphasis; code stays."""
     return re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text.replace("**", "")).strip()

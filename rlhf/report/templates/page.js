@@ -2,6 +2,10 @@
 (function () {
   "use strict";
   const get = (id) => document.getElementById(id);
+  const contents = get("contents"), wide = window.matchMedia("(min-width: 64rem)");
+  const fold = () => { contents.open = wide.matches; };  // a phone's reader sees the findings first
+  wide.addEventListener("change", fold);
+  fold();
   const search = get("search"), measure = get("measure"), outcome = get("outcome"), count = get("count");
   if (!search) return;
   const rows = Array.from(document.querySelectorAll(".sample"));
