@@ -1,4 +1,4 @@
-"""Model cards with the numbers of the evaluation, which the stages that made the models could not know."""
+"""Write model cards with the evaluation's numbers, which the stages that made the models could not know."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from rlhf.core.card import model_card
 from rlhf.report.inputs import Inputs
 
-MODELS = {  # by the stage that made it
+MODELS = {  # stage -> folders of the models that it makes
     "base": ("artifacts/base",), "sft": ("artifacts/sft",), "reward": ("artifacts/reward", "artifacts/referee"),
     "ppo": ("artifacts/ppo",),
 }  # fmt: skip
-NAMED = {"artifacts/referee": "reward_referee_"}  # of a stage's metrics, those that are about this one alone
+PREFIXES = {"artifacts/referee": "reward_referee_"}  # folder -> prefix of its metrics, where it is not the stage's
 OFFLINE = "offline_"  # provenance of the other methods: offline_<method>
-OWN_LICENCE = "apache-2.0"  # of what was made here from nothing but this project
+OWN_LICENCE = "apache-2.0"  # of models made here from this project alone
 
 
 def cards(run: Inputs) -> dict[str, str]:
-    """A card for each model that has provenance, and was measured."""
+    """Return a card for each model that has provenance and was measured, by the name of its folder."""
     found = {}
     for stage, record in run.provenance.items():
         method = stage.removeprefix(OFFLINE)
@@ -43,13 +43,13 @@ def _card(run: Inputs, folder: str, params: Mapping[str, Any], metrics: Mapping[
 
 
 def _own(run: Inputs, stage: str, folder: str) -> dict[str, Any]:
-    """What the stage has measured of the model in this folder; nothing of a second reward model that is not there."""
-    begins = NAMED.get(folder, f"{stage}_")
+    """Return the stage's metrics of the model in this folder; none where there is no referee."""
+    begins = PREFIXES.get(folder, f"{stage}_")
     return {name: value for name, value in run.numbers.values.items() if name.startswith(begins) and value is not None}
 
 
 def _evaluated(run: Inputs, name: str) -> dict[str, Any]:
-    """The evaluation's metrics that are about this policy or this judge."""
+    """Return the evaluation's metrics about this policy, reward model or referee."""
     evaluated = {key: value for key, value in run.numbers.values.items() if key.startswith(("eval_", "compare_"))}
     sign = f"_{name.removeprefix('reward_')}"
     return {

@@ -1,4 +1,4 @@
-"""What a run of this length would cost at other sizes: a formula, and prices that are parameters.
+"""Estimate the cost of a run of this length at other sizes: a formula, and prices that are parameters.
 
 Operations are counted as in Kaplan et al. 2020 (arXiv 2001.08361, table 1): reading a token costs 2 N for N
 parameters, learning from it 6 N. With a frozen base and an adapter the third part, the gradients of the weights, falls
@@ -18,19 +18,19 @@ PER_READ, PER_LEARNED = 2, 4  # operations a token and parameter
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A stage's tokens: passed through the model only, and learnt from with the base frozen."""
+    """Tokens of a stage: only read, or learnt from with the base frozen."""
 
     stage: str
     read: float
     learned: float
 
     def operations(self, parameters: float) -> float:
-        """Floating-point operations with a model of so many parameters."""
+        """Return floating-point operations for a model of so many parameters."""
         return (PER_READ * self.read + PER_LEARNED * self.learned) * parameters
 
 
 def work(resolved: Mapping[str, Any], numbers: Numbers) -> list[Work]:
-    """Tokens of each stage after the base model; empty where a number that it needs is missing.
+    """Count the tokens of each stage after the base model; return nothing where a number is missing.
 
     Sequences count with their median length, sampled responses with PPO's last mean.
     """
@@ -62,14 +62,14 @@ def work(resolved: Mapping[str, Any], numbers: Numbers) -> list[Work]:
 
 
 def gpu_hours(operations: float, params: ReportParams) -> float:
-    """Hours on one GPU of the speed and utilisation of `params`."""
+    """Return hours on one GPU with the speed and utilisation of `params`."""
     return operations / (params.gpu_tflops * 1e12 * params.gpu_utilisation) / 3600
 
 
 def compute_rows(
     works: Sequence[Work], sizes: Sequence[int], params: ReportParams
 ) -> list[tuple[int, float, float, float]]:
-    """(parameters, operations, GPU-hours, price) for each size."""
+    """Return (parameters, operations, GPU-hours, price) for each size."""
     rows = []
     for size in sizes:
         operations = sum(one.operations(size) for one in works)

@@ -1,4 +1,4 @@
-"""What the run cost, and what it would cost at other sizes."""
+"""Report the cost of the run as measured, and estimate it at other sizes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ ORDER = ("resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate")
 
 
 def costs(run: Inputs) -> Section:
-    """Time, memory and energy of each stage as measured, and whether they are this run's."""
+    """Show time, memory and energy of each stage, and say whether they were measured in this run."""
     title = "What it cost"
     stages: Mapping[str, Mapping[str, Any]] = {
         name: stage
@@ -63,7 +63,7 @@ def _measured(costs: Mapping[str, Any], names: list[str]) -> str:
 
 
 def _belongs(run: Inputs, names: list[str], stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """Whether the costs were measured with this run's parameters, and whole."""
+    """Say whether the costs were measured with this run's parameters, and whole."""
     other = [
         name for name in names if settings_hash(run.resolved, stages[name]["sections"]) != stages[name]["settings"]
     ]
@@ -79,9 +79,8 @@ def _belongs(run: Inputs, names: list[str], stages: Mapping[str, Mapping[str, An
 def _energy(stages: Mapping[str, Mapping[str, Any]]) -> str:
     if any(stage.get("cpu_energy_j") is not None or stage.get("gpu_energy_j") is not None for stage in stages.values()):
         return (
-            "Energy is the difference of the counters of processor packages (RAPL) and of the GPUs used (NVML), "
-            "whatever else "
-            "ran on them and their idle power included: an upper bound."
+            "Energy is the difference of the counters of processor packages (RAPL) and of the GPUs used (NVML), their "
+            "idle power and whatever else ran on them included: an upper bound."
         )
     return "Energy could not be read: this machine shows no RAPL counter and no GPU counter."
 
@@ -97,7 +96,7 @@ def _kj(stage: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As one reads it: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    """Format a duration: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -105,21 +104,19 @@ def duration(seconds: float) -> str:
 
 
 def sizes(run: Inputs, params: ReportParams) -> Section:
-    """The same run with other models and with more labels."""
+    """Estimate the cost of the same run with other models and with more labels."""
     title = "What the same would cost at other sizes"
     works = work(run.resolved, run.numbers)
     if not works:
-        return Section("sizes", title, [Text("Too little was measured to reckon with.")])
+        return Section("sizes", title, [Text("Too little was measured for an estimate.")])
     blocks: list[Block] = [
         Text(
             "An estimate, not a measurement. Reading a token costs 2 operations a parameter, learning from it with a "
-            "frozen base 4 "
-            "(Kaplan et al. 2020, arXiv 2001.08361): operations = parameters × (2 × tokens read + 4 × tokens learnt). "
-            "Hours = "
-            f"operations ÷ ({params.gpu_tflops:g}·10¹² a second × {params.gpu_utilisation:g} utilisation) ÷ 3600, at "
-            f"{params.price_gpu_hour:g} {params.currency} an hour. Sampling one token at a time uses a GPU less well "
-            "than that, so "
-            "small batches will cost more. Speed and prices are assumptions: the section `report` of params.yaml."
+            "frozen base 4 (Kaplan et al. 2020, arXiv 2001.08361): operations = parameters × (2 × tokens read + 4 × "
+            f"tokens learnt). Hours = operations ÷ ({params.gpu_tflops:g}·10¹² a second × {params.gpu_utilisation:g} "
+            f"utilisation) ÷ 3600, at {params.price_gpu_hour:g} {params.currency} an hour. Sampling one token at a "
+            "time uses a GPU less well than that, so small batches will cost more. Speed and prices are assumptions: "
+            "the section `report` of params.yaml."
         )
     ]
     rows = [(one.stage, f"{one.read:,.0f}", f"{one.learned:,.0f}") for one in works]

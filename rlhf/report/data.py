@@ -1,4 +1,4 @@
-"""Report the data: what was read, kept and split."""
+"""Report the data: rows read, dropped and split, lengths, and how reliable the annotators are."""
 
 from rlhf.report.content import Block, Section, Table, Text
 from rlhf.report.inputs import Inputs
@@ -6,7 +6,7 @@ from rlhf.report.wording import HALF, Numbers, percent, show
 
 
 def data(run: Inputs) -> Section:
-    """What was read, kept and split."""
+    """Report what was read, dropped and split."""
     n = run.numbers
     if not n.has("prepare_rows_read", "prepare_rows_kept"):
         return Section("data", "Data", [Text("The data were not measured.")])

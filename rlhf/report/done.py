@@ -22,14 +22,14 @@ SETTINGS = (
 
 
 def done(run: Inputs) -> Section:
-    """Data, model and parameters."""
+    """Describe task, models and parameters; parameters that differ from the profile are listed."""
     n, resolved = run.numbers, run.resolved
     texts = [
         f"Profile `{resolved['profile']}`, seed {resolved['seed']}. Preferences come from "
         f"{SOURCES.get(resolved['data']['source'], resolved['data']['source'])}. {_base(resolved, n)}",
         "Three models are trained one after the other: a policy fine-tuned on the chosen replies (SFT), a reward "
-        "model on "
-        "its states, and a policy that PPO optimises against that reward model while a KL penalty holds it near SFT.",
+        "model on its hidden states, and a policy that PPO optimises against that reward model while a KL penalty "
+        "holds it near SFT.",
     ]
     flat, own = flattened(resolved), flattened(run.profile)
     changed = [
@@ -63,7 +63,7 @@ def _base(resolved: Mapping[str, Any], n: Numbers) -> str:
 
 
 def flattened(value: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """Dotted names and values."""
+    """Flatten nested parameters to dotted names."""
     found: dict[str, Any] = {}
     for name, item in value.items():
         dotted = f"{key}{name}"

@@ -1,4 +1,4 @@
-"""The policies compared on prompts that none of them was trained on."""
+"""Compare the policies on prompts that none of them was trained on."""
 
 import re
 from collections.abc import Iterator
@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from rlhf.report.content import Block, Points, Section, Table, Text
 from rlhf.report.draw import Labels, Series, ranges
 from rlhf.report.inputs import Inputs
-from rlhf.report.wording import HALF, Numbers
+from rlhf.report.wording import HALF, NAMES, REWARDS, Numbers
 
 POLICIES = ("base", "sft", "ppo")
-SHOWN = {"base": "base", "sft": "SFT", "ppo": "PPO"}
-MEASURES = {
-    "gold": "gold reward",
-    "referee": "referee",
-    "reward": "reward-model score",
+MEASURES = REWARDS | {
     "rating": "Elo rating, SFT 1,000",
     "length": "length, tokens",
     "entropy": "entropy, nats a token",
@@ -36,14 +32,14 @@ RATES = {
     "judge_winrate": "language-model judge",
     "rm_winrate": "reward model",
     "gold_lc_winrate": "gold reward, length controlled",
-    "referee_lc_winrate": "held-out model, length controlled",
+    "referee_lc_winrate": "referee, length controlled",
     "rm_lc_winrate": "reward model, length controlled",
 }
 WAYS = {"": "", "ood_": "out of distribution"}
 
 
 def evaluation(run: Inputs) -> Section:
-    """Each measure for each policy, win rates, and prompts from outside the distribution."""
+    """Report each measure for each policy, win rates, and prompts from outside the distribution."""
     n = run.numbers
     if "eval_prompts" not in n:
         return Section("evaluation", "Evaluation", [Text("The policies were not evaluated.")])
@@ -56,22 +52,21 @@ def evaluation(run: Inputs) -> Section:
     for prefix, way in WAYS.items():
         if rows := _measures(n, prefix):
             where = f" on {n.show(f'eval_{prefix}prompts')} prompts {way or 'held out from training'}"
-            blocks.append(Table(("measure", *(SHOWN[p] for p in POLICIES)), rows, f"Policies{where}", short=not prefix))
+            blocks.append(Table(("measure", *(NAMES[p] for p in POLICIES)), rows, f"Policies{where}", short=not prefix))
     return Section("evaluation", "Evaluation", blocks)
 
 
 def _evaluation_texts(n: Numbers, split: str) -> Iterator[str]:
     yield (
-        f"Each policy answers the same {n.show('eval_prompts')} prompts of the {split} split, one sampled response "
-        "each. "
-        "In brackets are 95 % intervals over prompts; differences are paired."
+        f"Each policy replies to the same {n.show('eval_prompts')} prompts of the {split} split, with one sampled "
+        "response each. In brackets are 95 % intervals over prompts; differences are paired."
     )
 
 
 def _moves(n: Numbers) -> Iterator[str]:
     for measure, what in (
         ("gold", "gold reward"),
-        ("referee", "held-out model's score"),
+        ("referee", "referee's score"),
         ("reward", "reward-model score"),
         ("length", "length in tokens"),
         ("sycophancy", "share of wrong beliefs confirmed"),
@@ -91,12 +86,13 @@ def _more_texts(n: Numbers) -> Iterator[str]:
             other = (("at equal lengths", f"eval_{rate.replace('_winrate', '_lc_winrate')}"),
                      ("out of distribution", f"eval_ood_{rate}"))  # fmt: skip
             more = "".join(f"; {where} {n.span(name)}" for where, name in other if name in n)
-            yield f"By {what}, PPO {n.wins(f'eval_{rate}')} against SFT: {n.span(f'eval_{rate}')}{more}."
+            who = what if what == "people" else f"the {what}"
+            yield f"By {who}, PPO {n.wins(f'eval_{rate}')} against SFT: {n.span(f'eval_{rate}')}{more}."
     yield from _tax(n)
 
 
 def _tax(n: Numbers) -> Iterator[str]:
-    """The alignment tax: what PPO unlearnt of what the base model was for."""
+    """Report the alignment tax: how much worse PPO is at what the base model was trained for."""
     taxed = sorted(name for name in n.values if name.startswith("eval_tax_") and name.endswith("_gain") and name in n)
     for name in taxed:
         what = name.removeprefix("eval_tax_").removesuffix("_gain")
@@ -115,7 +111,7 @@ def _signed(n: Numbers, name: str) -> str:
 
 
 def _measures(n: Numbers, prefix: str) -> list[tuple[str, ...]]:
-    """A row for each `eval_<prefix><measure>_<policy>` that was measured, known measures first."""
+    """Return a row for each `eval_<prefix><measure>_<policy>` that was measured, known measures first."""
     names = "|".join(POLICIES)
     found = {
         match[1]: None
@@ -138,7 +134,7 @@ def _measures(n: Numbers, prefix: str) -> list[tuple[str, ...]]:
 
 def _reward_figure(n: Numbers) -> list[Block]:
     series = []
-    for measure in ("gold", "referee", "reward"):
+    for measure in REWARDS:
         there = [
             (row, f"eval_{measure}_{policy}") for row, policy in enumerate(POLICIES) if f"eval_{measure}_{policy}" in n
         ]
@@ -152,7 +148,7 @@ def _reward_figure(n: Numbers) -> list[Block]:
         "Rewards by policy on held-out prompts. Gold is in the task's units, the others in SFT standard deviations"
     )
     labels = Labels("rewards", "mean reward, 95 % interval", "", caption)
-    return [ranges([SHOWN[p] for p in POLICIES], series, labels)] if series else []
+    return [ranges([NAMES[p] for p in POLICIES], series, labels)] if series else []
 
 
 def _rate_figure(n: Numbers) -> list[Block]:
@@ -168,6 +164,6 @@ def _rate_figure(n: Numbers) -> list[Block]:
         "winrates",
         "win rate of PPO over SFT, ties half, 95 % interval",
         "",
-        "Win rates by who judges; the line is no difference",
+        "Win rates by who compares; the line is no difference",
     )
     return [ranges([RATES[rate] for rate in names], series, labels, line=HALF)] if series else []

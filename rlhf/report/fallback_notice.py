@@ -1,4 +1,4 @@
-"""How PPO ended, and whose policy it handed on: `ppo.fallback` may replace that of a run that a guard stopped."""
+"""Say how PPO ended and whose policy it handed on: `ppo.fallback` replaces the policy of a run that a guard stopped."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,25 +9,18 @@ from rlhf.report.wording import Numbers
 NONE = "none"
 COMPLETED = "completed"
 LOOKS = ("validation_reward", "validation_referee")  # no guards: looks at validation prompts found no new best
-ABOUT = (
-    "ppo",
-    "evaluation",
-    "overoptimisation",
-    "methods",
-    "verdicts",
-    "samples",
-)  # sections that speak of PPO's policy
+ABOUT = ("ppo", "evaluation", "overoptimisation", "methods", "verdicts", "samples")  # sections on PPO's policy
 
 
 def handed_on(n: Numbers) -> str | None:
-    """The name of the method whose policy stands in PPO's place; None where PPO's own does."""
+    """Return the method whose policy stands in PPO's place, or None where PPO kept its own."""
     if "ppo_fallback" not in n or n["ppo_fallback"] == NONE:
         return None
     return str(n["ppo_fallback"]).upper()
 
 
 def ended(n: Numbers) -> str:
-    """How the run ended, as what PPO did."""
+    """Say how the run ended; the text goes on from "PPO"."""
     reason = n["ppo_stop_reason"]
     if reason == COMPLETED:
         return "ran to its end"
@@ -37,7 +30,7 @@ def ended(n: Numbers) -> str:
 
 
 def kept(n: Numbers) -> str:
-    """Which policy came of it."""
+    """Say which policy was kept."""
     other = handed_on(n)
     if other is None:
         return f"the policy of iteration {n.show('ppo_saved_iteration')} was kept"
@@ -45,7 +38,7 @@ def kept(n: Numbers) -> str:
 
 
 def stopped(n: Numbers) -> str | None:
-    """In short what became of a run that did not go to its end; None of one that did."""
+    """Sum up a run that did not go to its end; None for one that did."""
     if "ppo_stop_reason" not in n or n["ppo_stop_reason"] == COMPLETED:
         return None
     other = handed_on(n)
@@ -54,7 +47,7 @@ def stopped(n: Numbers) -> str | None:
 
 
 def limit(n: Numbers) -> str | None:
-    """What follows from it for the numbers of this run."""
+    """Say what a guard's stop means for the numbers of this run; None where no guard stopped it."""
     if "ppo_stop_reason" not in n or n["ppo_stop_reason"] in (COMPLETED, *LOOKS):
         return None
     other = handed_on(n)
@@ -65,7 +58,7 @@ def limit(n: Numbers) -> str | None:
 
 
 def with_notices(sections: Sequence[Section], n: Numbers) -> list[Section]:
-    """The sections; above each that speaks of PPO's policy, whose it is, where it is not PPO's."""
+    """Add a notice to each section on PPO's policy where a fallback policy was used."""
     other = handed_on(n)
     if other is None:
         return list(sections)

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf.report.content import (
-    Block, Facts, Figure, Notice, Points, Report, Samples, Section, Status, Table, Text,
-)  # fmt: skip
+from rlhf.report.content import Block, Facts, Figure, Notice, Points, Report, Samples, Section, Status, Table, Text
 
 TEMPLATES = Path(__file__).with_name("templates")
 KINDS = {
@@ -59,7 +57,9 @@ def arrange(section: Section) -> Arranged:
     figures = [block for block in section.blocks if isinstance(block, Figure)]
     narrow = [block for block in section.blocks if isinstance(block, Table) and block.short and _fits(block)]
     below = [
-        block for block in section.blocks if isinstance(block, Table | Samples) and not any(block is one for one in narrow)
+        block
+        for block in section.blocks
+        if isinstance(block, Table | Samples) and not any(block is one for one in narrow)
     ]
     if not figures:
         return Arranged(top, prose, narrow, below, [])

@@ -1,4 +1,4 @@
-"""Reading what a run has left: everything that is there, and nothing that has to be."""
+"""Load whatever a run has left; every file is optional."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rlhf.core.layout import Layout
 from rlhf.core.yaml import read_yaml
 from rlhf.report.wording import Numbers
 
-ORDER = ("base", "sft", "reward", "ppo")  # of provenance; what else there is comes after
+ORDER = ("base", "sft", "reward", "ppo")  # of provenance; other stages come after
 OWN = "report"  # this stage's own name: its outputs are no inputs
 
 Row = dict[str, float]
@@ -19,7 +19,7 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the report is made from. Missing parts are empty or None."""
+    """Everything that the report is made from. Missing parts are empty or None."""
 
     resolved: Mapping[str, Any]
     profile: Mapping[str, Any]
@@ -34,7 +34,7 @@ class Inputs:
     files: list[Path]
 
     def curve(self, name: str, *columns: str) -> list[Row]:
-        """Rows of plots/<name>.csv that have all of these columns."""
+        """Return the rows of plots/<name>.csv that have a number in all of these columns."""
         return [row for row in self.curves.get(name, []) if all(column in row for column in columns)]
 
 
@@ -42,7 +42,7 @@ def read_inputs(at: Layout, resolved: Mapping[str, Any], *, profiles: Path, cost
     """Read metrics, curves, provenance, samples, findings and costs.
 
     Raises:
-        UserError: a file is there and broken.
+        UserError: a file exists but cannot be read.
     """
     metrics, plots, provenance = (_files(at, *where) for where in _FOLDERS)
     profile = profiles / f"{resolved['profile']}.yaml"
@@ -88,7 +88,7 @@ def _ordered(names: Mapping[str, Path]) -> list[str]:
 
 
 def _numeric(row: Mapping[str, str]) -> Row:
-    """The cells that hold a number."""
+    """Keep the cells that hold a number."""
     found = {}
     for name, cell in row.items():
         try:

@@ -1,16 +1,17 @@
-"""What this run cannot say: chosen by what was measured and what was not."""
+"""List what this run cannot tell, from what was measured and what was not."""
 
 from collections.abc import Iterator
 
 from rlhf.report.content import Block, Points, Section, Text
 from rlhf.report.fallback_notice import limit
 from rlhf.report.inputs import Inputs
+from rlhf.report.next_steps import below_ceiling
 
-SMALL = 20_000_000  # parameters: below it a model is a model of a model
+SMALL = 20_000_000  # parameters: a smaller model says little about the size of effects
 
 
 def limits(run: Inputs) -> Section:
-    """The limits, the most weighty first."""
+    """List the limits, the weightiest first."""
     return Section("limits", "Limits of this run", [Points(list(_limits(run)))])
 
 
@@ -18,26 +19,22 @@ def _limits(run: Inputs) -> Iterator[str]:
     n, resolved = run.numbers, run.resolved
     yield (
         f"One run with seed {resolved['seed']}: intervals cover the draw of prompts and responses, not the luck of "
-        "training. "
-        "Another seed may differ by more."
+        "training. Another seed may differ by more."
     )
     if "eval_gold_ppo" not in n:
         independent = [
             name for name in ("eval_referee_winrate", "eval_people_winrate", "eval_judge_winrate") if name in n
         ]
         yield "The truth is not known here: there is no gold reward." + (
-            "" if independent else " No independent judge was asked either: what was optimised is also what judges."
+            "" if independent else " Nothing independent was asked either: what was optimised is also what compares."
         )
     if resolved["data"]["source"] == "synthetic":
         yield "The task and its annotators are made up: claims can be checked, but need not carry over to people."
     if (n.number("base_parameters") or SMALL) < SMALL:
         yield f"The model has {n.show('base_parameters')} parameters: effects in larger ones will differ in size."
     if not ("eval_judge_winrate" in n or "eval_people_winrate" in n):
-        yield "No language model and no person has judged the replies."
-    if (
-        n.has("reward_accuracy", "reward_noise_ceiling")
-        and (n.interval("reward_accuracy") or (0, 1))[1] < n["reward_noise_ceiling"]
-    ):
+        yield "No language model and no person has compared the replies."
+    if below_ceiling(n):
         yield "The reward model is below its ceiling: part of what PPO climbs is its errors."
     if resolved["evaluate"]["split"] != "test":
         yield f"It was evaluated on the {resolved['evaluate']['split']} split, which settings are chosen by."
@@ -46,16 +43,16 @@ def _limits(run: Inputs) -> Iterator[str]:
     if n.number("eval_too_long"):
         yield f"{n.show('eval_too_long')} prompts did not fit and were left out."
     if resolved["ppo"]["kl_coef"] is not None:
-        yield f"One setting was tried (`ppo.kl_coef` {resolved['ppo']['kl_coef']:g}): a point, not a frontier."
+        yield f"One setting was tried (`ppo.kl_coef` {resolved['ppo']['kl_coef']:g}): one point, not a curve."
 
 
 def again(run: Inputs) -> Section:
-    """How to make it anew."""
+    """Say how to reproduce the run."""
     return Section("again", "Making it again", [
         Text(
-            "`dvc repro` in a clone at the same commit makes every number of this report again; with the same "
-            "libraries and "
-            "type of processor, the same bytes. `dvc metrics diff` and `dvc plots diff` compare it with another commit."
+            "`dvc repro` in a clone at the same commit makes every number of this report again, and the same bytes "
+            "with the same libraries and type of processor. `dvc metrics diff` and `dvc plots diff` compare it with "
+            "another commit."
         ),
         *_own(run),
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where everything came from: hashes as in dvc.lock for what the report has read, and each model's provenance."""
+"""Trace the run: each model's provenance, and the files that the report has read with their hashes in dvc.lock."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ SHORT_HASH = 12  # digits in Markdown; the page has them all
 
 
 def lineage(run: Inputs) -> Section:
-    """Hashes of every input and output."""
+    """Show hashes of every input and output, and the versions of libraries."""
     made = made_of(run.provenance)
     found = libraries(run.provenance)
     short = [(stage, role, f"`{name}`", f"`{digest[:SHORT_HASH]}`") for stage, role, name, digest in made]
@@ -39,16 +39,16 @@ def lineage(run: Inputs) -> Section:
 
 
 def _outputs_once(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
-    """Inputs that are some stage's output under the same hash need no line of their own."""
+    """Drop inputs that are some stage's output under the same hash."""
     outputs = {(what, digest) for _, role, what, digest in rows if role == "output"}
     return [row for row in rows if row[1] == "output" or row[2:] not in outputs]
 
 
 def dvc_md5(path: Path) -> str:
-    """The hash that dvc.lock has for this file or folder.
+    """Compute the hash that dvc.lock has for this file or folder.
 
-    A file's is the MD5 of its bytes; a folder's that of the JSON list of its files' names and MD5s, in the order of
-    their names, with `.dir` behind it (DVC 3).
+    For a file it is the MD5 of its bytes; for a folder the MD5 of the JSON list of its files' names and MD5s, in the
+    order of their names, with `.dir` appended (DVC 3).
     """
     if path.is_file():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -58,12 +58,12 @@ def dvc_md5(path: Path) -> str:
 
 
 def read_files(paths: Iterable[Path]) -> list[tuple[str, str]]:
-    """(name, hash as in dvc.lock) of each file or folder that is there, by name."""
+    """Return (name, hash as in dvc.lock) of each file or folder that exists, by name."""
     return [(path.as_posix(), dvc_md5(path)) for path in sorted(set(paths)) if path.exists()]
 
 
 def made_of(provenance: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
-    """(stage, input or output, name, SHA-256) of every model-making stage, in the order given."""
+    """Return (stage, input or output, name, SHA-256) of every stage that makes a model, in the order given."""
     rows = []
     for stage, record in provenance.items():
         for role in ("inputs", "outputs"):
@@ -72,7 +72,7 @@ def made_of(provenance: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str,
 
 
 def libraries(provenance: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
-    """Every library's versions over all stages; more than one means that the run was made in pieces."""
+    """Collect every library's versions over all stages; more than one means that the run was made in pieces."""
     found: dict[str, set[str]] = {}
     for record in provenance.values():
         for name, version in record.get("versions", {}).items():

@@ -1,6 +1,6 @@
 """Render the report as Markdown: texts and short tables; figures and long tables are in the page."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from rlhf.report.content import Block, Facts, Notice, Points, Report, Sample, Samples, Status, Table, Text
 
@@ -19,31 +19,37 @@ def markdown(report: Report) -> str:
 
 
 def _block(block: Block) -> str:
+    """Render a block; figures and long tables are empty."""
     match block:
         case Status(text=text, items=items):
-            return "\n".join([f"**{text}**", *([""] if items else []), *(f"- {item}" for item in items)])
+            text = "\n\n".join([f"**{text}**", *([_list(items)] if items else [])])
         case Facts(items):
             rows = [(one.label, one.value, one.interval or "–", one.remark) for one in items]
-            return "\n".join(_table(Table(("", "value", "95 % interval", ""), rows, "Headline numbers")))
+            text = _table(Table(("", "value", "95 % interval", ""), rows, "Headline numbers"))
         case Text(text):
-            return text
+            pass
         case Notice(text):
-            return f"> **{text}**"
+            text = f"> **{text}**"
         case Points(items, title):
-            return "\n".join([*([f"{title}:", ""] if title else []), *(f"- {item}" for item in items)])
+            text = "\n\n".join([*([f"{title}:"] if title else []), _list(items)])
         case Table(short=True):
-            return "\n".join(_table(block))
+            text = _table(block)
         case Samples(samples=samples):
-            return "\n\n".join(_sample(one) for one in samples[:SAMPLES])
-    return ""  # a figure, or a long table
+            text = "\n\n".join(_sample(one) for one in samples[:SAMPLES])
+        case _:
+            text = ""
+    return text
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield f"{table.caption}:\n"
-    yield "| " + " | ".join(map(cell, table.head)) + " |"
-    yield "|" + "---|" * len(table.head)
-    for row in table.rows:
-        yield "| " + " | ".join(map(cell, row)) + " |"
+def _list(items: Sequence[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _table(table: Table) -> str:
+    rows = [table.head, *table.rows]
+    lines = ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(table.head))
+    return f"{table.caption}:\n\n" + "\n".join(lines)
 
 
 def cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""PPO beside the alternatives that were asked for."""
+"""Compare PPO with the alternatives that were trained."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,11 @@ from rlhf.report.content import Block, Section, Table, Text
 from rlhf.report.costs import duration
 from rlhf.report.draw import Labels, Series, lines
 from rlhf.report.inputs import Inputs
-from rlhf.report.wording import show
+from rlhf.report.wording import REWARDS, show
 
 OWN = ("base", "sft", "ppo")  # in every run, and in the section on the evaluation
 COLUMNS = {
-    "gold": "gold reward", "referee": "held-out model", "reward": "reward model", "gold_winrate": "gold win rate",
-    "referee_winrate": "held-out win rate", "rm_winrate": "reward-model win rate", "kl": "KL to SFT, nats",
+    **REWARDS, "gold_winrate": "gold win rate", "referee_winrate": "referee win rate", "rm_winrate": "reward-model win rate", "kl": "KL to SFT, nats",
     "kl_bound": "KL bound, nats", "length": "length, tokens", "distinct2": "distinct word pairs",
     "tax_perplexity": "perplexity of documents", "tokens_sampled": "tokens sampled",
     "tokens_trained": "tokens trained on", "tokens_per_reply": "tokens a reply",
@@ -22,7 +21,7 @@ Row = Mapping[str, str]
 
 
 def methods(run: Inputs) -> Section:
-    """One table over all policies of plots/compare.csv, and reward over the distance from SFT."""
+    """Show all policies of plots/compare.csv in one table, and their rewards over the distance from SFT."""
     title, rows = "PPO beside other methods", run.compared
     others = [row["policy"] for row in rows if row["policy"] not in OWN]
     if not others:
@@ -32,13 +31,13 @@ def methods(run: Inputs) -> Section:
     blocks: list[Block] = [
         Text(
             f"Beside PPO: {', '.join(others)}, from the same SFT policy and on the same prompts. Win rates are "
-            "over SFT; in brackets 95 % intervals. Which is best depends on the judge and on the KL that one is "
-            "willing to pay."
+            "over SFT; in brackets 95 % intervals. Which is best depends on who compares and on how much KL is "
+            "acceptable."
         ),
         _table(run, {name: what for name, what in there.items() if name in BRIEF}, "Methods", short=True),
         _table(run, there, "Methods, all that was measured", short=False),
     ]
-    for measure in ("gold", "referee", "reward"):
+    for measure in REWARDS:
         if measure in there:
             caption = f"{COLUMNS[measure].capitalize()} over the distance, 95 % intervals"
             labels = Labels(f"methods-{measure}", "distance from SFT: √KL, √nats", f"{COLUMNS[measure]}, mean", caption)
@@ -67,7 +66,7 @@ def _cell(row: Row, name: str) -> str:
 
 
 def _points(rows: Sequence[Row], measure: str) -> list[Series]:
-    """A point a policy."""
+    """Return one point for each policy."""
     found = []
     for row in rows:
         if row.get("kl") and row.get(measure):

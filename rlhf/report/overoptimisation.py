@@ -78,9 +78,10 @@ def _texts(run: Inputs, there: list[str]) -> Iterator[str]:
         )
     if independent and n.has(*(f"eval_{independent}_{part}" for part in ("peak", "peak_iteration", "lost"))):
         yield (
-            f"{INDEPENDENT[independent].capitalize()} peaked in iteration {n.show(f'eval_{independent}_peak_iteration')}; "
-            f"{n.show(f'eval_{independent}_lost')} was lost after the peak{_share_lost(run, n, independent)}. Each "
-            "number is a mean over an iteration and its neighbours, without an interval."
+            f"{INDEPENDENT[independent].capitalize()} peaked in iteration "
+            f"{n.show(f'eval_{independent}_peak_iteration')}; {n.show(f'eval_{independent}_lost')} was lost after the "
+            f"peak{_share_lost(run, n, independent)}. Each number is a mean over an iteration and its neighbours, "
+            "without an interval."
         )
         if "diagnose_over_optimisation" in n:
             yield "The verdict on over-optimisation takes wider windows along the distance, and their noise."

@@ -8,7 +8,7 @@ from rlhf.core.params import Section
 
 
 class ReportParams(Section):
-    """What the report shows of the samples, and the prices it reckons with; `params.yaml` explains each key."""
+    """How many samples to show, and assumptions on sizes and prices; `params.yaml` explains each key."""
 
     samples: int = Field(ge=0)
     sizes: list[Annotated[int, Field(gt=0)]]

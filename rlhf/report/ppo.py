@@ -1,4 +1,4 @@
-"""PPO's course."""
+"""Report the course of PPO."""
 
 from collections.abc import Iterator
 
@@ -27,16 +27,16 @@ CURVES = (  # name, unit, caption, columns
     ),
     ("ppo-value-loss", "value loss, squared reward", "Loss of the value head", {"value_loss": "value loss"}),
     (
-        "ppo-referee",
+        "ppo-validation",
         "reward, SFT standard deviations",
         "Reward on validation prompts",
-        {"validation_reward": "held-out"},
+        {"validation_reward": "reward"},
     ),
 )
 
 
 def ppo(run: Inputs) -> Section:
-    """Stop reason, and the curves."""
+    """Say why PPO stopped, and show its curves."""
     n = run.numbers
     rows = run.curve("ppo", "iteration", "score")
     if not rows and "ppo_iterations" not in n:
@@ -56,24 +56,20 @@ def _ppo_texts(n: Numbers) -> Iterator[str]:
     if n.has("ppo_score_first", "ppo_score_final", "ppo_score_best"):
         yield (
             f"The mean score of the sampled episodes went from {n.show('ppo_score_first')} to "
-            f"{n.show('ppo_score_final')} (best "
-            f"{n.show('ppo_score_best')} in iteration {n.show('ppo_score_best_iteration')}). The KL to SFT ended at "
-            f"{n.show('ppo_kl_final')} nats a response "
-            f"with a coefficient of {n.show('ppo_kl_coef_final')}; the reward that PPO is paid, which is less that "
-            "penalty, "
-            f"ended at {n.show('ppo_reward_final')}."
+            f"{n.show('ppo_score_final')} (best {n.show('ppo_score_best')} in iteration "
+            f"{n.show('ppo_score_best_iteration')}). The KL to SFT ended at {n.show('ppo_kl_final')} nats a response "
+            f"with a coefficient of {n.show('ppo_kl_coef_final')}; the reward that PPO maximises, the score less the "
+            f"KL penalty, ended at {n.show('ppo_reward_final')}."
         )
     if n.has("ppo_check_ratio_gap", "ppo_check_sampler_gap"):
         yield (
             f"Before any update the policy ratio was within {n.show('ppo_check_ratio_gap')} of 1, and the "
-            "log-probabilities of sampler "
-            f"and forward pass differed by at most {n.show('ppo_check_sampler_gap')} nats."
+            f"log-probabilities of sampler and forward pass differed by at most {n.show('ppo_check_sampler_gap')} nats."
         )
     if n.has("ppo_clip_fraction_final", "ppo_explained_variance_final"):
         yield (
             f"In the last update {percent(n['ppo_clip_fraction_final'])} of the tokens were clipped, and the value "
-            "head "
-            f"explained {percent(n['ppo_explained_variance_final'])} of the variance of returns."
+            f"head explained {percent(n['ppo_explained_variance_final'])} of the variance of returns."
         )
 
 

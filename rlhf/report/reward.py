@@ -1,4 +1,4 @@
-"""The reward model: accuracy, calibration, slices, and what it has learnt."""
+"""Report the reward model: accuracy, calibration, slices, and what it has learnt."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,13 +10,13 @@ from rlhf.report.inputs import Inputs
 from rlhf.report.loss_curves import losses
 from rlhf.report.wording import HALF, Numbers, percent, show
 
-SLICES = "reward_accuracy_"
-FEATURES = 6  # as many correlations are in the Markdown
-WORDS = 8  # of each side, as many are shown
+SLICES = "reward_accuracy_"  # prefix of the metrics by slice
+FEATURES = 6  # correlations in the Markdown
+WORDS = 8  # shown of each side
 
 
 def reward(run: Inputs) -> Section:
-    """Accuracy beside baseline and ceiling, calibration, slices, and what was learnt."""
+    """Report accuracy beside baseline and ceiling, calibration, slices, and what the model goes by."""
     n = run.numbers
     if "reward_accuracy" not in n:
         return Section("reward", "Reward model", [Text("There is no reward model to report.")])
@@ -33,8 +33,7 @@ def _reward_texts(n: Numbers) -> Iterator[str]:
     beats = {"rose": "better than", "fell": "worse than"}.get(over, "not told apart from")
     yield (
         f"On {n.show('reward_test_pairs')} held-out pairs it ranks {n.span('reward_accuracy', 3)} as the annotators "
-        "did. "
-        f"Always taking the longer reply ranks {n.span('reward_length_baseline', 3)}: the model is {beats} that."
+        f"did. Always taking the longer reply ranks {n.span('reward_length_baseline', 3)}: the model is {beats} that."
     )
     if n.has("reward_share_of_ceiling", "reward_noise_ceiling"):
         yield (
@@ -64,7 +63,7 @@ def _fit_texts(n: Numbers) -> Iterator[str]:
         )
     if "reward_referee_accuracy" in n:
         yield (
-            "A second reward model, fitted on prompts that this one never saw and used only to judge, ranks "
+            "The referee, a second reward model on prompts that this one never saw, which PPO never uses, ranks "
             f"{n.span('reward_referee_accuracy', 3)}."
         )
     if "reward_ece" in n:
@@ -129,7 +128,7 @@ def _slices(n: Numbers) -> list[Block]:
 
 
 def _learned(found: Any) -> Iterator[Block]:
-    """artifacts/reward_learned.json: features, words, examples."""
+    """Show features, words and examples from artifacts/reward_learned.json."""
     if not isinstance(found, dict):
         return
     features = [row for row in found.get("features", []) if row.get("reward") is not None]

@@ -1,4 +1,4 @@
-"""Show samples of all policies side by side."""
+"""Show replies of all policies side by side."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,24 +6,13 @@ from typing import Any
 
 from rlhf.report.content import Answer, Block, Sample, Samples, Section, Text
 from rlhf.report.inputs import Inputs
-from rlhf.report.wording import show
+from rlhf.report.wording import NAMES, REWARDS, show
 
-SHOWN = {
-    "base": "base",
-    "sft": "SFT",
-    "ppo": "PPO",
-    "dpo": "DPO",
-    "ipo": "IPO",
-    "rrhf": "RRHF",
-    "grpo": "GRPO",
-    "rloo": "RLOO",
-}
-JUDGES = {"gold": "gold reward", "referee": "referee", "reward": "reward model"}
 COMPARED = ("ppo", "sft")  # a win is the first's over the second
 
 
 def samples(run: Inputs, limit: int) -> Section:
-    """The first prompts with every policy's answer."""
+    """Show the first `limit` prompts with every policy's reply."""
     rows = run.samples[:limit]
     title = "Samples side by side"
     if not rows:
@@ -31,7 +20,7 @@ def samples(run: Inputs, limit: int) -> Section:
     policies = [key.removesuffix("_reward") for key in rows[0] if key.endswith("_reward")]
     measures = {
         name: what
-        for name, what in JUDGES.items()
+        for name, what in REWARDS.items()
         if all(row.get(f"{policy}_{name}") is not None for row in rows for policy in COMPARED)
     }
     found = [_sample(row, policies, measures) for row in rows]
@@ -42,17 +31,20 @@ def samples(run: Inputs, limit: int) -> Section:
         for name, what in measures.items()
     ]
     said = f" PPO against SFT: {'; '.join(counts)}." if counts else ""
-    blocks.append(Text(
-        f"The first {len(rows)} prompts of the evaluation, not picked.{said} Beside an answer: "
-        f"{', '.join(JUDGES[name] for name in JUDGES if f'{policies[0]}_{name}' in rows[0])}; … where it was cut off."
-    ))  # fmt: skip
+    scored = ", ".join(what for name, what in REWARDS.items() if f"{policies[0]}_{name}" in rows[0])
+    blocks.append(
+        Text(
+            f"The first {len(rows)} prompts of the evaluation, not picked.{said} Beside a reply: {scored}; … where it "
+            "was cut off."
+        )
+    )
     return Section("samples", title, [*blocks, Samples(found, measures)])
 
 
 def _sample(row: Mapping[str, Any], policies: Sequence[str], measures: Mapping[str, str]) -> Sample:
     answers = [
-        Answer(SHOWN.get(name, name), str(row[name]).strip(), bool(row.get(f"{name}_ended", True)),
-               [show(row[key]) for judge in JUDGES if row.get(key := f"{name}_{judge}") is not None])
+        Answer(NAMES.get(name, name), str(row[name]).strip(), bool(row.get(f"{name}_ended", True)),
+               [show(row[key]) for measure in REWARDS if row.get(key := f"{name}_{measure}") is not None])
         for name in policies
     ]  # fmt: skip
     prompt = re.sub(r"\s*\n\s*", "\n", str(row["prompt"]).strip()).removesuffix("\nAssistant:")

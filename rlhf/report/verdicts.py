@@ -80,7 +80,7 @@ def from_markdown(text: str) -> list[Block]:
         if not rows:
             continue
         if rows[0].startswith("|"):
-            blocks.append(_table(rows, title.partition(":")[0], short=not blocks))
+            blocks.append(_table(rows, f"Evidence on {title}" if blocks else "Verdicts", short=not blocks))
         elif rows[0].startswith("- "):
             blocks.append(Points([plain(row.removeprefix("- ")) for row in rows], f"What to change for {title}"))
         elif title.startswith("Verdicts"):
