@@ -42,7 +42,12 @@ def stopped(n: Numbers) -> str | None:
     if "ppo_stop_reason" not in n or n["ppo_stop_reason"] == COMPLETED:
         return None
     other = handed_on(n)
-    more = f" What this report says of the policy PPO is true of {other}'s." if other else ""
+    more = ""
+    if other:
+        more = (
+            f" What this report says of the policy PPO is true of {other}'s; PPO's course and the curve below are those "
+            "of the stopped run."
+        )
     return f"PPO {ended(n)}; {kept(n)}.{more}"
 
 

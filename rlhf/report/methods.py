@@ -11,10 +11,10 @@ from rlhf.report.wording import REWARDS, show
 
 OWN = ("base", "sft", "ppo")  # in every run, and in the section on the evaluation
 COLUMNS = {
-    **REWARDS, "gold_winrate": "gold win rate", "referee_winrate": "referee win rate", "rm_winrate": "reward-model win rate", "kl": "KL to SFT, nats",
-    "kl_bound": "KL bound, nats", "length": "length, tokens", "distinct2": "distinct word pairs",
-    "tax_perplexity": "perplexity of documents", "tokens_sampled": "tokens sampled",
-    "tokens_trained": "tokens trained on", "tokens_per_reply": "tokens a reply",
+    **REWARDS, "gold_winrate": "gold win rate", "referee_winrate": "referee win rate",
+    "rm_winrate": "reward-model win rate", "kl": "KL to SFT, nats", "kl_bound": "KL bound, nats",
+    "length": "length, tokens", "distinct2": "distinct word pairs", "tax_perplexity": "perplexity of documents",
+    "tokens_sampled": "tokens sampled", "tokens_trained": "tokens trained on", "tokens_per_reply": "tokens a reply",
 }  # fmt: skip
 BRIEF = ("gold", "referee", "reward", "gold_winrate", "referee_winrate", "kl")  # in the Markdown as well
 Row = Mapping[str, str]
