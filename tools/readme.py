@@ -2,8 +2,9 @@
 
     python tools/readme.py [--check]
 
-A block stands between `<!-- name -->` and `<!-- /name -->`, each on a line of its own, in README.md or any page of docs/;
-`BLOCKS` says what fills it. With --check, write nothing and exit with status 1 if a block's text is not that of the files.
+A block stands between `<!-- name -->` and `<!-- /name -->`, each on a line of its own, in README.md or any page of
+docs/; `BLOCKS` says what fills it. With --check, write nothing and exit with status 1 if a block's text is not that of
+the files.
 Nothing is typed by hand.
 """
 
@@ -61,7 +62,7 @@ def filled(page: str, blocks: Mapping[str, Callable[[], str]], name: str) -> tup
         mark = MARK.fullmatch(line)
         if mark and mark[2] not in blocks:
             sys.exit(f"{name}:{number}: unknown block {mark[2]!r}; known are {', '.join(sorted(blocks))}")
-        if mark and bool(mark[1]) == (opened is None) or (mark and mark[1] and mark[2] != opened):
+        if mark and (bool(mark[1]) == (opened is None) or (mark[1] and mark[2] != opened)):
             sys.exit(f"{name}:{number}: found {line} {f'within {opened}' if opened else 'outside a block'}")
         if mark and not mark[1]:
             opened, held = mark[2], []
