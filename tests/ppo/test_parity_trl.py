@@ -20,6 +20,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from rlhf.models.text.tokens import Episodes
 from rlhf.ppo.actors import POLICY, REFERENCE, Actors
 from rlhf.ppo.advantages import estimate_advantages
+from rlhf.ppo.kl import ESTIMATORS
 from rlhf.ppo.losses import policy_loss, value_loss
 from rlhf.ppo.rewards import effective_scores, token_rewards, whiten_rewards
 from rlhf.ppo.rollout import score
@@ -58,13 +59,11 @@ def test_the_recording_covers_clipping_and_early_ends() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_rewards(case: str) -> None:
-    estimator = "k3" if "k3" in case else "k1"
+    estimate = ESTIMATORS["k3" if "k3" in case else "k1"]
     mask, reach = recorded(case, "mask"), recorded(case, "mask_p1")
     scores = effective_scores(recipe.scores(), torch.ones(recipe.B).bool(), clip=None, missing_eos="keep", penalty=0.0)
     logprobs, reference = (torch.where(mask, recorded(case, name), 0.0) for name in ("logprobs", "ref_logprobs"))
-    found = token_rewards(
-        scores, logprobs=logprobs, ref_logprobs=reference, mask=reach, kl_coef=recipe.KL_COEF, estimator=estimator
-    )  # fmt: skip
+    found = token_rewards(scores, recipe.KL_COEF * estimate(logprobs, reference), reach)
     if "whitened" not in case:
         return close(found, recorded(case, "rewards"))
     close(found, recorded(case, "plain_rewards"))
@@ -154,8 +153,8 @@ def rollout(case: str) -> Rollout:
 @pytest.mark.parametrize("case", CASES)
 def test_our_reference_and_policy_passes_give_the_peers_logprobs(actors: Actors, case: str) -> None:
     answers, mask = rollout(case).answers, recorded(case, "mask")
-    judged = score(actors, answers, temperature=recipe.TEMPERATURE, microbatch=3)
-    close(judged.ref_logprobs[mask], recorded(case, "ref_logprobs")[mask])
+    scored = score(actors, answers, temperature=recipe.TEMPERATURE, microbatch=3)
+    close(scored.ref_logprobs[mask], recorded(case, "ref_logprobs")[mask])
     forward = actors.backbone.forward(answers.episodes, adapter=POLICY, temperature=recipe.TEMPERATURE)
     close(forward.logprobs[mask].detach(), recorded(case, "new_logprobs")[mask])
     values = actors.value_head(forward.hidden, recipe.P)

@@ -113,7 +113,7 @@ def test_a_reward_model_of_another_backbone_is_refused(root: Path) -> None:
         disk.run(root, make_params(), root / "checkpoints")
 
 
-def test_held_out_prompts_come_from_validation(root: Path) -> None:
+def test_validation_prompts_come_from_the_validation_split(root: Path) -> None:
     disk.run(root, make_params(validation_every=1, validation_prompts=3), root / "checkpoints")
     assert isinstance(read_json(Path("metrics/ppo.json"))["ppo_validation_reward_best"], float)
 
