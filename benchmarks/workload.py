@@ -184,7 +184,7 @@ class Clock:
 def watched(clock: Clock) -> Iterator[None]:
     """Read the clock around the three parts of `step`; nothing else changes."""
     with contextlib.ExitStack() as stack:
-        for name, part in (("respond", "rollout"), ("judge", "scoring"), ("update", "update")):
+        for name, part in (("respond", "rollout"), ("score", "scoring"), ("update", "update")):
             stack.enter_context(mock.patch.object(steps, name, clock.timed(part, getattr(steps, name))))
         yield
 

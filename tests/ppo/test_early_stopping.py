@@ -77,7 +77,7 @@ def test_the_referees_score_is_taken_without_a_kl_penalty(refereed: Run, tmp_pat
     assert [float(row["validation_reward"]) for row in curve(tmp_path / "run")] == [0.75] * 4
     assert found.progress.best is not None
     assert found.progress.best.iteration == 0
-    assert found.final.kl == pytest.approx(0.0, abs=1e-5)  # the start is saved: equal looks are no new best
+    assert found.final.kl == pytest.approx(0.0, abs=1e-4)  # the start is saved: equal looks are no new best
 
 
 def test_the_referee_is_the_second_reward_model(root: Path) -> None:

@@ -1,7 +1,7 @@
 """Parity with trl 1.12.0's PPOTrainer, the last release that has one: numbers recorded by parity/record_trl.py.
 
 Two conventions differ on purpose, and the tests say by how much. The peer whitens with the unbiased variance: its
-whitened numbers are ours times sqrt((n - 1) / n). And where a response ended early it puts the score one place AFTER
+whitened numbers are ours times sqrt((n - 1) / n). And where a response ended early it puts the score one token AFTER
 the last token and trains the value there too (its `padding_mask_p1`): with that mask given to our functions, the
 numbers agree; where all responses have full length nothing differs.
 """
@@ -39,7 +39,19 @@ def recorded(case: str, name: str) -> Tensor:
 
 
 def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    """Compare as closely as float32 allows on any processor.
+
+    The numbers here are below 8, where float32 rounds by up to 2.4e-7 an operation; a logprob near 0 is a difference of
+    two such numbers. Some twenty operations in a row make 5e-6, on the processor that recorded and on this one, each in
+    an order of its own: 1e-5 together. Seen: 2e-6.
+    """
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def close_gradients(found: Tensor | None, expected: Tensor) -> None:
+    """Compare relative to the largest entry: small ones are sums in which large ones cancel."""
+    assert found is not None
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
 def unbiased(n: int) -> float:
@@ -181,12 +193,8 @@ def test_the_gradient_of_every_lora_parameter(actors: Actors, case: str, microba
     assert set(found) == names
     assert len(names) == 2 * 3 * 2
     for name, gradient in found.items():
-        expected = recorded(case, f"grad/{name}")
-        assert gradient is not None
-        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        close_gradients(gradient, recorded(case, f"grad/{name}"))
     if case == "full":
-        value_gradient = actors.value_head.linear.weight.grad
-        assert value_gradient is not None
-        close(value_gradient, recorded(case, "grad/value"))
+        close_gradients(actors.value_head.linear.weight.grad, recorded(case, "grad/value"))
         close(torch.tensor(stats.value_loss), recorded(case, "vf_loss"))
     assert all(p.grad is None for p in actors.backbone.parameters_of(REFERENCE).values())

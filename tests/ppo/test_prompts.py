@@ -1,3 +1,5 @@
+"""Prompts read from pairs, and the stream that hands them out."""
+
 import json
 from collections import Counter
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The `ppo` stage from artifacts on disk to what it writes, and its errors before any work."""
+
 import json
 import shutil
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""One iteration: against a second derivation in float64, and the properties that rollouts must have."""
+
 import dataclasses
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from rlhf.ppo.actors import POLICY, REFERENCE, Actors
 from rlhf.ppo.state import Progress
 from rlhf.ppo.step import experience, step
 from tests.model_fixtures import byte_bpe, make_adapter, save_model
+from tests.models.helpers import LOGPROBS
 from tests.ppo import by_hand
 from tests.ppo.worlds import make_actors, make_params, make_setup, snapshot
 
@@ -136,19 +139,19 @@ def test_exactly_the_policys_lora_and_the_value_head_change(actors: Actors) -> N
 
 
 def test_policy_and_reference_start_equal(actors: Actors) -> None:
-    setup = make_setup(actors, make_params(batch=6, minibatch=6, response_tokens=12))
+    setup = make_setup(actors, make_params(batch=6, minibatch=6, response_tokens=12, rescore="always"))
     made = experience(setup, setup.prompts.batch(0, 6), setup.uniforms(0), 0.1)
-    torch.testing.assert_close(made.rollout.ref_logprobs, made.rollout.answers.logprobs, rtol=0, atol=1e-5)
-    assert abs(made.measures.kl) < 1e-4
+    torch.testing.assert_close(made.rollout.ref_logprobs, made.rollout.answers.logprobs, **LOGPROBS)
+    assert abs(made.measures.kl) < 12 * LOGPROBS["atol"]
     assert abs(made.measures.kl_k3) < 1e-8
-    assert made.measures.sampler_gap < 1e-5
+    assert made.measures.sampler_gap < LOGPROBS["atol"]
 
 
 def test_k1_is_zero_within_its_error_where_policy_and_reference_differ_by_nothing_but_padding(actors: Actors) -> None:
     """KL is never mysteriously negative: 1000 episodes of the untrained policy, and k3 is exactly not below 0."""
     setup = make_setup(actors, make_params(batch=1000, minibatch=1000, microbatch=100))
     measures = experience(setup, setup.prompts.batch(0, 1000), setup.uniforms(0), 0.1).measures
-    assert abs(measures.kl) < 1e-4
+    assert abs(measures.kl) < 8 * LOGPROBS["atol"]  # eight tokens an episode
     assert 0 <= measures.kl_k3 < 1e-6
 
 
@@ -158,23 +161,23 @@ def test_microbatches_change_no_rollout(actors: Actors) -> None:
         made = experience(setup, setup.prompts.batch(0, 8), setup.uniforms(0), 0.1)
         return torch.stack([made.advantages.advantages, made.advantages.returns, made.rollout.ref_logprobs])
 
-    torch.testing.assert_close(run(8), run(3), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run(8), run(3), rtol=1e-4, atol=1e-4)
 
 
 def test_temperature_enters_every_logprob(actors: Actors) -> None:
     """Sampler, policy pass and reference pass at one temperature agree; at another they give other numbers."""
     found = {}
     for temperature in (1.0, 0.5):
-        setup = make_setup(actors, make_params(temperature=temperature))
+        setup = make_setup(actors, make_params(temperature=temperature, rescore="always"))
         made = experience(setup, setup.prompts.batch(0, 8), setup.uniforms(0), 0.1)
-        assert made.measures.sampler_gap < 1e-5
-        assert abs(made.measures.kl) < 1e-4
+        assert made.measures.sampler_gap < LOGPROBS["atol"]
+        assert abs(made.measures.kl) < 8 * LOGPROBS["atol"]
         found[temperature] = made.measures.entropy
     assert found[0.5] < found[1.0] - 0.1
 
 
 def test_the_kl_coefficient_is_that_of_the_progress(actors: Actors) -> None:
-    """Rewards at coefficient 5 are those at 0 less five times the KL of the same samples; the step moves no progress."""
+    """Rewards at coefficient 5 are those at 0 less five times the KL of the same samples; progress stays as it is."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in actors.backbone.parameters_of(POLICY).values():

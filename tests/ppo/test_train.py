@@ -1,3 +1,5 @@
+"""The loop: a reward is learned, guards and validation stop it, and an interrupted run ends with the same bytes."""
+
 import csv
 import dataclasses
 import math

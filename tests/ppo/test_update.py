@@ -1,3 +1,5 @@
+"""The update: micro-batches and padding change nothing, and nothing bad is applied."""
+
 import dataclasses
 import functools
 import math
@@ -33,7 +35,8 @@ def gradients(setup: Setup, rollout: Rollout, advantages: Advantages, index: Ten
 def assert_all_close(found: list[Tensor], expected: list[Tensor]) -> None:
     assert any(gradient.abs().max() > 1e-4 for gradient in expected)
     for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        # Relative to the largest entry: small ones are sums in which large ones cancel, in an order of the processor's.
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -133,7 +136,7 @@ def test_every_epoch_sees_every_episode_once_in_a_new_order(actors: Actors, monk
 def test_the_self_check_passes_in_a_sound_run_and_says_what_it_saw(actors: Actors) -> None:
     setup, made = explored(actors, make_params(minibatch=2, lr=1e-2, batch=8))
     stats = run(setup, made)
-    assert stats.first_ratio_gap <= 1e-5
+    assert stats.first_ratio_gap <= 5e-5  # the rounding of two passes, see tests/models/helpers.py
     assert abs(stats.first_approx_kl) <= 1e-8
     assert stats.approx_kl > 1e-5  # later minibatches have moved
 
@@ -160,7 +163,7 @@ def test_at_a_low_temperature_rounding_is_no_fault(actors: Actors) -> None:
         off = dataclasses.replace(answers, logprobs=answers.logprobs + gap * answers.episodes.mask)
         made = dataclasses.replace(made, rollout=dataclasses.replace(made.rollout, answers=off))
         if sound:
-            assert run(setup, made).first_ratio_gap == pytest.approx(gap, rel=0.1)
+            assert run(setup, made).first_ratio_gap == pytest.approx(gap, rel=0.4)  # rounding: 2e-5 / 0.1
         else:
             with pytest.raises(SelfCheckError):
                 run(setup, made)

@@ -41,7 +41,7 @@ class Cache:
         self.visible = None if self.visible is None else self.visible[rows]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Append a key and a value (B, G, E) to the layer and attend to all; heads that share a key count as queries."""
+        """Append a key and a value (B, G, E) to a layer and attend to all; heads that share a key count as queries."""
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.used], values[:, :, self.used] = k, v
         end = self.used + 1

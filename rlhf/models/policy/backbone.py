@@ -82,7 +82,8 @@ class Backbone:
         """Compute logprobs and entropies of the response tokens, and hidden states.
 
         `states`: "response" asks for the hidden states before each response token only (logprobs and values are read
-        from them), and leaves an engine free to skip the others; "all" asks for all of them (rewards are read from them).
+        from them), and leaves an engine free to skip the others; "all" asks for all of them (rewards are read from
+        them).
 
         Gradients flow if they are enabled and the adapter is trainable. Position ids count real tokens, so that padding
         changes nothing; logits exist at response positions only.

@@ -21,8 +21,8 @@ def best(candidates: Sequence[T], scores: Sequence[float]) -> T:
 def kl_bound(n: int) -> float:
     """Compute log n - (n - 1) / n, in nats: an upper bound of KL(best of n || policy).
 
-    It is the KL itself where no two responses have the same score (Stiennon et al. 2020, arXiv 2009.01325, appendix G.3;
-    Beirami et al. 2024, arXiv 2401.01879).
+    It is the KL itself where no two responses have the same score (Stiennon et al. 2020, arXiv 2009.01325, appendix
+    G.3; Beirami et al. 2024, arXiv 2401.01879).
     """
     return math.log(n) - (n - 1) / n
 

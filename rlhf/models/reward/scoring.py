@@ -107,8 +107,8 @@ def pooled_episodes(
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Batch indices of rows of like length, shortest first.
 
-    Each batch, padded to its longest row, holds at most `batch_tokens` tokens, or one row that alone is longer. Ties keep
-    their order, so that batches are reproducible.
+    Each batch, padded to its longest row, holds at most `batch_tokens` tokens, or one row that alone is longer. Ties
+    keep their order, so that batches are reproducible.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
