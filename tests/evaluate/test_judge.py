@@ -16,7 +16,7 @@ from rlhf.evaluate.judge.cache import Cache
 from rlhf.evaluate.judge.client import BudgetSpent, Clock, Endpoint
 from rlhf.evaluate.judge.pairwise import Choice, Duel, Judged, Judgement, judge, question, read_choice
 from rlhf.evaluate.judge.params import JudgeParams
-from tests.judge_server import Answer, JudgeServer, completion, silence, status
+from tests.judge_server import SILENCE, Answer, JudgeServer, completion, status
 
 KEY = "sk-very-secret"
 MESSAGES = question("Why?", "Because.", "No.")
@@ -52,7 +52,7 @@ class FakeClock:
 def make(url: str, clock: FakeClock | None = None, **changes: Any) -> Endpoint:
     values = {
         "prompts": 100, "endpoint": url, "model": "judge",
-        "key_env": "", "temperature": 0.0, "max_tokens": 20, "timeout_s": 5.0,
+        "key_env": "", "temperature": 0.0, "max_tokens": 20, "timeout_s": 120.0,
         "attempts": 3, "requests_per_minute": 0.0, "budget_requests": 1000, "budget_tokens": 10**6,
     }  # fmt: skip
     params = check(JudgeParams, values | changes, where="params.yaml", key="evaluate.judge")
@@ -204,7 +204,7 @@ def test_what_cannot_get_better_is_told_at_once(server: JudgeServer, answer: Ans
 
 
 def test_slow(server: JudgeServer) -> None:
-    server.script = [silence(0.6)] * 2
+    server.script = [SILENCE] * 2
     with pytest.raises(UserError, match=r"no answer within 0.2 s \(timeout_s\), tried 2 times"):
         make(server.url, timeout_s=0.2, attempts=2).ask(MESSAGES)
 

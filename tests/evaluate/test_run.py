@@ -11,7 +11,7 @@ from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.run import Evaluation, evaluate
-from rlhf.measure import panel as answer
+from rlhf.measure import panel
 from rlhf.measure.panel import Panel, ask, known_gold
 from rlhf.measure.prompts import choose, read_prompts
 from rlhf.models.policy.backbone import Backbone
@@ -74,7 +74,7 @@ def test_without_gold_and_without_ood_prompts(world: World) -> None:
 
 def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first reward model brings an adapter of its own."""
-    at, original = world(gold=None), answer.sample_texts
+    at, original = world(gold=None), panel.sample_texts
     taken: list[list[Sample]] = []
 
     def recorded(*given: object, **rest: object) -> list[Sample]:
@@ -84,7 +84,7 @@ def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypat
     tuned = Backbone.load(at.base, {REWARD: at.ppo}, dtype=torch.float32, device="cpu")
     first = load_reward(at.reward, base=at.base, sft=at.sft)
     before = measured(at).metrics
-    monkeypatch.setattr(answer, "sample_texts", recorded)
+    monkeypatch.setattr(panel, "sample_texts", recorded)
     save_reward(first, at.reward, base=at.base, sft=at.sft, tuned=tuned)
     found = measured(at)
     assert found.metrics["eval_reward_ppo"] != before["eval_reward_ppo"]

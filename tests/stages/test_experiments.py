@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,16 +24,9 @@ WRITTEN = ("metrics/ppo.json", "plots/ppo.csv", "provenance/ppo.json")  # the la
 
 
 @pytest.fixture(scope="module")
-def forker() -> Iterator[Forker]:
-    forker = Forker()
-    yield forker
-    forker.close()
-
-
-@pytest.fixture(scope="module")
 def project(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Everything before `ppo` has run, and DVC knows."""
-    project = Project.copy(tmp_path_factory.mktemp("experiments") / "project", SMALL)
+    project = Project.copy(tmp_path_factory.mktemp("experiments") / "project", SMALL, forker)
     done = ("resolve", "prepare", "base", "sft", "reward")
     for stage in done:
         assert forker.run(stage, project.folder).code == 0

@@ -4,7 +4,6 @@ run that was never disturbed."""
 import random
 import re
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,10 +17,8 @@ TRAINING = ("base", "sft", "reward", "ppo")
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    forker = Forker()
-    yield World(forker, tmp_path_factory.mktemp("kill"), (*TRAINING, "evaluate"))
-    forker.close()
+def world(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(forker, tmp_path_factory.mktemp("kill"), (*TRAINING, "evaluate"))
 
 
 def draw_hits(stage: str, undisturbed: Ended) -> list[Hit]:

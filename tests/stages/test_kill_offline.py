@@ -3,7 +3,6 @@ same bytes as a run that was never disturbed. More that can happen, on the train
 
 import re
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,11 +23,10 @@ CHANGES: dict[str, object] = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    forker = Forker("rlhf.offline.run", "trl.trainer.dpo_trainer")
+def world(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> World:
+    forker.warm("rlhf.offline.run", "trl.trainer.dpo_trainer")
     stages = ("base", "sft", "reward", *(f"offline@{method}" for method in METHODS))
-    yield World(forker, tmp_path_factory.mktemp("kill"), stages, CHANGES)
-    forker.close()
+    return World(forker, tmp_path_factory.mktemp("kill"), stages, CHANGES)
 
 
 @pytest.mark.parametrize("stage", [f"offline@{method}" for method in METHODS])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stages.forker import Forker
 from tests.stages.project import MICRO, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
@@ -14,10 +15,12 @@ STAGES = ["prepare", "base", "sft", "reward", "ppo", "evaluate"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Each stage by a Python of its own the first time; from then on in forks, which save the seconds of imports."""
     project = Project.copy(tmp_path_factory.mktemp("first") / "project", MICRO)
     project.dvc("repro")
     project.commit("first run")
+    project.forker = forker
     return project
 
 
