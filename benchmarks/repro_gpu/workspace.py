@@ -7,6 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from rlhf.core.errors import UserError
+from studies.folder import put
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("inputs/reward", "inputs/benchmarks", "inputs/people")  # dependencies of ppo and evaluate, empty or not
@@ -29,14 +30,7 @@ def set_values(path: Path, changes: dict[str, Any]) -> None:
     """Change values by dotted key. Raises UserError for a key that is not in the file."""
     yaml = YAML()
     values = yaml.load(path.read_text(encoding="utf-8"))
-    for dotted, new in changes.items():
-        *parents, last = dotted.split(".")
-        place = values
-        for parent in parents:
-            place = place.get(parent, {})
-        if last not in place:
-            raise UserError(f"{path}: no key {dotted}")
-        place[last] = new
+    put(values, changes, where=str(path))
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(values, file)
 
