@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.core.curves import read_rows
-from rlhf.core.stats import paired_difference
 from studies.command import Entry, Found, run_command, run_study
 from studies.overoptimised import golds, over_optimised
 from studies.run import Run
@@ -27,6 +26,8 @@ def plan(work: Path, seed: int, judge: str) -> Entry:
 
 def compare(seed: int, judge: str, stopped: Run, whole: Run) -> dict[str, Any]:
     """Compare the policies that the two runs save by their gold reward, prompt by prompt."""
+    from rlhf.core.stats import paired_difference
+
     stop, end = stopped.metrics(), whole.metrics()
     at_stop, at_end = golds(stopped.folder, "ppo"), golds(whole.folder, "ppo")
     rows = read_rows(stopped.folder / "plots/ppo.csv")

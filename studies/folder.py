@@ -38,7 +38,7 @@ def furnish(run: Run) -> None:
         for name in project_stages()[stage].params:
             if dug(own, name) != dug(theirs, name):
                 again = "; run `dvc repro` first" if maker is PROJECT else ""
-                raise UserError(f"{run.folder}: {stage} of {maker.folder} was made with another {name}{again}")
+                raise UserError(f"{run.folder}: stage {stage} of {maker.folder} has another value of {name}{again}")
 
 
 def put(values: dict[str, Any], changes: Mapping[str, object], *, where: str) -> None:

@@ -29,6 +29,10 @@ from studies.folder import connect, furnish, remove
 from studies.marks import code_in_memory, is_done, version
 from studies.run import CODE, PROJECT, ROOT, TAMPER, Run, project_stages
 
+# Linear algebra takes a core a process, or two stages at once would wait for each other. Read when numpy is imported,
+# so that studies import it, and torch, only where they use it.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0"}
+
 
 def make(runs: Iterable[Run], processes: int) -> Iterator[Run]:
     """Make runs and those that they start from, and yield each as soon as all of its steps are done.
@@ -37,6 +41,8 @@ def make(runs: Iterable[Run], processes: int) -> Iterator[Run]:
         UserError: a run cannot be set up (before anything runs), or, when all else is done, a step failed: its last
             lines are in the message.
     """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     waiting = _with_starts(runs)
     for run in waiting:
         furnish(run)
@@ -144,10 +150,7 @@ def _with_starts(runs: Iterable[Run]) -> list[Run]:
 
 
 def _process(run: Run, step: str) -> BaseProcess:
-    if run.measured:
-        os.environ.setdefault("PYTHONHASHSEED", "0")
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-    else:
+    if not run.measured:
         warm_up()
     context: Any = multiprocessing.get_context("spawn" if run.measured else "fork")
     process: BaseProcess = context.Process(target=_perform, args=(run, step, version(run, step), run.outs(step)))

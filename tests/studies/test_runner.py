@@ -135,7 +135,7 @@ def test_seeds_are_shared_by_links_and_runs_own_what_they_make(called: Callable[
 
 def test_a_shared_stage_must_have_the_parameters_of_the_run(called: Callable[[], list[str]], tmp_path: Path) -> None:
     changes: dict[str, object] = {"ppo.validation_every": 5}
-    with pytest.raises(UserError, match=r"run: prepare of .*seed5 was made with another ppo\.validation_every"):
+    with pytest.raises(UserError, match=r"run: stage prepare of .*seed5 has another value of ppo\.validation_every"):
         finish(on_seed(tmp_path, changes))
     assert called() == []
     assert touched(BEFORE, changes) == ("prepare",)

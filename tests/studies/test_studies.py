@@ -1,6 +1,8 @@
 """Studies of over-optimisation and of seeds: what they ask for, and what their tables are made of."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from rlhf.core.errors import UserError
 from studies import alternatives, early_stopping, ensembles, frontier, overoptimised, reward_variants, seeds
 from studies.command import RESULTS, run_command
 from studies.planted import __main__ as planted
-from studies.run import Run
+from studies.run import ROOT, Run
 from tests.studies.pretend import pretend_make
 
 
@@ -160,3 +162,11 @@ def test_an_error_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit, match=r"^error: params\.yaml: no key x$"):
         run_command(main)
     signal.signal(signal.SIGTERM, before)
+
+
+def test_studies_start_without_numpy_and_torch() -> None:
+    """Their threads are set before they are imported; and --help answers at once."""
+    names = [module.__name__ for module in STUDIES]
+    text = f"import importlib, sys; [importlib.import_module(name) for name in {names}]; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"numpy", "torch", "matplotlib"} & set(done.stdout.split())
