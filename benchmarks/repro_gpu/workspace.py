@@ -1,4 +1,4 @@
-"""A folder to run the stages in: the project's code and parameters, with the values of this run written into them."""
+"""Prepare a folder to run the stages in: the project's code and parameters, with the values of this run."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from studies.folder import put
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("inputs/reward", "inputs/benchmarks", "inputs/people")  # dependencies of ppo and evaluate, empty or not
 CODE = ("rlhf", "stages", "profiles", *INPUTS)
-FILES = ("dvc.yaml", "params.yaml")
+FILES = ("dvc.yaml", "params.yaml", ".dvcignore")  # the last, or compiled code would count, and nothing be resumed
 
 
 def prepare_workspace(folder: Path, changes: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ def set_values(path: Path, changes: dict[str, Any]) -> None:
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` words as changes, values read as YAML."""
+    """Read `KEY=VALUE` words as changes, values as YAML."""
     yaml = YAML(typ="safe", pure=True)
     changes = {}
     for word in words:
