@@ -6,11 +6,15 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import pytest
-import torch
-
 import tests.typechecker  # noqa: F401 - first: pytest lays its checker over every module of rlhf imported after it
-from tests.model_fixtures import tiny_llama_dir, tiny_model_dir
+from rlhf.core.portable import apply
+
+apply()  # as the stages do, before torch is imported
+
+import pytest  # noqa: E402 - after the above, as what follows
+import torch  # noqa: E402
+
+from tests.model_fixtures import tiny_llama_dir, tiny_model_dir  # noqa: E402
 
 __all__ = ["tiny_llama_dir", "tiny_model_dir"]
 

@@ -67,7 +67,7 @@ def fit_mlp(
     pairs, held_out = ((part.double() - mean) / scale for part in (train, validation))
     of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
     net = _started(train.shape[-1], units, seed)
-    optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
     def one_epoch(epoch: int) -> None:
         shuffle, drop = generator(seed, "reward", "order", epoch), generator(seed, "reward", "dropout", epoch)
