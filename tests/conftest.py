@@ -1,20 +1,18 @@
 """Fixtures for all tests. Nothing here or below reaches the network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import pytest
+import torch
+
 import tests.typechecker  # noqa: F401 - first: pytest lays its checker over every module of rlhf imported after it
-from rlhf.core.portable import apply
-
-apply()  # as the stages do, before torch is imported
-
-import pytest  # noqa: E402 - after the above, as what follows
-import torch  # noqa: E402
-
-from tests.model_fixtures import tiny_llama_dir, tiny_model_dir  # noqa: E402
+from tests.model_fixtures import tiny_llama_dir, tiny_model_dir
+from tests.stages.forker import Forker
 
 __all__ = ["tiny_llama_dir", "tiny_model_dir"]
 
@@ -24,6 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True)
 def _few_threads() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """Stage commands without the seconds of their imports, for all tests of a session."""
+    forker = Forker()
+    yield forker
+    forker.close()
 
 
 @pytest.fixture(scope="session")

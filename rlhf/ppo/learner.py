@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rlhf.core.portable import applied
 from rlhf.ppo.actors import Actors
 from rlhf.ppo.guards import check_gradient
 
@@ -33,7 +34,7 @@ class Learner:
         self._groups = (policy, value)
         self._rates = (lr, value_lr)
         self._max_grad_norm = max_grad_norm
-        self.optimizer = torch.optim.Adam([{"params": policy}, {"params": value}], lr=lr, eps=adam_eps, fused=True)
+        self.optimizer = torch.optim.Adam([{"params": policy}, {"params": value}], lr=lr, eps=adam_eps, fused=applied())
         self.set_rate(1.0)
 
     def set_rate(self, factor: float) -> float:

@@ -25,7 +25,7 @@ from tests.judge_server import JudgeServer
 
 def measured(at: Layout, settings: EvaluateParams | None = None, *, corpus_share: float | None = None) -> Evaluation:
     threads = RuntimeParams(
-        device="cpu", dtype="float32", threads=1, portable=True, checkpoint_s=60.0, checkpoint_steps=0
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0
     )
     found = evaluate(at, settings or params(), Runtime.start(threads, seed=0), corpus_share=corpus_share)
     write_metrics(at.metrics("evaluate"), found.metrics)

@@ -19,7 +19,7 @@ RUNTIME = {
     "device": "cpu",
     "dtype": "float32",
     "threads": 1,
-    "portable": True,
+    "portable": False,
     "checkpoint_s": 1e9,
     "checkpoint_steps": 1,
 }

@@ -28,7 +28,7 @@ def cpu(seed: int = 0, dtype: str = "float32") -> Runtime:
                 "device": "cpu",
                 "dtype": dtype,
                 "threads": 1,
-                "portable": True,
+                "portable": False,
                 "checkpoint_s": 1e9,
                 "checkpoint_steps": 0,
             }

@@ -55,7 +55,7 @@ def toy_collate(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def runtime() -> Runtime:
     params = RuntimeParams(
-        device="cpu", dtype="float32", threads=1, portable=True, checkpoint_s=1e9, checkpoint_steps=0
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=1e9, checkpoint_steps=0
     )
     return Runtime.start(params, seed=3)
 

@@ -31,7 +31,7 @@ class LengthCorrection:
             return scores
         tokens = lengths.to(scores)
         if self.kind == "sqrt":
-            return scores * tokens.clamp_min(1.0).rsqrt()  # not sqrt(), which MKL's vector maths picks by processor
+            return scores / tokens.clamp_min(1.0).sqrt()
         return scores - self.slope * tokens - self.intercept
 
     def fitted(self, scores: Sequence[float], lengths: Sequence[float]) -> "LengthCorrection":
