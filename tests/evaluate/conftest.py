@@ -27,8 +27,9 @@ def params(**changes: object) -> EvaluateParams:
         "tax": {"path": str(INPUTS / "benchmarks"), "items": 0, "documents": 0},
         "people": {"rows": 4, "path": str(INPUTS / "people")},
         "judge": {
-            "prompts": 0, "endpoint": "", "model": "", "key_env": "", "temperature": 0.0, "max_tokens": 20, "attempts": 2,
-            "timeout_s": 120.0, "requests_per_minute": 0.0, "budget_requests": 100, "budget_tokens": 10**6,
+            "prompts": 0, "endpoint": "", "model": "", "key_env": "", "temperature": 0.0, "max_tokens": 20,
+            "attempts": 2, "timeout_s": 120.0, "requests_per_minute": 0.0, "budget_requests": 100,
+            "budget_tokens": 10**6,
         },
     }  # fmt: skip
     return EvaluateParams(**(values | changes))

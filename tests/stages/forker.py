@@ -5,7 +5,8 @@ for a kill. `python -m tests.stages.forker FOLDER` serves requests at FOLDER/soc
 handler of its own for each, which waits for the stage and answers when it has ended.
 
 FOLDER/bin/python is for whatever starts `python -m stages.<name>` itself, as DVC does: put first on PATH it hands the
-command on to the server, with its folder, environment and open files, and runs everything else by the real Python.
+command on to the server, with its folder, environment and open files (and `python -m dvc` as well), and runs everything
+else by the real Python.
 """
 
 import contextlib
@@ -32,18 +33,20 @@ WARM = (
     "rlhf.params", "rlhf.prepare.build", "rlhf.prepare.write", "rlhf.base.make", "rlhf.sft.run", "rlhf.reward.train",
     "rlhf.reward.held_out_metrics", "rlhf.ppo.run", "rlhf.evaluate.run", "rlhf.compare.compare",
     "rlhf.compare.table", "rlhf.report.build", "rlhf.report.inputs", "transformers.models.gpt2.modeling_gpt2",
-    "torch.optim.adamw", "torch._dynamo", "accelerate.data_loader", "pyarrow", "matplotlib.backends.backend_svg",
+    "torch.optim.adamw", "torch._dynamo", "accelerate.data_loader", "pyarrow", "matplotlib.backends.backend_svg", "dvc.cli",
+    "dvc.repo.experiments", "dvc.repo.reproduce", "dvc_data.index", "dvc.commands.repro",
 )  # fmt: skip
 KINDS = ("save", "plot", "result")  # of what is written, where it lies says which: a checkpoint, a curve, an out
 
 PYTHON = """#!{real} -IS
 import os, sys
-if sys.argv[1:2] != ["-m"] or not "".join(sys.argv[2:3]).startswith("stages."):
+module = sys.argv[2] if sys.argv[1:2] == ["-m"] else ""
+if module != "dvc" and not module.startswith("stages."):
     os.execv({real!r}, [{real!r}, *sys.argv[1:]])
 import json, signal, socket
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({socket!r})
-    request = {{"stage": sys.argv[2][7:], "args": sys.argv[3:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+    request = {{"module": module, "args": sys.argv[3:], "folder": os.getcwd(), "environment": dict(os.environ)}}
     socket.send_fds(server, [b"!"], [0, 1, 2])
     answers = server.makefile("rw")
     print(json.dumps(request), file=answers, flush=True)
@@ -109,7 +112,7 @@ class Forker:
         name, _, variant = stage.partition("@")
         return Ended(
             **self._ask(
-                stage=name, args=[*([variant] if variant else []), *args], folder=str(folder), hit=hit and asdict(hit),
+                module=f"stages.{name}", args=[*([variant] if variant else []), *args], folder=str(folder), hit=hit and asdict(hit),
                 largest=largest, environment={**os.environ, "OMP_NUM_THREADS": "1", **env},
             )
         )  # fmt: skip
@@ -196,7 +199,7 @@ def _handle(client: socket.socket) -> None:
             os.dup2(end, number)
         os.dup2(files[0] if files else os.open(os.devnull, os.O_RDONLY), 0)
         os.closerange(4, 64 + max(ends))
-        _end(_stage, request)
+        _end(_command, request)
     for end in (*files, *(end for _, end in pipes)):
         os.close(end)
     print(json.dumps({"pid": child}), file=answers, flush=True)
@@ -233,7 +236,7 @@ def _gathered(ends: list[int], client: socket.socket, child: int) -> list[bytes]
     return list(held.values())
 
 
-def _stage(request: dict[str, Any]) -> int:
+def _command(request: dict[str, Any]) -> int:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -243,8 +246,10 @@ def _stage(request: dict[str, Any]) -> int:
     _watch(hit)
     if hit and hit.kind == "start":
         _strike(hit)
-    sys.argv = [f"stages/{request['stage']}.py", *request["args"]]
-    importlib.import_module(f"stages.{request['stage']}").main(args=request["args"])
+    sys.argv = [request["module"], *request["args"]]
+    if request["module"] == "dvc":
+        return int(importlib.import_module("dvc.cli").main(request["args"]))
+    importlib.import_module(request["module"]).main(args=request["args"])
     return 0
 
 

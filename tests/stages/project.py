@@ -84,6 +84,10 @@ class Project:
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done
 
+    @property
+    def python(self) -> Path:
+        return self.forker.python if self.forker else Path(sys.executable)
+
     def environment(self, **extra: str) -> dict[str, str]:
         """This environment, with this Python's commands first and an identity for git."""
         scripts = Path(sys.executable).parent
@@ -97,7 +101,7 @@ class Project:
         return self.run("git", *args).stdout
 
     def dvc(self, *args: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "dvc", *args, check=check, **env)
+        return self.run(str(self.python), "-m", "dvc", *args, check=check, **env)
 
     def commit(self, message: str) -> None:
         self.git("add", "-A")
