@@ -32,11 +32,11 @@ from rlhf.models.reward.reward_model import RewardModel
 from rlhf.params import resolve
 from rlhf.ppo import step as steps
 from rlhf.ppo.actors import Actors
-from rlhf.ppo.kl import FixedController
 from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.prompts import PromptStream
 from rlhf.ppo.reward_sources import RewardModelSource
+from rlhf.ppo.state import Progress
 from rlhf.ppo.types import Prompt
 from rlhf.ppo.value_head import ValueHead
 
@@ -184,7 +184,7 @@ class Clock:
 def watched(clock: Clock) -> Iterator[None]:
     """Read the clock around the three parts of `step`; nothing else changes."""
     with contextlib.ExitStack() as stack:
-        for name, part in (("respond", "rollout"), ("judge", "scoring"), ("update", "update")):
+        for name, part in (("respond", "rollout"), ("score", "scoring"), ("update", "update")):
             stack.enter_context(mock.patch.object(steps, name, clock.timed(part, getattr(steps, name))))
         yield
 
@@ -215,7 +215,7 @@ def run(setup: Scheduled, iterations: int, now: Any = time.perf_counter) -> list
         clock = Clock(now)
         with watched(clock):
             start = now()
-            steps.step(setup, FixedController(0.05), None, iteration=iteration)
+            steps.step(setup, Progress(kl_coef=0.05, iteration=iteration))
             found.append({**clock.spent, "total": now() - start})
     return found
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.workload import GPT2_SMALL, TOLERANCES, Shape, make_setup
 from rlhf.core.artifacts import save_tensors
 from rlhf.ppo import step as steps
-from rlhf.ppo.kl import FixedController
+from rlhf.ppo.state import Progress
 
 
 def differences(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> dict[str, float | bool]:
@@ -43,7 +43,7 @@ def outcome(shape: Shape, given: argparse.Namespace) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         setup = make_setup(shape, "fast", Path(folder), given.threads, device=given.device, dtype=given.dtype)
         for iteration in range(given.steps):
-            episodes, _, _ = steps.step(setup, FixedController(0.05), None, iteration=iteration)
+            episodes, _ = steps.step(setup, Progress(kl_coef=0.05, iteration=iteration))
     answers = episodes.rollout.answers
     found = {f"weights/{name}": value for name, value in setup.learner.weights().items()}
     found |= {"response_ids": answers.episodes.response_ids, "logprobs": answers.logprobs}

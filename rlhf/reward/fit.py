@@ -16,11 +16,27 @@ from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
 from rlhf.reward.metrics import accuracy
 
-CurveRow = dict[str, float | int | str | None]
-OnEpoch = Callable[[CurveRow], None]
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One row of the curve; epoch 0 is before training. Losses in nats a pair."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float  # every pair counts alike
+
+    def __post_init__(self) -> None:
+        """Raises UserError if a loss is not finite, so that none can be chosen as the best."""
+        for loss in (self.train_loss, self.validation_loss):
+            if not math.isfinite(loss):
+                raise UserError(f"reward.lr: the loss is {loss} after epoch {self.epoch}; use a lower learning rate")
 
 
-def _nobody(_: CurveRow) -> None:
+OnEpoch = Callable[[EpochRow], None]
+
+
+def _ignore(_: EpochRow) -> None:
     return None
 
 
@@ -41,12 +57,12 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class HeadFit:
     """The head of the epoch with the lowest validation loss, and the curve over all epochs (0 = before training)."""
 
     head: Head
     best_epoch: int
-    curve: list[CurveRow]
+    curve: list[EpochRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +110,8 @@ def fit_head(
     *,
     seed: int,
     weights: Weights | None = None,
-    on_epoch: OnEpoch = _nobody,
-) -> Fit:
+    on_epoch: OnEpoch = _ignore,
+) -> HeadFit:
     """Train a linear head; column 0 of the pairs is the chosen response, 1 the rejected one.
 
     Computed in float64, where a step costs the same and the last bits do not matter. Standardising changes how fast
@@ -111,7 +127,7 @@ def fit_head(
     check_pairs(train, validation)
     mean, scale = feature_scale(train, settings)
     difference = (train[:, 0].double() - train[:, 1].double()) / scale
-    held_out = (validation[:, 0].double() - validation[:, 1].double()) / scale
+    validation_difference = (validation[:, 0].double() - validation[:, 1].double()) / scale
     of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
     weight = torch.nn.Parameter(initial_weight(train.shape[-1], seed))
     optimiser = torch.optim.Adam([weight], lr=settings.lr, weight_decay=settings.weight_decay)
@@ -124,24 +140,24 @@ def fit_head(
             pair_loss(margins, of.train[rows] if of else None).backward()
             optimiser.step()
 
-    def evaluate(epoch: int) -> CurveRow:
+    def evaluate(epoch: int) -> EpochRow:
         with torch.no_grad():
-            return curve_row(epoch, difference @ weight, held_out @ weight, of)
+            return epoch_row(epoch, difference @ weight, validation_difference @ weight, of)
 
     best_epoch, curve, state = run_epochs([weight], one_epoch, evaluate, settings, on_epoch)
-    return Fit(_folded(state[0], mean, scale), best_epoch, curve)
+    return HeadFit(_folded(state[0], mean, scale), best_epoch, curve)
 
 
 def run_epochs(
     parameters: Sequence[torch.nn.Parameter],
     one_epoch: Callable[[int], None],
-    evaluate: Callable[[int], CurveRow],
+    evaluate: Callable[[int], EpochRow],
     settings: FitSettings,
     on_epoch: OnEpoch,
-) -> tuple[int, list[CurveRow], list[Tensor]]:
+) -> tuple[int, list[EpochRow], list[Tensor]]:
     """Train until the epochs or the patience end: the best epoch by validation loss, the curve, and copies of the
     parameters at that epoch."""
-    curve: list[CurveRow] = []
+    curve: list[EpochRow] = []
     best, best_epoch, state = math.inf, 0, [one.detach().clone() for one in parameters]
     for epoch in range(settings.epochs + 1):
         if epoch > 0:
@@ -149,9 +165,8 @@ def run_epochs(
         row = evaluate(epoch)
         curve.append(row)
         on_epoch(row)
-        loss = float(row["validation_loss"] or 0.0)
-        if loss < best:
-            best, best_epoch, state = loss, epoch, [one.detach().clone() for one in parameters]
+        if row.validation_loss < best:
+            best, best_epoch, state = row.validation_loss, epoch, [one.detach().clone() for one in parameters]
         if settings.patience and epoch - best_epoch >= settings.patience:
             break
     return best_epoch, curve, state
@@ -176,19 +191,16 @@ def dropped(features: Float[Tensor, "*N D"], share: float, draw: torch.Generator
     return features * (torch.rand(features.shape, generator=draw) >= share) / (1 - share)
 
 
-def curve_row(
-    epoch: int, train: Float[Tensor, " N"], held_out: Float[Tensor, " M"], weights: Weights | None
-) -> CurveRow:
-    """Losses from margins; the accuracy counts every pair alike. UserError if the loss is not finite any more."""
-    row: CurveRow = {
-        "epoch": epoch,
-        "train_loss": float(pair_loss(train, weights.train if weights else None)),
-        "validation_loss": float(pair_loss(held_out, weights.validation if weights else None)),
-        "validation_accuracy": accuracy(held_out.tolist()).mean,
-    }
-    if not math.isfinite(float(row["train_loss"] or 0.0)):
-        raise UserError(f"reward.lr: the loss is {row['train_loss']} after epoch {epoch}; use a lower learning rate")
-    return row
+def epoch_row(
+    epoch: int, train: Float[Tensor, " N"], validation: Float[Tensor, " M"], weights: Weights | None
+) -> EpochRow:
+    """Measure an epoch from the margins of training and validation pairs. UserError if a loss is not finite."""
+    return EpochRow(
+        epoch,
+        float(pair_loss(train, weights.train if weights else None)),
+        float(pair_loss(validation, weights.validation if weights else None)),
+        accuracy(validation.tolist()).mean,
+    )
 
 
 def feature_scale(

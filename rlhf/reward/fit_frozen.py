@@ -1,6 +1,7 @@
 """The head on a frozen backbone: one pass over the pairs, then a small convex problem."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from rlhf.models.reward.ensemble import Ensemble
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Scorer
 from rlhf.reward.features import frozen_features
-from rlhf.reward.fit import Fit, FitSettings, Weights
+from rlhf.reward.fit import FitSettings, HeadFit, Weights
 from rlhf.reward.fit_ensemble import fit_ensemble
 from rlhf.reward.fit_mlp import MlpFit
 from rlhf.reward.metrics import member_metrics
@@ -52,7 +53,8 @@ def fit_frozen(
     parts = frozen_features(backbone, splits, model, params.batch_tokens, checkpoints)
     fits = fit_ensemble(
         parts["train"], parts["validation"], fit_settings(params),
-        members=params.members, units=params.head_units, seed=runtime.seed, on_epoch=curve.append,
+        members=params.members, units=params.head_units, seed=runtime.seed,
+        on_epoch=lambda row: curve.append(asdict(row)),
         weights=Weights(pair_weights(splits["train"]), pair_weights(splits["validation"])),
     )  # fmt: skip
     _install(model, fits)
@@ -64,7 +66,8 @@ def fit_frozen(
         lambda: parts if params.logprobs else features_for_second(at, backbone, splits, params, part),
         {
             "reward_best_epoch": fit.best_epoch,
-            **{f"reward_{key}": best[key] for key in ("train_loss", "validation_loss")},
+            "reward_train_loss": best.train_loss,
+            "reward_validation_loss": best.validation_loss,
             **member_metrics(member_margins(model, parts["test"])),
         },
     )
@@ -102,7 +105,7 @@ def member_margins(model: RewardModel, features: Float[Tensor, "N 2 F"]) -> list
 
 
 @torch.no_grad()
-def _install(model: RewardModel, fits: Sequence[Fit | MlpFit]) -> None:
+def _install(model: RewardModel, fits: Sequence[HeadFit | MlpFit]) -> None:
     states = [fit.head.state() for fit in fits]
     model.head.load_state_dict({name: torch.stack([state[name] for state in states]) for name in states[0]})
     model.requires_grad_(False).eval()

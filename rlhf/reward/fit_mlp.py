@@ -10,13 +10,13 @@ from torch import Tensor
 from rlhf.core.seeding import generator
 from rlhf.models.reward.heads import Mlp
 from rlhf.reward.fit import (
-    CurveRow,
+    EpochRow,
     FitSettings,
     OnEpoch,
     Weights,
     check_pairs,
-    curve_row,
     dropped,
+    epoch_row,
     feature_scale,
     pair_loss,
     relative,
@@ -40,11 +40,11 @@ class MlpHead:
 
 @dataclass(frozen=True, slots=True)
 class MlpFit:
-    """As `rlhf.reward.fit.Fit`."""
+    """As `rlhf.reward.fit.HeadFit`."""
 
     head: MlpHead
     best_epoch: int
-    curve: list[CurveRow]
+    curve: list[EpochRow]
 
 
 def fit_mlp(
@@ -64,7 +64,7 @@ def fit_mlp(
     """
     check_pairs(train, validation)
     mean, scale = feature_scale(train, settings)
-    pairs, held_out = ((part.double() - mean) / scale for part in (train, validation))
+    pairs, validation_pairs = ((part.double() - mean) / scale for part in (train, validation))
     of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
     net = _started(train.shape[-1], units, seed)
     optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
@@ -77,8 +77,8 @@ def fit_mlp(
             pair_loss(scores[:, 0] - scores[:, 1], of.train[rows] if of else None).backward()
             optimiser.step()
 
-    def evaluate(epoch: int) -> CurveRow:
-        return curve_row(epoch, _margins(net, pairs), _margins(net, held_out), of)
+    def evaluate(epoch: int) -> EpochRow:
+        return epoch_row(epoch, _margins(net, pairs), _margins(net, validation_pairs), of)
 
     best_epoch, curve, state = run_epochs(list(net.parameters()), one_epoch, evaluate, settings, on_epoch)
     inner, inner_bias, outer, bias = (one[0] for one in state)

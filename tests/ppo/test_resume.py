@@ -14,6 +14,8 @@ import pytest
 
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.ppo import train as module
+from rlhf.ppo.state import Progress
+from rlhf.ppo.step import Setup
 from tests.ppo import disk
 from tests.ppo.worlds import make_params
 
@@ -138,10 +140,10 @@ def wait_for_checkpoints(checkpoints: Path, *, more_than: int, child: int = 0) -
 def test_other_parameters_never_pick_up_a_stale_checkpoint(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopping(*args: object, iteration: int, **rest: object) -> object:
-        if iteration == 2:
+    def stopping(setup: Setup, progress: Progress) -> object:
+        if progress.iteration == 2:
             raise KeyboardInterrupt
-        return original(*args, iteration=iteration, **rest)  # type: ignore[arg-type]
+        return original(setup, progress)
 
     original = module.step
     root, checkpoints = copy(template, tmp_path / "one"), tmp_path / "checkpoints"
@@ -168,10 +170,10 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(
     disk.run(root, make_params(iterations=4), tmp_path / "c1")
     original = module.step
 
-    def stopping(*args: object, iteration: int, **rest: object) -> object:
-        if iteration == 3:
+    def stopping(setup: Setup, progress: Progress) -> object:
+        if progress.iteration == 3:
             raise KeyboardInterrupt
-        return original(*args, iteration=iteration, **rest)  # type: ignore[arg-type]
+        return original(setup, progress)
 
     broken = copy(template, tmp_path / "broken")
     monkeypatch.chdir(broken)

@@ -1,4 +1,4 @@
-"""Small worlds for the tests of PPO: parameters, actors over a tiny model, prompts, rewards that are easy to learn."""
+"""Worlds for the tests of PPO: parameters, actors over a tiny model, prompts, a reward that is easy to learn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

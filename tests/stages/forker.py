@@ -33,8 +33,8 @@ WARM = (
     "rlhf.params", "rlhf.prepare.build", "rlhf.prepare.write", "rlhf.base.make", "rlhf.sft.run", "rlhf.reward.train",
     "rlhf.reward.held_out_metrics", "rlhf.ppo.run", "rlhf.evaluate.run", "rlhf.compare.compare",
     "rlhf.compare.table", "rlhf.report.build", "rlhf.report.inputs", "transformers.models.gpt2.modeling_gpt2",
-    "torch.optim.adamw", "torch._dynamo", "accelerate.data_loader", "pyarrow", "matplotlib.backends.backend_svg", "dvc.cli",
-    "dvc.repo.experiments", "dvc.repo.reproduce", "dvc_data.index", "dvc.commands.repro",
+    "torch.optim.adamw", "torch._dynamo", "accelerate.data_loader", "pyarrow", "matplotlib.backends.backend_svg",
+    "dvc.cli", "dvc.repo.experiments", "dvc.repo.reproduce", "dvc_data.index", "dvc.commands.repro",
 )  # fmt: skip
 KINDS = ("save", "plot", "result")  # of what is written, where it lies says which: a checkpoint, a curve, an out
 
@@ -112,8 +112,8 @@ class Forker:
         name, _, variant = stage.partition("@")
         return Ended(
             **self._ask(
-                module=f"stages.{name}", args=[*([variant] if variant else []), *args], folder=str(folder), hit=hit and asdict(hit),
-                largest=largest, environment={**os.environ, "OMP_NUM_THREADS": "1", **env},
+                module=f"stages.{name}", args=[*([variant] if variant else []), *args], folder=str(folder),
+                hit=hit and asdict(hit), largest=largest, environment={**os.environ, "OMP_NUM_THREADS": "1", **env},
             )
         )  # fmt: skip
 

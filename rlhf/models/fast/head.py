@@ -1,7 +1,7 @@
 """Logprobs straight from hidden states: the language-model head fused with the log-softmax, a few rows at a time.
 
 Logits of a whole batch are never in memory, neither forward nor for the backward pass: the gradient of a token's
-logprob by its hidden state does not depend on what comes later, so it is made while the logits are at hand.
+logprob by its hidden state depends on nothing later, so it is computed while the logits are at hand.
 """
 
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ def fused_logprobs(
     *,
     temperature: float,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """log softmax(hidden W^T + b, at the temperature)[ids] and its entropy, in nats, at least in float32.
+    """Compute log softmax((hidden W^T + b) / temperature)[ids] and the entropy, in nats, at least in float32.
 
     Gradients flow to `hidden` alone: d logprob / d hidden = (W[id] - p W) / temperature, where p is the softmax.
     """
@@ -35,8 +35,10 @@ def fused_logprobs(
 
 
 class _FusedLogprobs(torch.autograd.Function):
-    """Softmax in one pass over blocks of the vocabulary (Milakov & Gimelshein 2018): totals are kept relative to the
-    largest logit so far, and scaled down when a larger one comes."""
+    """Softmax in one pass over blocks of the vocabulary (Milakov & Gimelshein 2018).
+
+    Totals are kept relative to the largest logit so far, and scaled down when a larger one comes.
+    """
 
     @staticmethod
     def forward(  # noqa: PLR0917 - autograd passes arguments by position
@@ -91,7 +93,7 @@ def _softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: f
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    """Tempered before the product where that is exact enough, since `hidden` is small and the logits are not."""
+    """Divide by the temperature before the product where that is exact enough: `hidden` is smaller than the logits."""
     if temperature == 1.0 or (bias is None and hidden.dtype in (torch.float32, torch.float64)):
         return functional.linear(hidden / temperature if temperature != 1.0 else hidden, weight, bias)
     logits = functional.linear(hidden, weight, bias)
