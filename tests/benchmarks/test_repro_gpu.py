@@ -80,10 +80,11 @@ def test_a_stage_over_its_limit_is_asked_to_stop(tmp_path: Path) -> None:
     )  # fmt: skip
     status, seconds = run_stage("slow", tmp_path, 1.0)
     assert status == STOPPED
-    assert 1.0 <= seconds < 30.0
+    assert 1.0 <= seconds < 59.0  # it sleeps for a minute
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_chain_runs_without_dvc_trl_and_datasets(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BLOCK)
     work, out = ["--work", str(tmp_path / "work")], ["--out", str(tmp_path / "out")]

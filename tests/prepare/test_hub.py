@@ -13,7 +13,8 @@ COMMIT, OTHER = "a" * 40, "b" * 40
 ROWS = [hh_row(f"question {i}") for i in range(5)]
 
 CLIENT = """
-import sys
+import sys, time
+time.sleep = lambda seconds: None  # how long the library waits between two tries proves nothing
 from rlhf.core.errors import UserError
 from rlhf.prepare.hub import hub_rows
 from rlhf.prepare.params import HubParams
@@ -40,7 +41,7 @@ def ask(
     environment: dict[str, str], *, repo: str = "someone/pairs", revision: str = COMMIT, split: str = "train"
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", CLIENT, repo, revision, "helpful-base", split]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def refused(answer: subprocess.CompletedProcess[str]) -> str:
