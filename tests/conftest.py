@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import tests.typechecker  # noqa: F401 - first: pytest lays its checker over every module of rlhf imported after it
 from tests.model_fixtures import tiny_llama_dir, tiny_model_dir
@@ -37,6 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         ranks[item.path] = min(ranks.get(item.path, rank(item)), rank(item))
     items.sort(key=lambda item: ranks[item.path])
+
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

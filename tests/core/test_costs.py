@@ -59,7 +59,7 @@ def measured(*command: str) -> dict[str, float]:
 
 def test_work_and_memory_of_known_size_are_seen() -> None:
     found = measured(sys.executable, "-c", MEASURED.format(size=300_000_000, busy=0.3))
-    assert 0.3 <= found["cpu_s"] < 3
+    assert 0.3 <= found["cpu_s"] < 30
     assert 300 <= found["peak_memory_mb"] < 500
 
 

@@ -15,7 +15,7 @@ def times_run(folder: Path) -> int:
     return (folder / "log.txt").read_text().splitlines().count("== prepare")
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.slow
 def test_a_stage_runs_again_only_if_what_it_depends_on_changed(tmp_path: Path) -> None:
     one = tmp_path / "one"
     first = run_chain(one, SMALL, stages=PREPARE)
@@ -28,7 +28,7 @@ def test_a_stage_runs_again_only_if_what_it_depends_on_changed(tmp_path: Path) -
     assert other != first
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.slow
 def test_a_chain_starts_from_what_another_made(tmp_path: Path) -> None:
     first = run_chain(tmp_path / "one", SMALL, stages=PREPARE)
     two = tmp_path / "two"
@@ -37,7 +37,6 @@ def test_a_chain_starts_from_what_another_made(tmp_path: Path) -> None:
     assert (two / "artifacts/prepare/pairs/train.jsonl").is_file()
 
 
-@pytest.mark.usefixtures("forked")
 def test_a_stage_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"one: base ended with status 1: .*artifacts/prepare"):
         run_chain(tmp_path / "one", SMALL, stages=("resolve", "base"))
