@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from rlhf.core.curves import read_rows
 from tests.stages.forker import Forker
 from tests.stages.project import MICRO, Project
+from tests.stages.test_plots import drawn, outs
+from tests.stages.test_readme import unexplained
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
 
@@ -38,7 +41,13 @@ def test_metrics_are_sorted_unique_and_free_of_the_moment(project: Project) -> N
             assert name not in seen, f"{name} is in metrics/{stage}.json and metrics/{seen[name]}.json"
             assert not re.search(r"time|date|seconds|host|path", name)
             seen[name] = stage
-    assert len(seen) > 40
+    assert len(seen) > 100
+    assert unexplained(list(seen)) == []
+
+
+def test_curves_have_the_columns_that_are_drawn(project: Project) -> None:
+    heads = {file: set(read_rows(project.folder / file)[0]) for file in outs()}
+    assert [(title, column) for title, file, column in drawn() if column not in heads[file]] == []
 
 
 def test_nothing_written_names_a_place_on_this_machine(project: Project) -> None:

@@ -60,12 +60,16 @@ def settings(line: str) -> dict[str, list[str]]:
 EXPERIMENTS = [(path.name, line) for path, page in PAGES.items() for line in code_lines(page) if "dvc exp run" in line]
 
 
-def test_every_metric_is_explained() -> None:
+def unexplained(names: list[str]) -> list[str]:
+    """The metrics of which docs/metrics.md says nothing."""
     patterns = explained()
-    files = sorted((ROOT / "metrics").glob("*.json"))
-    names = [name for file in files for name in json.loads(file.read_text())]
-    assert len(files) >= 6
-    assert [name for name in names if not any(p.fullmatch(name) for p in patterns)] == []
+    return [name for name in names if not any(p.fullmatch(name) for p in patterns)]
+
+
+def test_every_metric_of_the_last_run_is_explained() -> None:
+    """Whatever it was, and whoever's; `test_pipeline` looks at a run of its own."""
+    names = [name for file in sorted((ROOT / "metrics").glob("*.json")) for name in json.loads(file.read_text())]
+    assert unexplained(names) == []
 
 
 def test_every_make_target_it_names_exists() -> None:
