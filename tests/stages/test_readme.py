@@ -1,7 +1,6 @@
 """README and docs/ keep their word: metrics are explained; commands, knobs and links exist; blocks are filled."""
 
 import itertools
-import json
 import re
 import shlex
 import shutil
@@ -61,15 +60,9 @@ EXPERIMENTS = [(path.name, line) for path, page in PAGES.items() for line in cod
 
 
 def unexplained(names: list[str]) -> list[str]:
-    """The metrics of which docs/metrics.md says nothing."""
+    """The metrics of a run of which docs/metrics.md says nothing: test_pipeline and test_kill_offline have runs."""
     patterns = explained()
     return [name for name in names if not any(p.fullmatch(name) for p in patterns)]
-
-
-def test_every_metric_of_the_last_run_is_explained() -> None:
-    """Whatever it was, and whoever's; `test_pipeline` looks at a run of its own."""
-    names = [name for file in sorted((ROOT / "metrics").glob("*.json")) for name in json.loads(file.read_text())]
-    assert unexplained(names) == []
 
 
 def test_every_make_target_it_names_exists() -> None:
