@@ -79,9 +79,7 @@ def _next_steps(run: Inputs) -> list[Block]:
         return []
     proposed = remedies(run.diagnosis)
     if not proposed:
-        return [
-            Text("What next: nothing stands out. Try another `ppo.kl_coef` or seed, and compare with `dvc exp show`.")
-        ]
+        return [Text("What next: nothing stands out. Another `ppo.kl_coef` or seed shows how far these numbers carry.")]
     return [Text("What to change next:"), Points(proposed[:NEXT])]
 
 
