@@ -36,7 +36,9 @@ NEXT = 6  # at most so many proposals of what to change
 def summary(run: Inputs) -> Section:
     """Answer what a reader asks first: is the run sound, what are the numbers, what next."""
     n = run.numbers
-    blocks: list[Block] = [_overall(n)] if "diagnose_overall" in n else []
+    blocks: list[Block] = [Text(said)] if (said := stopped(n)) else []
+    if "diagnose_overall" in n:
+        blocks.append(_overall(n))
     if rows := _headlines(n):
         blocks.append(Table(("measure", "base", "SFT", "PPO"), rows, "Headline numbers, with 95 % intervals"))
     blocks.append(Points(list(_findings(n)) or ["Nothing was measured yet."]))
@@ -84,8 +86,6 @@ def _next_steps(run: Inputs) -> list[Block]:
 
 
 def _findings(n: Numbers) -> Iterator[str]:
-    if said := stopped(n):
-        yield said
     if n.has("reward_accuracy", "reward_length_baseline"):
         yield (
             f"The reward model ranks {n.span('reward_accuracy', 3)} of held-out pairs as their annotators did; "
