@@ -30,6 +30,11 @@ def product(
     return output
 
 
+def matmul(a: Float[Tensor, "N K"], b: Float[Tensor, "K M"]) -> Float[Tensor, "N M"]:
+    """Compute A B without gradients where oneDNN does it."""
+    return product(a, b.t()) if by_onednn(a) else a @ b
+
+
 def linear(
     x: Float[Tensor, "*N I"], weight: Float[Tensor, "O I"], bias: Float[Tensor, " O"] | None = None
 ) -> Float[Tensor, "*N O"]:
@@ -55,8 +60,8 @@ class _Linear(torch.autograd.Function):
         rows, inputs = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
         need_x, need_weight, need_bias = ctx.needs_input_grad
         return (
-            product(rows, weight.t()).reshape(x.shape) if need_x else None,
-            product(rows.t(), inputs.t()) if need_weight else None,
+            matmul(rows, weight).reshape(x.shape) if need_x else None,
+            matmul(rows.t(), inputs) if need_weight else None,
             rows.sum(0) if need_bias else None,
         )
 

@@ -106,10 +106,10 @@ OTHER = {"base": "x", "sft": "y"}
         (lambda at: write_jsonl(at.rollouts, [{"iteration": 0}]), r"ppo\.jsonl:1: prompt"),
         (lambda at: (at.ppo / "adapter_model.safetensors").unlink(), "no adapter_model"),
         (lambda at: write_json(at.reward / "backbone.json", OTHER), r"reward: .* another base model"),
-        (lambda at: write_json(at.referee / "backbone.json", OTHER), r"reward_referee: .* another base model"),
+        (lambda at: write_json(at.referee / "backbone.json", OTHER), r"artifacts/referee: .* another base model"),
         (wider_reward, r"artifacts/reward: .* another base model"),
         (wider_referee, r"artifacts/referee: .* another base model"),
-        (lambda at: shutil.rmtree(at.referee), r"reward_referee: no reward\.json"),
+        (lambda at: shutil.rmtree(at.referee), r"artifacts/referee: no reward\.json"),
     ],
 )
 def test_bad_input_stops_before_anything_is_sampled(

@@ -33,7 +33,8 @@ WARM = (
     "rlhf.params", "rlhf.prepare.build", "rlhf.prepare.write", "rlhf.base.make", "rlhf.sft.run", "rlhf.reward.train",
     "rlhf.reward.held_out_metrics", "rlhf.ppo.run", "rlhf.evaluate.run", "rlhf.compare.compare",
     "rlhf.compare.table", "rlhf.report.build", "rlhf.report.inputs", "transformers.models.gpt2.modeling_gpt2",
-    "torch.optim.adamw", "torch._dynamo", "accelerate.data_loader", "pyarrow", "matplotlib.backends.backend_svg",
+    "torch.optim.adamw", "torch._dynamo", "accelerate.data_loader", "pyarrow", "scipy.stats", "choix",
+    "matplotlib.backends.backend_svg", "matplotlib.figure", "peft.utils.transformers_weight_conversion",
     "dvc.cli", "dvc.repo.experiments", "dvc.repo.reproduce", "dvc_data.index", "dvc.commands.repro",
 )  # fmt: skip
 KINDS = ("save", "plot", "result")  # of what is written, where it lies says which: a checkpoint, a curve, an out
@@ -151,7 +152,7 @@ def serve(folder: Path) -> None:
         if 0 in ready:
             line = sys.stdin.readline()
             if not line:
-                return
+                os._exit(0)  # at once: taking so much down in order takes seconds
             _import(line.split())
             print("ready", flush=True)
         if listening in ready:

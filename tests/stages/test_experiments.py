@@ -46,7 +46,7 @@ def undisturbed(project: Project, forker: Forker, kl_coef: float) -> dict[str, b
     return found
 
 
-def until(done: Callable[[], object], seconds: float = 120) -> None:
+def until(done: Callable[[], object], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline
@@ -78,7 +78,7 @@ def in_queue(project: Project, *experiment: str) -> str:
         project.dvc("queue", "stop", "--kill", check=False)
 
 
-@pytest.mark.parametrize("how", ["temp", "queue"])
+@pytest.mark.parametrize("how", ["temp", pytest.param("queue", marks=pytest.mark.thorough)])
 def test_a_killed_experiment_resumes_in_its_next_folder(how: str, project: Project, forker: Forker) -> None:
     kl_coef = {"temp": 0.3, "queue": 0.4}[how]
     experiment = ("ppo", "-S", f"ppo.kl_coef={kl_coef}")

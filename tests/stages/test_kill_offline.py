@@ -9,6 +9,7 @@ import pytest
 from rlhf.core.artifacts import read_json
 from tests.stages.forker import Forker, Hit
 from tests.stages.project import Project
+from tests.stages.test_readme import unexplained
 from tests.stages.world import World, remove_outs, same, tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
@@ -83,5 +84,6 @@ def test_a_card_with_its_numbers_stands_beside_every_model(world: World) -> None
                 "referee": "reward_referee_accuracy", **offline}  # fmt: skip
     assert told.keys() == measured.keys()
     metrics = {name: value for path in (root / "metrics").glob("*.json") for name, value in read_json(path).items()}
+    assert unexplained(list(metrics)) == []
     for model, name in measured.items():
         assert re.search(rf"\| `{name}` \| {re.escape(f'{metrics[name]:.4g}')}( |$)", told[model], re.MULTILINE), model

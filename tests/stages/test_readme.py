@@ -1,7 +1,6 @@
 """README and docs/ keep their word: metrics are explained; commands, knobs and links exist; blocks are filled."""
 
 import itertools
-import json
 import re
 import shlex
 import shutil
@@ -60,12 +59,10 @@ def settings(line: str) -> dict[str, list[str]]:
 EXPERIMENTS = [(path.name, line) for path, page in PAGES.items() for line in code_lines(page) if "dvc exp run" in line]
 
 
-def test_every_metric_is_explained() -> None:
+def unexplained(names: list[str]) -> list[str]:
+    """The metrics of a run of which docs/metrics.md says nothing: test_pipeline and test_kill_offline have runs."""
     patterns = explained()
-    files = sorted((ROOT / "metrics").glob("*.json"))
-    names = [name for file in files for name in json.loads(file.read_text())]
-    assert len(files) >= 6
-    assert [name for name in names if not any(p.fullmatch(name) for p in patterns)] == []
+    return [name for name in names if not any(p.fullmatch(name) for p in patterns)]
 
 
 def test_every_make_target_it_names_exists() -> None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rlhf.core.products import product
+from rlhf.core.products import matmul, product
 
 # Logits exist for so many tokens at once, and in blocks of the vocabulary that keep them in the last-level cache (2^22
 # floats are 16 MB). Few and wide products run at twice the speed of one with the whole vocabulary.
@@ -88,7 +88,7 @@ def _softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: f
         total = total * shrink + odds.sum(1)
         moment = moment * shrink + torch.linalg.vecdot(odds, logits)
         if mixed is not None:
-            mixed.mul_(shrink.unsqueeze(1)).add_(product(odds.to(block.dtype), block.t()))
+            mixed.mul_(shrink.unsqueeze(1)).add_(matmul(odds.to(block.dtype), block))
     log_total = top + total.log()
     return _Totals(log_total, log_total - moment / total, None if mixed is None else mixed / total.unsqueeze(1))
 

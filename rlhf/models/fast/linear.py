@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from transformers.pytorch_utils import Conv1D
 
-from rlhf.core.products import linear, product
+from rlhf.core.products import linear, matmul, product
 
 
 class Linear:
@@ -97,9 +97,9 @@ class _MergedLoRA(torch.autograd.Function):
         x, a, b, merged = ctx.saved_tensors
         # Each thin product in the order that is fastest on a CPU, up to several times.
         low = product(grad, b.t().contiguous()) * ctx.scale
-        grad_x = product(grad, merged.t()) if ctx.needs_input_grad[0] else None
-        grad_b = product(grad.t(), product(x, a).t()) * ctx.scale
-        return grad_x, product(low.t(), x.t()), grad_b, None, None, None
+        grad_x = matmul(grad, merged) if ctx.needs_input_grad[0] else None
+        grad_b = matmul(product(x, a).t(), grad).t() * ctx.scale
+        return grad_x, matmul(low.t(), x), grad_b, None, None, None
 
 
 def _packing_pays(x: Tensor, weight: Tensor) -> bool:
