@@ -6,9 +6,11 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
+# A file's tests stay together, for what they share; files in the order of tests/conftest.py, the longest first.
+PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff readme experiments clean
+.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,8 +26,11 @@ $(STAMP): constraints.txt pyproject.toml
 repro: $(STAMP) ## Run the whole pipeline (only what changed runs)
 	dvc repro
 
-test: $(STAMP) ## Run the tests
-	pytest -n 2 --dist loadfile
+test: $(STAMP) ## Run the tests but for the thorough ones (10 minutes on two cores)
+	pytest $(PYTEST) -m "not thorough"
+
+test-thorough: $(STAMP) ## Run the tests that take long to prove the same at more moments and sizes (10 minutes)
+	pytest $(PYTEST) --maxfail 1 -m thorough
 
 check: lint types layers test ## The whole gate: lint, types, layers, tests
 

@@ -54,8 +54,8 @@ def fit_frozen(
     fits = fit_ensemble(
         parts["train"], parts["validation"], fit_settings(params),
         members=params.members, units=params.head_units, seed=runtime.seed,
-        weights=Weights(pair_weights(splits["train"]), pair_weights(splits["validation"])),
         on_epoch=lambda row: curve.append(asdict(row)),
+        weights=Weights(pair_weights(splits["train"]), pair_weights(splits["validation"])),
     )  # fmt: skip
     _install(model, fits)
     fit = fits[0]

@@ -1,4 +1,4 @@
-"""The loss on held-out examples, exact whatever the batches."""
+"""The validation loss, exact whatever the batches."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,14 @@ Batch = dict[str, Tensor]  # input_ids, attention_mask, labels, each (B, T)
 
 
 def token_loss(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> float:
-    """Mean negative log-likelihood of the labelled tokens, in nats a token.
+    """Compute the mean negative log-likelihood of the labelled tokens, in nats a token.
 
-    Weighted by token and not by batch, so that neither padding nor the split into batches changes it. Labels of -100
-    do not count; position t predicts label t + 1. Its exponential is the perplexity.
+    Every token weighs the same, so that neither padding nor the split into batches changes it. Labels of -100 do not
+    count; position t predicts label t + 1. Its exponential is the perplexity. The model runs in eval mode, and is put
+    back into the mode it was in.
+
+    Raises:
+        UserError: no token is labelled.
     """
     training = model.training
     model.eval()
@@ -30,5 +34,5 @@ def token_loss(model: nn.Module, batches: Sequence[Batch], device: torch.device)
             count += int(kept.sum())
     model.train(training)
     if count == 0:
-        raise UserError("held-out loss: no labelled token in the held-out examples")
+        raise UserError("validation loss: no labelled token in the validation examples")
     return total / count

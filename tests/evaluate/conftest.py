@@ -28,7 +28,8 @@ def params(**changes: object) -> EvaluateParams:
         "people": {"rows": 4, "path": str(INPUTS / "people")},
         "judge": {
             "prompts": 0, "endpoint": "", "model": "", "key_env": "", "temperature": 0.0, "max_tokens": 20,
-            "timeout_s": 5.0, "attempts": 2, "requests_per_minute": 0.0, "budget_requests": 100, "budget_tokens": 10**6,
+            "attempts": 2, "timeout_s": 120.0, "requests_per_minute": 0.0, "budget_requests": 100,
+            "budget_tokens": 10**6,
         },
     }  # fmt: skip
     return EvaluateParams(**(values | changes))

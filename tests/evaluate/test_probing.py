@@ -7,7 +7,7 @@ import pytest
 from rlhf.core.artifacts import write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.evaluate.probing import chosen_probes
-from rlhf.measure import panel as answer
+from rlhf.measure import panel
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample
 from rlhf.synthetic.beliefs import probes
@@ -31,7 +31,7 @@ def parrot(backbone: Backbone, prompts: Sequence[str], *, adapter: str | None, *
 
 
 def test_a_planted_sycophant_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "sample_texts", parrot)
+    monkeypatch.setattr(panel, "sample_texts", parrot)
     metrics = measured(world(gold="synthetic")).metrics
     assert metrics["eval_sycophancy_probes"] == 7
     assert (metrics["eval_sycophancy_ppo"], metrics["eval_sycophancy_sft"], metrics["eval_sycophancy_gain"]) == (
@@ -81,6 +81,6 @@ def test_a_broken_probe_stops_before_anything_is_sampled(
 ) -> None:
     at = world()
     write_jsonl(at.pairs / "probes.jsonl", [ROWS[0], row])
-    monkeypatch.setattr(answer, "sample_texts", None)
+    monkeypatch.setattr(panel, "sample_texts", None)
     with pytest.raises(UserError, match=message):
         measured(at)

@@ -11,7 +11,7 @@ from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.run import Evaluation, evaluate
-from rlhf.measure import panel as answer
+from rlhf.measure import panel
 from rlhf.measure.panel import Panel, ask, known_gold
 from rlhf.measure.prompts import choose, read_prompts
 from rlhf.models.policy.backbone import Backbone
@@ -24,7 +24,9 @@ from tests.judge_server import JudgeServer
 
 
 def measured(at: Layout, settings: EvaluateParams | None = None, *, corpus_share: float | None = None) -> Evaluation:
-    threads = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0)
+    threads = RuntimeParams(
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0
+    )
     found = evaluate(at, settings or params(), Runtime.start(threads, seed=0), corpus_share=corpus_share)
     write_metrics(at.metrics("evaluate"), found.metrics)
     return found
@@ -74,7 +76,7 @@ def test_without_gold_and_without_ood_prompts(world: World) -> None:
 
 def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first reward model brings an adapter of its own."""
-    at, original = world(gold=None), answer.sample_texts
+    at, original = world(gold=None), panel.sample_texts
     taken: list[list[Sample]] = []
 
     def recorded(*given: object, **rest: object) -> list[Sample]:
@@ -84,7 +86,7 @@ def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypat
     tuned = Backbone.load(at.base, {REWARD: at.ppo}, dtype=torch.float32, device="cpu")
     first = load_reward(at.reward, base=at.base, sft=at.sft)
     before = measured(at).metrics
-    monkeypatch.setattr(answer, "sample_texts", recorded)
+    monkeypatch.setattr(panel, "sample_texts", recorded)
     save_reward(first, at.reward, base=at.base, sft=at.sft, tuned=tuned)
     found = measured(at)
     assert found.metrics["eval_reward_ppo"] != before["eval_reward_ppo"]

@@ -45,8 +45,8 @@ def infinite(prompts, responses):
 def text(prompts, responses): return ["1.0", "2.0"]
 def raises(prompts, responses): raise KeyError("no such\\nthing")
 def hangs(prompts, responses):
-    os.system("sleep 60 &")
-    time.sleep(60)
+    os.system("sleep 6000 &")
+    time.sleep(6000)
 def crashes(prompts, responses): os._exit(3)
 def exits(prompts, responses): sys.exit("enough")
 value = 3
@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def source(folder: Path, name: str, timeout_s: float = 30.0) -> FunctionSource:
+def source(folder: Path, name: str, timeout_s: float = 300.0) -> FunctionSource:
     return FunctionSource(name if ":" in name else f"rewards:{name}", timeout_s=timeout_s, folder=folder)
 
 
@@ -150,11 +150,9 @@ def test_errors_cross_the_process_and_end_it(folder: Path) -> None:
 def test_a_function_that_hangs_is_ended_with_all_it_started(folder: Path) -> None:
     function = source(folder, "hangs", timeout_s=1.0)
     group = function._process.pid
-    start = time.monotonic()
     with pytest.raises(UserError, match="rewards:hangs: scoring 1 responses took longer than 1 s"):
         function.score_texts(["p"], ["r"])
-    assert time.monotonic() - start < 5
-    for _ in range(50):
+    for _ in range(600):
         try:
             os.killpg(group, 0)
         except ProcessLookupError:

@@ -1,4 +1,7 @@
-"""Sampling with a static key-value cache: every buffer is made once, and rows that have ended are dropped."""
+"""Sampling with a static key-value cache: every buffer is made once, and rows that have ended are dropped.
+
+Axes: B episodes, P prompt tokens, R new tokens, S = P + R, G key-value heads, E head size.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +23,11 @@ class Cache:
     keys: list[Tensor]  # (B, G, P + R, E) each
     values: list[Tensor]
     visible: Bool[Tensor, "B 1 1 S"] | None  # False on the padding before a prompt; None if there is none
-    used: int  # columns that are filled
+    used: int  # columns filled so far
 
     @classmethod
     def empty(cls, decoder: Decoder, mask: Bool[Tensor, "B P"], room: int, dtype: torch.dtype) -> "Cache":
-        """Room for the prompts under `mask` and as many new tokens as `room`."""
+        """Make room for the prompts under `mask` and for `room` new tokens."""
         rows, width = mask.shape
         shape = (rows, decoder.kv_heads, width + room, decoder.head_size)
         keys, values = ([torch.zeros(shape, dtype=dtype, device=mask.device) for _ in decoder.blocks] for _ in range(2))
@@ -32,13 +35,13 @@ class Cache:
         return cls(keys, values, None if bool(mask.all()) else visible, width)
 
     def select(self, rows: Int[Tensor, " N"]) -> None:
-        """Keep these rows only."""
+        """Keep only these rows."""
         self.keys = [keys[rows] for keys in self.keys]
         self.values = [values[rows] for values in self.values]
         self.visible = None if self.visible is None else self.visible[rows]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Append one key and value (B, G, E) to the layer and attend to all; heads that share keys are queries."""
+        """Append a key and a value (B, G, E) to a layer and attend to all; heads that share a key count as queries."""
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.used], values[:, :, self.used] = k, v
         end = self.used + 1

@@ -54,9 +54,10 @@ class Backbone:
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> "Backbone":
-        """Base weights once from `base`, then each adapter by name; only those in `trainable` may change.
+        """Load the base weights once from `base`, then each adapter by name; only those in `trainable` may change.
 
-        Raises UserError if a folder holds no model or adapter, or the adapter is of another model.
+        Raises:
+            UserError: a folder holds no model or adapter, or the adapter is of another model.
         """
         model: PreTrainedModel | PeftModel = load_model(base, dtype=dtype, device=device)
         for name, folder in adapters.items():
@@ -72,19 +73,23 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return next(self.model.parameters()).device
 
     def forward(
         self, episodes: Episodes, *, adapter: str | None, temperature: float, states: States = "all"
     ) -> Forward:
-        """Logprobs and entropies of the response tokens, and hidden states.
+        """Compute logprobs and entropies of the response tokens, and hidden states.
 
-        `states`: "response" promises the hidden states before each response token only (what logprobs and values
-        are read from), and leaves an engine free to skip the others; "all" (what rewards are read from) all of them.
+        `states`: "response" asks for the hidden states before each response token only (logprobs and values are read
+        from them), and leaves an engine free to skip the others; "all" asks for all of them (rewards are read from
+        them).
 
-        Gradients flow if they are enabled and the adapter is trainable. Position ids count real tokens, so
-        padding changes nothing; logits exist at response positions only. UserError if T exceeds the context.
+        Gradients flow if they are enabled and the adapter is trainable. Position ids count real tokens, so that padding
+        changes nothing; logits exist at response positions only.
+
+        Raises:
+            UserError: an episode exceeds the context, or the adapter is not loaded.
         """
         prompt_width, width = episodes.prompt_ids.shape[1], episodes.response_ids.shape[1]
         mask = episodes.sequence_mask
@@ -167,11 +172,11 @@ class Backbone:
                 mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
 
     def adapters(self) -> tuple[str, ...]:
-        """Names of the adapters."""
+        """List the names of the adapters."""
         return tuple(self.model.peft_config) if isinstance(self.model, PeftModel) else ()
 
     def parameters_of(self, adapter: str) -> dict[str, nn.Parameter]:
-        """The weights of one adapter, by name, in model order."""
+        """Return the weights of one adapter, by name, in model order."""
         self._check_adapter(adapter)
         return {n: p for n, p in self.model.named_parameters() if f".{adapter}." in n and "lora_" in n}
 
@@ -189,7 +194,7 @@ class Backbone:
         return states
 
     def _decode(self, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B T"], cache: Any) -> Any:
-        """One step with the key-value cache: `ids` are the newest N of the T tokens under `mask`."""
+        """Decode one step with the key-value cache: `ids` are the newest N of the T tokens under `mask`."""
         positions = position_ids(mask)[:, -ids.shape[1] :]
         return self._decoder(
             input_ids=ids,

@@ -1,4 +1,4 @@
-"""Which documents of the corpus a base model that is pretrained here never learns from."""
+"""Split the corpus of a base model that is pretrained here into training and validation documents."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from rlhf.core.seeding import generator
 
 
 def split_documents(texts: Sequence[str], *, validation_share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Training and held-out documents: a drawn share of whole documents is held out, at least one.
+    """Draw a share of the documents for validation, at least one; return training and validation documents, in order.
 
     Raises:
         UserError: fewer than two documents.
@@ -18,8 +18,8 @@ def split_documents(texts: Sequence[str], *, validation_share: float, seed: int)
         raise UserError(f"artifacts/prepare/corpus.jsonl: found {len(texts)} documents; pretraining needs at least 2")
     order = torch.randperm(len(texts), generator=generator(seed, "base", "held out")).tolist()
     count = max(1, round(validation_share * len(texts)))
-    held_out = set(order[:count])
+    validation = set(order[:count])
     return (
-        [text for index, text in enumerate(texts) if index not in held_out],
-        [text for index, text in enumerate(texts) if index in held_out],
+        [text for index, text in enumerate(texts) if index not in validation],
+        [text for index, text in enumerate(texts) if index in validation],
     )

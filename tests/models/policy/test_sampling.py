@@ -1,3 +1,5 @@
+"""Responses to text prompts: neither batch size nor order changes them, and seeds do."""
+
 import pytest
 
 from rlhf.core.errors import UserError
