@@ -17,7 +17,8 @@ from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive, generator
 from rlhf.models.text.corpus_split import split_documents
-from rlhf.training.token_loss import Batch, token_loss
+from rlhf.training.batches import IGNORED, Batch, in_batches
+from rlhf.training.token_loss import token_loss
 from rlhf.training.trainer import Plan, fit
 
 _VALIDATION_BLOCKS = 32  # in one forward
@@ -56,11 +57,8 @@ def pretrain(
     """
     train_texts, validation_texts = split_documents(texts, validation_share=params.validation_share, seed=runtime.seed)
     train = pack(train_texts, tokenizer, block=params.context)
-    held_out = pack(validation_texts, tokenizer, block=params.context)
-    batches = [
-        as_batch(list(held_out[start : start + _VALIDATION_BLOCKS]))
-        for start in range(0, len(held_out), _VALIDATION_BLOCKS)
-    ]
+    validation = pack(validation_texts, tokenizer, block=params.context)
+    batches = in_batches(list(validation), _VALIDATION_BLOCKS, as_batch)
     model = new_model(params, tokenizer, seed=runtime.seed)
     result = fit(
         model,
@@ -117,7 +115,7 @@ def as_batch(rows: list[Int[Tensor, " T"]]) -> Batch:
     """
     ids = torch.stack(rows)
     labels = ids.clone()
-    labels[:, 0] = -100
+    labels[:, 0] = IGNORED
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 

@@ -8,6 +8,7 @@ from rlhf.chat.measure import Measured, measure
 from rlhf.chat.streaming import ReplyStream
 from rlhf.core.errors import UserError
 from rlhf.models.policy.sampling import Sample
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import encode_prompt
 
 _TURN = "\n\nHuman: {prompt}\n\nAssistant:"
@@ -67,8 +68,7 @@ class Dialogue:
             self.cast.backbone,
             prompt,
             self.cast.adapters[name],
-            settings.max_new_tokens,
-            settings.temperature,
+            Sampling(settings.max_new_tokens, settings.temperature),
             (settings.seed, "chat", self.turn),
         )
         yield from stream

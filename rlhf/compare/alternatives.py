@@ -10,7 +10,7 @@ from rlhf.core.progress import track
 from rlhf.core.runtime import Runtime
 from rlhf.core.stats import mean_interval
 from rlhf.measure.drift import response_logprobs
-from rlhf.measure.forgetting import perplexity, read_documents, validation_documents
+from rlhf.measure.forgetting import document_logprobs, perplexity, validation_documents
 from rlhf.measure.metrics import comparison_metrics, policy_metrics
 from rlhf.measure.panel import Panel, answered, fitting, load_panel, measured, sampled
 from rlhf.measure.params import MeasureParams
@@ -114,4 +114,4 @@ def _tokens(at: Layout, method: str) -> Metrics:
 
 def _perplexity(panel: Panel, documents: Sequence[str], adapter: str) -> float:
     backbone, room = panel.scorer.backbone, panel.params.batch_tokens
-    return perplexity(read_documents(backbone, documents, adapter=adapter, batch_tokens=room))
+    return perplexity(document_logprobs(backbone, documents, adapter=adapter, batch_tokens=room))

@@ -11,6 +11,8 @@ from rlhf.core.seeding import numpy_rng
 
 T = TypeVar("T")
 
+TIE = 1e-6  # of a score's unit: equal responses get equal scores up to the rounding of a batched forward
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -23,6 +25,15 @@ class Interval:
     def named(self, name: str) -> dict[str, float | None]:
         """As three metrics: `name`, `name_low`, `name_high`."""
         return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def wins(margins: Sequence[float], *, tie: float = TIE) -> list[float]:
+    """Say of each margin whether it is a win: 1 where it is positive, 0 where negative, one half where it is a tie.
+
+    A scorer that cannot tell two responses apart has to earn what guessing earns. Counting ties as wins has let a
+    constant reward model report an accuracy of .995 at a loss of log 2.
+    """
+    return [0.5 if abs(margin) <= tie else float(margin > 0) for margin in margins]
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:

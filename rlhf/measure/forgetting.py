@@ -6,15 +6,13 @@ from pathlib import Path
 
 import torch
 
-from rlhf.core.artifacts import iter_jsonl
-from rlhf.core.errors import UserError
 from rlhf.core.seeding import rng
 from rlhf.core.stats import bootstrap_difference, paired_difference, wilson
 from rlhf.measure.panel import Panel, of_each
 from rlhf.measure.tax import Item, Metrics, Scored, score
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.scoring import length_batches
-from rlhf.models.text.corpus_split import split_documents
+from rlhf.models.text.corpus_split import read_documents, split_documents
 from rlhf.models.text.tokens import Episodes, encode_response
 
 Document = tuple[float, int]  # log p of its tokens, summed, in nats; how many these are
@@ -29,14 +27,9 @@ def validation_documents(corpus: Path, *, share: float | None, count: int, seed:
     """
     if share is None or not count:
         return []
-    texts = []
-    for number, row in iter_jsonl(corpus):
-        if not isinstance(row.get("text"), str):
-            raise UserError(f"{corpus}:{number}: text: expected text, found {row.get('text')!r:.40}")
-        texts.append(row["text"])
-    _, held_out = split_documents(texts, validation_share=share, seed=seed)
-    drawn = rng(seed, "evaluate", "documents").sample(range(len(held_out)), min(count, len(held_out)))
-    return [held_out[index] for index in sorted(drawn)]
+    _, validation = split_documents(read_documents(corpus), validation_share=share, seed=seed)
+    drawn = rng(seed, "evaluate", "documents").sample(range(len(validation)), min(count, len(validation)))
+    return [validation[index] for index in sorted(drawn)]
 
 
 def tax(panel: Panel, benchmarks: Mapping[str, Sequence[Item]], documents: Sequence[str]) -> Metrics:
@@ -73,7 +66,7 @@ def perplexity(documents: Sequence[Document]) -> float:
 
 
 @torch.no_grad()
-def read_documents(
+def document_logprobs(
     backbone: Backbone, texts: Sequence[str], *, adapter: str | None, batch_tokens: int
 ) -> list[Document]:
     """Each document as in pretraining: an EOS stands before it and is predicted behind it; what is longer than the
@@ -101,7 +94,7 @@ def _perplexities(backbone: Backbone, texts: Sequence[str], batch_tokens: int, s
     if not texts:
         return metrics | dict.fromkeys(f"{prefix}_{name}" for name in ("base", "sft", "ppo", "gain", "change"))
     read = of_each(
-        "tax documents", lambda adapter: read_documents(backbone, texts, adapter=adapter, batch_tokens=batch_tokens)
+        "tax documents", lambda adapter: document_logprobs(backbone, texts, adapter=adapter, batch_tokens=batch_tokens)
     )
     metrics |= {f"{prefix}_{policy}": perplexity(documents) for policy, documents in read.items()}
     for name, before in (("gain", "sft"), ("change", "base")):

@@ -15,6 +15,7 @@ from rlhf.measure.prompts import choose
 from rlhf.measure.responses import Answers
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample, Stream, sample_texts
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.scoring import (
     ADAPTER,
     Scorer,
@@ -78,9 +79,8 @@ def sampled(panel: Panel, prompts: Sequence[str], adapter: str | None, stream: S
     return sample_texts(
         panel.scorer.backbone,
         prompts,
+        Sampling(panel.params.response_tokens, panel.params.temperature),
         adapter=adapter,
-        max_new_tokens=panel.params.response_tokens,
-        temperature=panel.params.temperature,
         stream=stream,
         batch_size=panel.params.batch_size,
     )

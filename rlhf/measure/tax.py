@@ -15,6 +15,7 @@ from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import rng
 from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.scoring import Row, length_batches
 from rlhf.models.text.tokens import Episodes, encode_prompt, encode_response
 
@@ -123,9 +124,8 @@ def _greedy(backbone: Backbone, episodes: Episodes, adapter: str | None) -> list
     generation = backbone.generate(
         episodes.prompt_ids,
         episodes.prompt_mask,
+        Sampling(episodes.response_ids.shape[1], temperature=1.0),
         adapter=adapter,
-        max_new_tokens=episodes.response_ids.shape[1],
-        temperature=1.0,
         uniforms=None,
     )
     lengths = generation.mask.sum(1).tolist()

@@ -1,6 +1,6 @@
 """What the methods are trained on, as token ids: preference pairs, and prompts with candidate responses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
-from rlhf.models.text.tokens import encode_prompt, encode_response, pad_right
-from rlhf.training.token_loss import Batch
-
-IGNORED = -100  # the label that losses leave out
+from rlhf.models.text.tokens import encode_prompt, encode_response
+from rlhf.training.batches import Batch, response_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +79,9 @@ def collator(pad_id: int) -> Callable[[list[Candidates]], Batch]:
 
     def collate(examples: list[Candidates]) -> Batch:
         rows = [(example.prompt, response) for example in examples for response in example.responses]
-        ids, mask = pad_right([prompt + response for prompt, response in rows], pad_id, "cpu")
-        labels = torch.full_like(ids, IGNORED)
-        for index, (prompt, response) in enumerate(rows):
-            labels[index, len(prompt) : len(prompt) + len(response)] = torch.tensor(response)
-        batch = {"input_ids": ids, "attention_mask": mask.long(), "labels": labels}
+        batch = response_batch(rows, pad_id)
         if examples[0].scores:
             batch["scores"] = torch.tensor([example.scores for example in examples])
         return batch
 
     return collate
-
-
-def in_batches(examples: Sequence[Candidates], size: int, pad_id: int) -> list[Batch]:
-    """Examples as batches for validation, those of like length together."""
-    ordered = sorted(examples, key=len)
-    collate = collator(pad_id)
-    return [collate(list(ordered[start : start + size])) for start in range(0, len(ordered), size)]

@@ -15,11 +15,10 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.text.load import load_model
 from rlhf.offline.examples import Candidates
 from rlhf.offline.params import SharedParams, TrainedParams
+from rlhf.training.batches import Batch
 from rlhf.training.order import training_order
-from rlhf.training.token_loss import Batch
-from rlhf.training.trainer import Fit, Plan, fit
+from rlhf.training.trainer import ADAPTER, Fit, Plan, fit
 
-ADAPTER = "default"  # the name under which transformers' Trainer finds it again
 CURVE = "curve.csv"
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from rlhf.offline.examples import Candidates
 from rlhf.offline.learn import Job
-from rlhf.training.token_loss import Batch
+from rlhf.training.batches import Batch, in_batches
 from rlhf.training.trainer import Exact, Fit, InOrder
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def train_preferences(
         Stopped: a signal came; everything is saved.
     """
     built: list[DPOTrainer] = []
-    batches = _batches(validation, job.shared.batch_size, tokenizer)
+    collate = partial(collate_pairs, pad_id=int(tokenizer.pad_token_id))
+    batches = in_batches(validation, job.shared.batch_size, lambda pairs: collate([_row(pair) for pair in pairs]))
 
     def build(**arguments: Any) -> "DPOTrainer":
         built.append(dpo_trainer(tokenizer, **arguments))
@@ -52,7 +53,7 @@ def train_preferences(
     result = job.fit(
         model,
         train,
-        collate=partial(collate_pairs, pad_id=int(tokenizer.pad_token_id)),
+        collate=collate,
         validate=lambda _: _validation(built[-1], batches)[0],
         trainer=build,
         arguments=partial(dpo_arguments, beta=beta, loss=loss),
@@ -106,12 +107,6 @@ def collate_pairs(rows: list[dict[str, list[int]]], *, pad_id: int) -> Batch:
 def _row(pair: Candidates) -> dict[str, list[int]]:
     chosen, rejected = pair.responses
     return {"prompt_ids": pair.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
-
-
-def _batches(pairs: Sequence[Candidates], size: int, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:
-    rows = [_row(pair) for pair in sorted(pairs, key=len)]
-    pad_id = int(tokenizer.pad_token_id)
-    return [collate_pairs(rows[start : start + size], pad_id=pad_id) for start in range(0, len(rows), size)]
 
 
 def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float, float]:

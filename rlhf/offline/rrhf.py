@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from rlhf.offline.examples import IGNORED
-from rlhf.training.token_loss import Batch
+from rlhf.training.batches import IGNORED, Batch
 from rlhf.training.trainer import ExactTrainer
 
 

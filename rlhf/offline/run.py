@@ -15,8 +15,8 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
 from rlhf.models.policy.lora import write_adapter
 from rlhf.models.text.load import load_tokenizer
-from rlhf.offline.examples import Candidates, collator, in_batches, read_pairs
-from rlhf.offline.learn import ADAPTER, CURVE, Job, sft_policy
+from rlhf.offline.examples import Candidates, collator, read_pairs
+from rlhf.offline.learn import CURVE, Job, sft_policy
 from rlhf.offline.methods import POLICY
 from rlhf.offline.params import (
     BestOfNParams,
@@ -30,8 +30,9 @@ from rlhf.offline.params import (
 from rlhf.offline.preference import Loss, train_preferences
 from rlhf.offline.rrhf import RRHFTrainer, validation_rrhf
 from rlhf.offline.samples import Drawn, Sampler
+from rlhf.training.batches import in_batches
 from rlhf.training.token_loss import token_loss
-from rlhf.training.trainer import Fit
+from rlhf.training.trainer import ADAPTER, Fit
 
 Metrics = dict[str, object]
 LOSSES: Mapping[str, Loss] = {"dpo": "sigmoid", "ipo": "ipo"}
@@ -123,12 +124,12 @@ def _by_preferences(job: Job, params: PreferenceParams, policy: Policy, at: Layo
 
 
 def _by_ranking(job: Job, params: RRHFParams, policy: Policy, train: Drawn, validation: Drawn) -> Trained:
-    device = job.runtime.device
-    batches = in_batches(validation.examples, job.shared.batch_size, policy.pad_id)
+    device, collate = job.runtime.device, collator(policy.pad_id)
+    batches = in_batches(validation.examples, job.shared.batch_size, collate)
     result = job.fit(
         policy.model,
         train.examples,
-        collate=collator(policy.pad_id),
+        collate=collate,
         validate=lambda trained: validation_rrhf(trained, batches, device, sft_coef=params.sft_coef),
         trainer=partial(RRHFTrainer, sft_coef=params.sft_coef),
     )
@@ -136,12 +137,12 @@ def _by_ranking(job: Job, params: RRHFParams, policy: Policy, train: Drawn, vali
 
 
 def _by_rejection(job: Job, policy: Policy, train: Drawn, validation: Drawn) -> Trained:
-    device = job.runtime.device
-    batches = in_batches(validation.best(), job.shared.batch_size, policy.pad_id)
+    device, collate = job.runtime.device, collator(policy.pad_id)
+    batches = in_batches(validation.best(), job.shared.batch_size, collate)
     result = job.fit(
         policy.model,
         train.best(),
-        collate=collator(policy.pad_id),
+        collate=collate,
         validate=lambda trained: token_loss(trained, batches, device),
     )
     return Trained(policy, result, train.best(), train.tokens, _rewards(train))

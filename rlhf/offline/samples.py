@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.progress import track
 from rlhf.core.runtime import Runtime
 from rlhf.models.fast.engine import load_backbone
 from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.best_of_n import best
 from rlhf.models.reward.scoring import ADAPTER, Scorer, load_reward, prompts_that_fit, read_under, reward_adapters
+from rlhf.models.text.prompts import read_prompts
 from rlhf.models.text.tokens import encode_prompt
 from rlhf.offline.examples import Candidates, drawn
 from rlhf.offline.params import SharedParams
@@ -43,7 +43,10 @@ class Sampler:
     def draw(self, split: str, n: int, limit: int) -> Drawn:
         """n samples for each prompt of a split (at most `limit` prompts; 0: all). The first of 4 samples are those of
         a run with 2: a draw belongs to (seed, split, index of the sample, index of the prompt)."""
-        prompts = read_prompts(self._at.pairs / f"{split}.jsonl")
+        path = self._at.pairs / f"{split}.jsonl"
+        prompts = read_prompts(path)
+        if not prompts:
+            raise UserError(f"{path}: empty; at least one prompt is needed")
         fit = prompts_that_fit(self._scorer.backbone, prompts, self._shared.response_tokens)
         asked = [fit[index] for index in drawn(len(fit), limit, self._seed, split)]
         rounds, scores = [], []
@@ -68,26 +71,8 @@ class Sampler:
         return sample_texts(
             self._scorer.backbone,
             prompts,
+            Sampling(self._shared.response_tokens, self._shared.temperature),
             adapter=ADAPTER,
-            max_new_tokens=self._shared.response_tokens,
-            temperature=self._shared.temperature,
             stream=(self._seed, "offline", "samples", *stream),
             batch_size=self._shared.sample_batch,
         )
-
-
-def read_prompts(path: Path) -> list[str]:
-    """Each prompt of a file of pairs once, in order.
-
-    Raises:
-        UserError: a row has no prompt (file:line), or there are no rows.
-    """
-    found: dict[str, None] = {}
-    for number, row in iter_jsonl(path):
-        prompt = row.get("prompt")
-        if not isinstance(prompt, str) or not prompt:
-            raise UserError(f"{path}:{number}: prompt: expected text, found {prompt!r:.40}")
-        found[prompt] = None
-    if not found:
-        raise UserError(f"{path}: empty; at least one prompt is needed")
-    return list(found)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.masked import keep, masked_mean, masked_sum
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import Episodes, decode_response, pad_left
 from rlhf.ppo.actors import POLICY, REFERENCE, Actors, chunks
 from rlhf.ppo.advantages import explained_variance
@@ -38,9 +39,8 @@ def respond(
     sampled = backbone.generate(
         prompt_ids,
         prompt_mask,
+        Sampling(uniforms.shape[1], temperature),
         adapter=POLICY,
-        max_new_tokens=uniforms.shape[1],
-        temperature=temperature,
         uniforms=uniforms.to(backbone.device),
     )
     episodes = Episodes(prompt_ids, prompt_mask, sampled.response_ids, sampled.mask)

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf.core.seeding import numpy_rng
-from rlhf.core.stats import Interval
-from rlhf.reward.metrics import wins
+from rlhf.core.stats import Interval, wins
 
 
 @dataclass(frozen=True, slots=True)

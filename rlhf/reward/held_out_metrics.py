@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from rlhf.core.curves import Curve
-from rlhf.core.stats import paired_difference
+from rlhf.core.stats import paired_difference, wins
 from rlhf.reward.calibration import expected_calibration_error, fit_temperature, reliability
 from rlhf.reward.fit import pair_loss
 from rlhf.reward.length import Sides, length_labels, length_metrics
-from rlhf.reward.metrics import accuracy, agreement, by_slice, length_baseline, share_of_ceiling, turns_label, wins
+from rlhf.reward.metrics import accuracy, agreement, by_slice, length_baseline, share_of_ceiling, turns_label
 from rlhf.reward.pairs import Pair
 from rlhf.synthetic.gold import gold_reward
 

@@ -26,7 +26,7 @@ from rlhf.reward.fit import initial_weight, pair_loss, relative
 from rlhf.reward.fit_mlp import start
 from rlhf.reward.pairs import Pair
 from rlhf.reward.params import RewardParams
-from rlhf.training.token_loss import Batch
+from rlhf.training.batches import Batch
 from rlhf.training.trainer import Fit, Plan, fit
 
 

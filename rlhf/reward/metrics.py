@@ -3,18 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from rlhf.core.stats import Interval, wilson
-
-TIE = 1e-6  # margins below this are ties; rewards of a useful head differ by orders of magnitude more
-
-
-def wins(margins: Sequence[float], *, tie: float = TIE) -> list[float]:
-    """1 where the margin is positive, 0 where negative, one half where it is a tie.
-
-    A reward model that cannot tell two responses apart has to earn what guessing earns. Counting ties as wins has
-    let a constant head report an accuracy of .995 at a loss of log 2.
-    """
-    return [0.5 if abs(margin) <= tie else float(margin > 0) for margin in margins]
+from rlhf.core.stats import TIE, Interval, wilson, wins
 
 
 def accuracy(margins: Sequence[float], *, tie: float = TIE) -> Interval:

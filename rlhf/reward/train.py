@@ -11,6 +11,7 @@ from rlhf.core.curves import Curve
 from rlhf.core.runtime import Runtime
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.length_correction import LengthCorrection
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Scorer, prompts_that_fit
@@ -118,9 +119,8 @@ def _sft_samples(backbone: Backbone, prompts: Sequence[str], params: RewardParam
     return sample_texts(
         backbone,
         prompts,
+        Sampling(params.response_tokens, params.temperature),
         adapter=ADAPTER,
-        max_new_tokens=params.response_tokens,
-        temperature=params.temperature,
         stream=(seed, "reward", "samples"),
         batch_size=params.sample_batch,
     )

@@ -10,10 +10,12 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.lora import write_adapter
 from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.load import load_tokenizer
 from rlhf.sft.examples import Example, read_examples
 from rlhf.sft.params import SFTParams
-from rlhf.sft.train import ADAPTER, finetune, perplexity, with_adapter
+from rlhf.sft.train import finetune, perplexity, with_adapter
+from rlhf.training.trainer import ADAPTER
 
 Metrics = dict[str, float | int | None]
 
@@ -92,9 +94,8 @@ def _sample(
     return sample_texts(
         backbone,
         [example.text for example in asked],
+        Sampling(params.sample_tokens, params.sample_temperature),
         adapter=adapter,
-        max_new_tokens=params.sample_tokens,
-        temperature=params.sample_temperature,
         stream=(runtime.seed, "sft", "samples"),
         batch_size=params.batch_size,
     )

@@ -14,13 +14,11 @@ from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
 from rlhf.models.policy.lora import lora_config
 from rlhf.models.text.load import load_model
-from rlhf.sft.examples import Example, collator, in_batches
+from rlhf.sft.examples import Example, collator, validation_batches
 from rlhf.sft.params import LoraParams, SFTParams
 from rlhf.training.order import training_order
 from rlhf.training.token_loss import token_loss
-from rlhf.training.trainer import Fit, Plan, fit
-
-ADAPTER = "default"  # the name under which transformers' Trainer finds it again
+from rlhf.training.trainer import ADAPTER, Fit, Plan, fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def finetune(
         UserError: the loss became NaN.
         Stopped: a signal came; everything is saved.
     """
-    batches = in_batches(validation, params.batch_size, pad_id)
+    batches = validation_batches(validation, params.batch_size, pad_id)
     order = training_order(
         [len(example) for example in train],
         epochs=params.epochs,
@@ -99,7 +97,7 @@ def perplexity(
     model: PeftModel, examples: Sequence[Example], *, size: int, pad_id: int, runtime: Runtime
 ) -> Perplexity:
     """Of the base alone and with the adapter, on the same examples."""
-    batches = in_batches(examples, size, pad_id)
+    batches = validation_batches(examples, size, pad_id)
     with model.disable_adapter():
         before = token_loss(model, batches, runtime.device)
     after = token_loss(model, batches, runtime.device)

@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rlhf.core.errors import UserError
-
-Batch = dict[str, Tensor]  # input_ids, attention_mask, labels, each (B, T)
+from rlhf.training.batches import IGNORED, Batch
 
 
 def token_loss(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> float:
     """Compute the mean negative log-likelihood of the labelled tokens, in nats a token.
 
-    Every token weighs the same, so that neither padding nor the split into batches changes it. Labels of -100 do not
-    count; position t predicts label t + 1. Its exponential is the perplexity. The model runs in eval mode, and is put
-    back into the mode it was in.
+    Every token weighs the same, so that neither padding nor the split into batches changes it. Labels IGNORED do
+    not count; position t predicts label t + 1. Its exponential is the perplexity. The model runs in eval mode, and is
+    put back into the mode it was in.
 
     Raises:
         UserError: no token is labelled.
@@ -28,7 +27,7 @@ def token_loss(model: nn.Module, batches: Sequence[Batch], device: torch.device)
             labels = batch["labels"][:, 1:].to(device)
             inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
             logits = model(**inputs).logits[:, :-1]
-            kept = labels != -100
+            kept = labels != IGNORED
             losses = nn.functional.cross_entropy(logits[kept].float(), labels[kept], reduction="none")
             total += float(losses.double().sum())
             count += int(kept.sum())

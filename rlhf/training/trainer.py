@@ -29,12 +29,14 @@ from rlhf.core.params import TrainingSection
 from rlhf.core.progress import say_resumed
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
+from rlhf.training.batches import Batch
 from rlhf.training.interrupt import interruptible
-from rlhf.training.token_loss import Batch
 from rlhf.training.trainer_checkpoints import Keeper, newest_whole
 from rlhf.training.training_curve import Record
 
 T = TypeVar("T")
+
+ADAPTER = "default"  # the name under which the Trainer finds a trained adapter again
 
 _NEVER = 10**9  # evaluations between saves by the library's own clock; `Keeper` says when
 

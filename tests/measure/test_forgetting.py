@@ -12,7 +12,7 @@ import torch
 from rlhf.core.artifacts import write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.measure import panel
-from rlhf.measure.forgetting import benchmark_metrics, perplexity, read_documents, validation_documents
+from rlhf.measure.forgetting import benchmark_metrics, document_logprobs, perplexity, validation_documents
 from rlhf.measure.tax import Scored
 from rlhf.models.policy.backbone import Backbone
 from tests.evaluate.conftest import World, params
@@ -45,7 +45,7 @@ def test_documents_are_read_as_in_pretraining(tiny_model_dir: Path, tmp_path: Pa
     backbone = Backbone.load(tiny_model_dir, {"sft": adapter}, dtype=torch.float32, device="cpu")
     long = "so " * 3 * backbone.context
     for name in ("sft", None):
-        found = read_documents(backbone, [*TEXTS, long], adapter=name, batch_tokens=200)
+        found = document_logprobs(backbone, [*TEXTS, long], adapter=name, batch_tokens=200)
         for text, (nats, tokens) in zip([*TEXTS, long], found, strict=True):
             eos = backbone.eos_id
             ids = [eos, *backbone.tokenizer(text)["input_ids"], eos][: backbone.context]

@@ -18,6 +18,7 @@ from rlhf.models.fast.linear import Linear
 from rlhf.models.fast.packing import PackedAttention, Packing, before_responses
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.outputs import Forward, Generation, States, spread
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import Episodes
 
 
@@ -78,23 +79,21 @@ class FastBackbone(Backbone):
         self,
         prompt_ids: Int[Tensor, "B P"],
         prompt_mask: Bool[Tensor, "B P"],
+        sampling: Sampling,
         *,
         adapter: str | None,
-        max_new_tokens: int,
-        temperature: float,
         uniforms: Float[Tensor, "B R"] | None,
     ) -> Generation:
         """As `Backbone.generate`."""
         self._check_adapter(adapter)
-        self._check_fits(int(prompt_mask.sum(1).max()) + max_new_tokens)
+        self._check_fits(int(prompt_mask.sum(1).max()) + sampling.max_new_tokens)
         return generate(
             self._fast,
             lambda states: self._fast_head(states, None),
             prompt_ids,
             prompt_mask,
+            sampling,
             adapter=adapter,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
             uniforms=uniforms,
             eos_id=self.eos_id,
             pad_id=self.pad_id,

@@ -14,6 +14,7 @@ from rlhf.models.fast.blocks import Decoder
 from rlhf.models.fast.packing import PackedAttention, Packing, Queries, attend
 from rlhf.models.policy.logprobs import draw
 from rlhf.models.policy.outputs import Generation
+from rlhf.models.policy.settings import Sampling
 
 
 @dataclass(slots=True)
@@ -56,22 +57,23 @@ def generate(
     head: Callable[[Tensor], Tensor],
     prompt_ids: Int[Tensor, "B P"],
     prompt_mask: Bool[Tensor, "B P"],
+    sampling: Sampling,
     *,
     adapter: str | None,
-    max_new_tokens: int,
-    temperature: float,
     uniforms: Float[Tensor, "B R"] | None,
     eos_id: int,
     pad_id: int,
 ) -> Generation:
     """As `Backbone.generate`."""
-    cache, states = _prefill(decoder, prompt_ids, prompt_mask, adapter, max_new_tokens)
-    result = _blank(len(prompt_ids), max_new_tokens, states, pad_id)
+    width = sampling.max_new_tokens
+    cache, states = _prefill(decoder, prompt_ids, prompt_mask, adapter, width)
+    result = _blank(len(prompt_ids), width, states, pad_id)
     rows = torch.arange(len(prompt_ids), device=states.device)  # which episodes the cache's rows are
     alive = torch.ones_like(rows, dtype=torch.bool)
     positions = prompt_mask.sum(1)
-    for step in range(max_new_tokens):
-        drawn = draw(head(states), None if uniforms is None else uniforms[rows, step], temperature=temperature)
+    for step in range(width):
+        column = None if uniforms is None else uniforms[rows, step]
+        drawn = draw(head(states), column, temperature=sampling.temperature)
         now = rows[alive]
         result.mask[now, step] = True
         result.response_ids[now, step] = drawn.ids[alive]
@@ -82,7 +84,7 @@ def generate(
         result.ended[now] = ended[alive]
         alive, ids = alive & ~ended, drawn.ids
         left = int(alive.sum())
-        if left == 0 or step == max_new_tokens - 1:
+        if left == 0 or step == width - 1:
             break
         if 2 * left <= len(rows):  # gathering the cache costs about as much as a step: only when it halves
             keep = alive.nonzero().squeeze(1)

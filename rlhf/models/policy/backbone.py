@@ -19,6 +19,7 @@ from rlhf.core.errors import UserError
 from rlhf.models.policy.logprobs import chunked, draw
 from rlhf.models.policy.lora import add_adapter, write_adapter
 from rlhf.models.policy.outputs import Forward, Generation, States, Step, collect, position_ids, spread
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.load import load_model, load_tokenizer, refuse_scaled_logits
 from rlhf.models.text.tokens import Episodes
 
@@ -110,28 +111,18 @@ class Backbone:
         self,
         prompt_ids: Int[Tensor, "B P"],
         prompt_mask: Bool[Tensor, "B P"],
+        sampling: Sampling,
         *,
         adapter: str | None,
-        max_new_tokens: int,
-        temperature: float,
         uniforms: Float[Tensor, "B R"] | None,
     ) -> Generation:
-        """Sample responses until EOS or `max_new_tokens`.
+        """Sample responses until EOS or `sampling.max_new_tokens`.
 
         `uniforms` in [0, 1), one for each episode and token, decide the samples by the inverse distribution
-        function, so that splitting or permuting a batch changes nothing; None is greedy. Logprobs are at
-        `temperature` either way. Raises UserError if prompt and response do not fit the context.
+        function, so that splitting or permuting a batch changes nothing; None is greedy. Logprobs are at the
+        temperature either way. Raises UserError if prompt and response do not fit the context.
         """
-        steps = list(
-            self.steps(
-                prompt_ids,
-                prompt_mask,
-                adapter=adapter,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                uniforms=uniforms,
-            )
-        )
+        steps = list(self.steps(prompt_ids, prompt_mask, sampling, adapter=adapter, uniforms=uniforms))
         alive = torch.stack([step.alive for step in steps], 1)
         return collect(
             [step.drawn for step in steps],
@@ -146,24 +137,23 @@ class Backbone:
         self,
         prompt_ids: Int[Tensor, "B P"],
         prompt_mask: Bool[Tensor, "B P"],
+        sampling: Sampling,
         *,
         adapter: str | None,
-        max_new_tokens: int,
-        temperature: float,
         uniforms: Float[Tensor, "B R"] | None,
     ) -> Iterator[Step]:
         """`generate` as it goes: one step a token, until every row has its EOS. The adapter stays set between steps."""
-        self._check_fits(int(prompt_mask.sum(1).max()) + max_new_tokens)
+        self._check_fits(int(prompt_mask.sum(1).max()) + sampling.max_new_tokens)
         ids, mask = prompt_ids, prompt_mask
         alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         cache: Any = None
         with self._using(adapter):
-            for number in range(max_new_tokens):
+            for number in range(sampling.max_new_tokens):
                 output = self._decode(ids, mask, cache)
                 cache = output.past_key_values
                 state = output.last_hidden_state[:, -1]
                 column = None if uniforms is None else uniforms[:, number]
-                drawn = draw(self._head(state), column, temperature=temperature)
+                drawn = draw(self._head(state), column, temperature=sampling.temperature)
                 yield Step(drawn, state, alive)
                 ids = drawn.ids.masked_fill(~alive, self.pad_id).unsqueeze(1)
                 alive = alive & (drawn.ids != self.eos_id)

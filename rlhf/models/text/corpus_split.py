@@ -1,11 +1,28 @@
-"""Split the corpus of a base model that is pretrained here into training and validation documents."""
+"""Read the corpus of a base model that is pretrained here, and split it into training and validation documents."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
+from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
+
+
+def read_documents(path: Path) -> list[str]:
+    """Read the documents of a corpus, in order.
+
+    Raises:
+        UserError: the file is missing, or a row has no text (file:line).
+    """
+    texts = []
+    for number, row in iter_jsonl(path):
+        text = row.get("text")
+        if not isinstance(text, str):
+            raise UserError(f"{path}:{number}: text: expected text, found {text!r:.40}")
+        texts.append(text)
+    return texts
 
 
 def split_documents(texts: Sequence[str], *, validation_share: float, seed: int) -> tuple[list[str], list[str]]:

@@ -11,6 +11,7 @@ from rlhf.models.fast.engine import load_backbone
 from rlhf.models.fast.generate import Cache
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.outputs import Generation
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import Episodes
 from tests.models.helpers import LOGPROBS, STATES, ragged
 
@@ -87,7 +88,7 @@ def sample(backbone: Backbone, *, adapter: str | None, greedy: bool = False) -> 
     prompts = ragged(backbone, count=12)
     uniforms = torch.rand(12, 30, generator=torch.Generator().manual_seed(8))
     return backbone.generate(
-        prompts.prompt_ids, prompts.prompt_mask, adapter=adapter, max_new_tokens=30, temperature=1.3,
+        prompts.prompt_ids, prompts.prompt_mask, adapter=adapter, sampling=Sampling(30, 1.3),
         uniforms=None if greedy else uniforms,
     )  # fmt: skip
 
@@ -114,8 +115,7 @@ def test_rows_that_end_are_dropped_without_a_trace(pair: Pair, monkeypatch: pyte
                 prompts.prompt_ids,
                 prompts.prompt_mask,
                 adapter="sft",
-                max_new_tokens=24,
-                temperature=1.0,
+                sampling=Sampling(24, 1.0),
                 uniforms=uniforms,
             )
         )

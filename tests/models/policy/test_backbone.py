@@ -14,6 +14,7 @@ from rlhf.core.errors import UserError
 from rlhf.models.fast.engine import Engine, load_backbone
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.outputs import position_ids
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import Episodes, encode_prompt, pad_left
 from tests.model_fixtures import make_adapter
 from tests.models import helpers
@@ -75,9 +76,7 @@ def test_the_samplers_logprobs_are_the_forwards(
     if not ragged_prompts:
         mask = torch.ones_like(mask)
     uniforms = torch.rand(6, 40, generator=torch.Generator().manual_seed(5))
-    sampled = backbone.generate(
-        ids, mask, adapter=adapter, max_new_tokens=40, temperature=temperature, uniforms=uniforms
-    )
+    sampled = backbone.generate(ids, mask, adapter=adapter, sampling=Sampling(40, temperature), uniforms=uniforms)
     again = backbone.forward(
         Episodes(ids, mask, sampled.response_ids, sampled.mask), adapter=adapter, temperature=temperature
     )
@@ -126,7 +125,7 @@ def test_splitting_or_permuting_a_batch_changes_no_sampled_token(backbone: Backb
     def sample(index: list[int]) -> list[list[int]]:
         found = backbone.generate(
             episodes.prompt_ids[index], episodes.prompt_mask[index],
-            adapter="policy", max_new_tokens=20, temperature=1.0, uniforms=uniforms[index],
+            adapter="policy", sampling=Sampling(20, 1.0), uniforms=uniforms[index],
         )  # fmt: skip
         return rows(found.response_ids, found.mask)
 
@@ -138,18 +137,16 @@ def test_splitting_or_permuting_a_batch_changes_no_sampled_token(backbone: Backb
 def test_generation_stops_at_the_first_eos(backbone: Backbone) -> None:
     prompt = torch.tensor([[5, 6, 7], [5, 6, 7]])
     free = backbone.generate(
-        prompt, prompt > 0, adapter="sft", max_new_tokens=12, temperature=1.0, uniforms=torch.full((2, 12), 0.3)
+        prompt, prompt > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=torch.full((2, 12), 0.3)
     )
     backbone_eos = backbone.eos_id
     try:
         backbone.eos_id = int(free.response_ids[0, 4])  # as if this token ended a response
         first = free.response_ids[0].tolist().index(backbone.eos_id)
         uniforms = torch.stack((torch.full((12,), 0.3), torch.full((12,), 0.9)))
-        found = backbone.generate(
-            prompt, prompt > 0, adapter="sft", max_new_tokens=12, temperature=1.0, uniforms=uniforms
-        )
+        found = backbone.generate(prompt, prompt > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=uniforms)
         alone = backbone.generate(
-            prompt[:1], prompt[:1] > 0, adapter="sft", max_new_tokens=12, temperature=1.0, uniforms=uniforms[:1]
+            prompt[:1], prompt[:1] > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=uniforms[:1]
         )
     finally:
         backbone.eos_id = backbone_eos
@@ -232,7 +229,7 @@ def test_k1_is_zero_on_average_while_the_policy_is_the_reference(
     prompts = ragged(backbone, count=1000, seed=1)
     uniforms = torch.rand(1000, 12, generator=torch.Generator().manual_seed(2))
     sampled = backbone.generate(
-        prompts.prompt_ids, prompts.prompt_mask, adapter="policy", max_new_tokens=12, temperature=0.7, uniforms=uniforms
+        prompts.prompt_ids, prompts.prompt_mask, adapter="policy", sampling=Sampling(12, 0.7), uniforms=uniforms
     )
     wider = Episodes(
         torch.nn.functional.pad(prompts.prompt_ids, (5, 0)),
@@ -248,9 +245,7 @@ def test_k1_of_another_policy_is_an_honest_kl(backbone: Backbone) -> None:
     """Sampled k1 agrees with the exact KL summed over the vocabulary, within three standard errors."""
     prompt = torch.tensor([[9, 8, 7]]).expand(2000, -1)
     uniforms = torch.rand(2000, 1, generator=torch.Generator().manual_seed(6))
-    one = backbone.generate(
-        prompt, prompt > 0, adapter="policy", max_new_tokens=1, temperature=TEMPERATURE, uniforms=uniforms
-    )
+    one = backbone.generate(prompt, prompt > 0, adapter="policy", sampling=Sampling(1, TEMPERATURE), uniforms=uniforms)
     ref = backbone.forward(
         Episodes(prompt, prompt > 0, one.response_ids, one.mask), adapter="sft", temperature=TEMPERATURE
     )
@@ -289,14 +284,14 @@ def test_greedy_decoding_of_a_real_model_tells_its_story(engine: Engine, shared_
         "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
         "One day, she saw a big, red ball. She wanted to play with it, but it was too high."
     )
-    found = backbone.generate(ids, mask, adapter=None, max_new_tokens=100, temperature=1.0, uniforms=None)
+    found = backbone.generate(ids, mask, adapter=None, sampling=Sampling(100, 1.0), uniforms=None)
     assert backbone.tokenizer.decode(found.response_ids[0], skip_special_tokens=True).strip().startswith(story)
 
 
 def test_what_does_not_fit_is_refused(backbone: Backbone) -> None:
     long = torch.ones(1, 120, dtype=torch.int64)
     with pytest.raises(UserError, match=r"130 tokens .* context of 128"):
-        backbone.generate(long, long > 0, adapter=None, max_new_tokens=10, temperature=1.0, uniforms=None)
+        backbone.generate(long, long > 0, adapter=None, sampling=Sampling(10, 1.0), uniforms=None)
     with pytest.raises(UserError, match=r"240 tokens .* context of 128"):
         backbone.forward(Episodes(long, long > 0, long, long > 0), adapter=None, temperature=1.0)
     with pytest.raises(UserError, match=r"adapter 'reward': not loaded; allowed: \['sft', 'policy'\]"):
