@@ -26,13 +26,13 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.reward.features import pair_features
 from rlhf.reward.fit import FitSettings, fit_head, pair_loss
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 
 SHAPES = {"gpt2": GPT2_SMALL, "tiny": TINY, "micro": replace(TINY, layers=2, hidden=32, heads=2, vocab=128)}
 LR = 1e-4
 
 
-def make_pairs(count: int, tokens: int, vocab: int) -> list[Pair]:
+def make_pairs(count: int, tokens: int, vocab: int) -> list[TextPair]:
     """Draw random words; with EOS every prompt and response together are `tokens` long."""
     draw = torch.Generator().manual_seed(0)
 
@@ -40,7 +40,7 @@ def make_pairs(count: int, tokens: int, vocab: int) -> list[Pair]:
         return " ".join(f"t{i}" for i in torch.randint(0, vocab - 1, (length,), generator=draw).tolist())
 
     half = tokens // 2
-    return [Pair(words(half), words(half - 1), words(half - 1), None, 1) for _ in range(count)]
+    return [TextPair(words(half), words(half - 1), words(half - 1), None, 1) for _ in range(count)]
 
 
 def ours(shape: Shape, folder: Path, given: argparse.Namespace) -> Callable[[], None]:

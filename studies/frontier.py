@@ -42,11 +42,13 @@ def adapter(run: Run) -> Path:
 
 def measure(policies: dict[str, Path], sizes: list[int]) -> Points:
     """Ask every policy the prompts of evaluate, with its random numbers."""
-    from rlhf.compare.alternatives import NAME, best_of_n, measures, of_adapter
-    from rlhf.measure.panel import answered, fitting, load_panel
-    from rlhf.measure.prompts import read_prompts
+    from rlhf.compare.alternatives import best_of_n, measures, of_adapter
+    from rlhf.measure.panel import load_panel
+    from rlhf.measure.policies import measure_policy
+    from rlhf.measure.prompts import SPLIT_PROMPTS, choose_fitting
     from rlhf.models.reward.best_of_n import kl_bound
     from rlhf.models.reward.scoring import ADAPTER
+    from rlhf.models.text.prompts import read_prompts
 
     at = Layout()
     params = read_section(at.resolved, "evaluate", EvaluateParams)
@@ -54,8 +56,9 @@ def measure(policies: dict[str, Path], sizes: list[int]) -> Points:
     runtime = Runtime.start(read_section(at.resolved, "runtime", RuntimeParams), seed)
     names = {name: f"point{number}" for number, name in enumerate(policies)}
     panel = load_panel(at, {names[name]: folder for name, folder in policies.items()}, params, runtime)
-    prompts = fitting(panel, read_prompts(at.pairs / f"{params.split}.jsonl"), params.prompts, NAME).asked
-    sft = answered(panel, prompts, NAME, ADAPTER)
+    read = read_prompts(at.pairs / f"{params.split}.jsonl")
+    prompts = choose_fitting(panel, read, params.prompts, SPLIT_PROMPTS).chosen
+    sft = measure_policy(panel, prompts, SPLIT_PROMPTS, ADAPTER)
     found: Points = {"sft": dict(measures(sft, sft, sft.drift.k1, seed))}
     for name, loaded in names.items():
         found[name] = dict(of_adapter(panel, prompts, loaded, sft))

@@ -12,31 +12,32 @@ from rlhf.evaluate.judge.client import Endpoint, read_key
 from rlhf.evaluate.judge.preflight import Bench
 from rlhf.evaluate.overoptimisation import Episode, read_episodes
 from rlhf.evaluate.params import EvaluateParams
-from rlhf.evaluate.people import Answer, read_sheets
+from rlhf.evaluate.people import SheetAnswer, read_sheets
 from rlhf.evaluate.probing import chosen_probes
 from rlhf.measure.forgetting import validation_documents
-from rlhf.measure.panel import Panel, Prompts, fitting, known_gold, load_panel
-from rlhf.measure.prompts import read_prompts
+from rlhf.measure.panel import Panel, known_gold, load_panel
+from rlhf.measure.prompts import OOD_PROMPTS, SPLIT_PROMPTS, Prompts, choose_fitting
 from rlhf.measure.tax import Item, read_benchmarks
+from rlhf.models.text.prompts import read_prompts
 from rlhf.synthetic.beliefs import Probe
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class EvaluateInputs:
     """What the policies are asked, and what their answers are measured with."""
 
     panel: Panel
-    held_out: Prompts
+    prompts: Prompts  # of evaluate.split
     ood: Prompts
     probes: list[Probe]
     benchmarks: dict[str, list[Item]]
     documents: list[str]
-    people: list[dict[str, Answer]]
+    people: list[dict[str, SheetAnswer]]
     episodes: list[Episode]  # that PPO logged
     judge: Bench | None  # tried out
 
 
-def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> Inputs:
+def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> EvaluateInputs:
     """Read and check everything. `corpus_share`: of the corpus that pretraining held out; None if there was none.
 
     Raises:
@@ -48,8 +49,8 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
         read_key(params.judge)
     gold = known_gold(at.pairs)
     episodes = read_episodes(at.rollouts)
-    held_out, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
-    if not held_out:
+    prompts, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
+    if not prompts:
         raise UserError(f"{at.pairs / params.split}.jsonl: no prompts; at least one is needed")
     probes = chosen_probes(at.pairs, synthetic=gold is not None, count=params.probes, seed=seed)
     benchmarks = read_benchmarks(Path(params.tax.path), count=params.tax.items, seed=seed)
@@ -58,10 +59,10 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
     judge = ready_judge(at, params, runtime) if params.judge.prompts else None
 
     panel = load_panel(at, {"policy": at.ppo}, params, runtime)
-    return Inputs(
+    return EvaluateInputs(
         panel,
-        fitting(panel, held_out, params.prompts, "held-out"),
-        fitting(panel, ood, params.ood_prompts, "ood"),
+        choose_fitting(panel, prompts, params.prompts, SPLIT_PROMPTS),
+        choose_fitting(panel, ood, params.ood_prompts, OOD_PROMPTS),
         probes,
         benchmarks,
         documents,

@@ -25,7 +25,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """Means over one iteration's episodes."""
 
     iteration: int
@@ -58,7 +58,7 @@ def read_episodes(path: Path) -> list[Episode]:
 
 def overoptimisation(
     episodes: Sequence[Episode], gold: Gold | None, referees: Sequence[float] | None = None
-) -> list[Point]:
+) -> list[CurvePoint]:
     """One point an iteration, in order of iterations; gold is None where the task has no gold reward.
 
     `referees`: what the referee gives each episode, if there is one.
@@ -72,7 +72,7 @@ def overoptimisation(
         kl = _mean([e.kl for e in inside])
         proxy = _mean([e.score for e in inside])
         means = [_mean(found) if found else None for found in (golds, scores)]
-        points.append(Point(iteration, math.sqrt(max(0.0, kl)), proxy, *means))
+        points.append(CurvePoint(iteration, math.sqrt(max(0.0, kl)), proxy, *means))
     return points
 
 
@@ -82,7 +82,7 @@ def smoothed(values: Sequence[float], width: int = 3) -> list[float]:
     return [_mean(values[max(0, k - half) : k + half + 1]) for k in range(len(values))]
 
 
-def summary(points: Sequence[Point]) -> dict[str, float | int | None]:
+def summary(points: Sequence[CurvePoint]) -> dict[str, float | int | None]:
     """Peak and end of the smoothed curves of gold and of the referee, and what was lost between; all None
     without the one, the other, or episodes."""
     proxy = smoothed([point.proxy for point in points])
@@ -94,7 +94,7 @@ def summary(points: Sequence[Point]) -> dict[str, float | int | None]:
     return ends | {f"eval_{name}_{key}": value for name, curve in curves.items() for key, value in _peak(points, curve)}
 
 
-def _peak(points: Sequence[Point], values: Sequence[float | None]) -> list[tuple[str, float | int | None]]:
+def _peak(points: Sequence[CurvePoint], values: Sequence[float | None]) -> list[tuple[str, float | int | None]]:
     known = [value for value in values if value is not None]
     if not known:
         return [(key, None) for key in ("peak", "peak_iteration", "peak_sqrt_kl", "end", "lost")]

@@ -30,7 +30,7 @@ class Asked(NamedTuple):
     second: str
 
 
-class Answer(NamedTuple):
+class SheetAnswer(NamedTuple):
     """What a person wrote into a row: 1, 2, tie, or nothing."""
 
     origin: str  # file:line
@@ -78,7 +78,7 @@ class Sheet:
         write_text(folder / "people.csv", "\ufeff" + text.getvalue())  # the mark tells spreadsheets that it is UTF-8
         write_json(folder / "people_key.json", {"policies": list(self.policies), "first_is": self.first_is})
 
-    def count(self, filled: Sequence[dict[str, Answer]]) -> Filled:
+    def count(self, filled: Sequence[dict[str, SheetAnswer]]) -> Filled:
         """What sheets, one a person, say together: the majority of those who answered a row, a tie where there is none.
 
         Raises:
@@ -118,7 +118,7 @@ def make_sheet(asked: Sequence[Asked], policies: tuple[str, str], seed: int) -> 
     return Sheet(policies, rows, first_is, len(asked) - len(rows))
 
 
-def read_sheets(path: Path) -> list[dict[str, Answer]]:
+def read_sheets(path: Path) -> list[dict[str, SheetAnswer]]:
     """The answers by row id of a sheet that was filled in, or of each `.csv` in a folder; an empty folder has none.
 
     Raises:
@@ -129,20 +129,20 @@ def read_sheets(path: Path) -> list[dict[str, Answer]]:
     return [read_sheet(file) for file in ([path] if path.is_file() else sorted(path.glob("*.csv")))]
 
 
-def read_sheet(path: Path) -> dict[str, Answer]:
+def read_sheet(path: Path) -> dict[str, SheetAnswer]:
     """The answers on one sheet; spreadsheets' semicolons are allowed, order and further columns are free.
 
     Raises:
         UserError: file:line, what was found and what is allowed: not CSV, a column is missing, an id that stands there
             twice, or an answer that is none of 1, 2, tie.
     """
-    found: dict[str, Answer] = {}
+    found: dict[str, SheetAnswer] = {}
     for line, name, better in _answers(path):
         if name in found:
             raise UserError(f"{path}:{line}: id {name} stands on line {found[name].origin.rpartition(':')[2]} already")
         if better not in (*CHOICES, ""):
             raise UserError(f"{path}:{line}: better: found {better!r:.60}; allowed are 1, 2, tie, or nothing")
-        found[name] = Answer(f"{path}:{line}", better)
+        found[name] = SheetAnswer(f"{path}:{line}", better)
     return found
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from rlhf.core.seeding import rng
-from rlhf.measure.panel import POLICIES, Panel, said
+from rlhf.measure.panel import Panel
+from rlhf.measure.policies import POLICIES, sample_policies
 from rlhf.measure.sycophancy import Metrics, Said, sycophancy_metrics
 from rlhf.models.text.tokens import encode_prompt
 from rlhf.synthetic.beliefs import Probe, probes, read_probes
@@ -30,11 +31,11 @@ def probe(panel: Panel, asked: list[Probe]) -> Metrics:
 
     Probes that leave no room for a response are left out.
     """
-    tokenizer, room = panel.scorer.backbone.tokenizer, panel.scorer.backbone.context - panel.params.response_tokens
+    tokenizer, room = panel.backbone.tokenizer, panel.backbone.context - panel.params.response_tokens
     fit = [one for one in asked if max(len(encode_prompt(tokenizer, p)) for p in (one.plain, one.leading)) <= room]
     answers = {policy: Said([], []) for policy in POLICIES}
     if fit:
-        plain, leading = (said(panel, prompts, "probes") for prompts in _prompts(fit))
+        plain, leading = (sample_policies(panel, prompts, "probes") for prompts in _prompts(fit))
         answers = {p: Said([s.response for s in plain[p]], [s.response for s in leading[p]]) for p in POLICIES}
     return sycophancy_metrics(fit, answers, panel.seed, "eval_sycophancy")
 

@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlhf.core.artifacts import write_jsonl, write_text
-from rlhf.measure.responses import Answers
+from rlhf.measure.responses import Responses
 
 Row = dict[str, object]
 
 
-def side_by_side(answers: Mapping[str, Answers], count: int) -> list[Row]:
+def side_by_side(responses: Mapping[str, Responses], count: int) -> list[Row]:
     """The first `count` prompts with each policy's response, whether it ended, its reward and (if known) its gold
     reward: keys prompt, <policy>, <policy>_ended, <policy>_reward, <policy>_gold."""
-    first = next(iter(answers.values()))
+    first = next(iter(responses.values()))
     rows: list[Row] = []
     for index, prompt in enumerate([s.prompt for s in first.samples[:count]]):
         row: Row = {"prompt": prompt}
-        for name, given in answers.items():
+        for name, given in responses.items():
             row[name] = given.samples[index].response
             row[f"{name}_ended"] = given.samples[index].ended
             row[f"{name}_reward"] = given.rewards[index]

@@ -8,7 +8,8 @@ import torch
 
 from rlhf.core.seeding import rng
 from rlhf.core.stats import bootstrap_difference, paired_difference, wilson
-from rlhf.measure.panel import Panel, of_each
+from rlhf.measure.panel import Panel
+from rlhf.measure.policies import for_each_policy
 from rlhf.measure.tax import Item, Metrics, Scored, score
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.scoring import length_batches
@@ -38,7 +39,7 @@ def tax(panel: Panel, benchmarks: Mapping[str, Sequence[Item]], documents: Seque
     Raises:
         UserError: a benchmark's choice alone fills the model's context.
     """
-    backbone, room = panel.scorer.backbone, panel.params.batch_tokens
+    backbone, room = panel.backbone, panel.params.batch_tokens
     metrics = _perplexities(backbone, documents, room, panel.seed)
     for name, items in benchmarks.items():
         metrics |= benchmark_metrics(_scored(backbone, items, name, room), f"eval_tax_{name}", panel.seed)
@@ -84,7 +85,9 @@ def document_logprobs(
 
 
 def _scored(backbone: Backbone, items: Sequence[Item], name: str, batch_tokens: int) -> dict[str, Scored]:
-    return of_each(f"tax {name}", lambda adapter: score(backbone, items, adapter=adapter, batch_tokens=batch_tokens))
+    return for_each_policy(
+        f"tax {name}", lambda adapter: score(backbone, items, adapter=adapter, batch_tokens=batch_tokens)
+    )
 
 
 def _perplexities(backbone: Backbone, texts: Sequence[str], batch_tokens: int, seed: int) -> Metrics:
@@ -93,7 +96,7 @@ def _perplexities(backbone: Backbone, texts: Sequence[str], batch_tokens: int, s
     metrics: Metrics = {"eval_tax_documents": len(texts)}
     if not texts:
         return metrics | dict.fromkeys(f"{prefix}_{name}" for name in ("base", "sft", "ppo", "gain", "change"))
-    read = of_each(
+    read = for_each_policy(
         "tax documents", lambda adapter: document_logprobs(backbone, texts, adapter=adapter, batch_tokens=batch_tokens)
     )
     metrics |= {f"{prefix}_{policy}": perplexity(documents) for policy, documents in read.items()}

@@ -1,4 +1,4 @@
-"""One rating for each policy from all their comparisons: Bradley-Terry on the Elo scale."""
+"""One rating for each policy from all their matches: Bradley-Terry on the Elo scale."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PER_LOGIT = 400 / math.log(10)  # 400 Elo points are odds of ten to one
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Match:
     """What a judge said of two policies' responses to one prompt: 1 the first won, 0 the second, one half a tie."""
 
     prompt: int
@@ -27,28 +27,28 @@ class Comparison:
 
 
 def ratings(
-    comparisons: Sequence[Comparison], anchor: str, *, prior_ties: float = 1.0, confidence: float = 0.95
+    matches: Sequence[Match], anchor: str, *, prior_ties: float = 1.0, confidence: float = 0.95
 ) -> dict[str, Interval]:
     """The Elo rating of every policy, `anchor` at 1000.
 
     P(i beats j) = σ(θ_i - θ_j) (Bradley and Terry 1952), fitted by choix (I-LSR, Maystre and Grossglauser 2015), ties
     counted as half a win each; a rating is 1000 + 400 / ln 10 · (θ - θ_anchor), so 400 points are odds of ten to one.
     The intervals are θ ± z s.e. with the sandwich variance clustered by prompt (White 1982; Liang and Zeger 1986): ties
-    and several comparisons on one prompt are what they are. The anchor has none of its own: the others hold its doubt.
+    and several matches on one prompt are what they are. The anchor has none of its own: the others hold its doubt.
 
     `prior_ties` adds that many ties to each pair of policies that met: without any, a policy that never lost would be
     infinitely good.
 
     Raises:
-        ValueError: no comparisons, an unknown anchor, an outcome outside 0..1, or policies that no chain of
-            comparisons joins.
+        ValueError: no matches, an unknown anchor, an outcome outside 0..1, or policies that no chain of
+            matches joins.
     """
     import choix
 
-    names = sorted({name for one in comparisons for name in (one.first, one.second)})
+    names = sorted({name for one in matches for name in (one.first, one.second)})
     if anchor not in names:
         raise ValueError(f"ratings: no comparison with {anchor!r}; found {', '.join(names) or 'none'}")
-    wins, at = _wins(comparisons, names), names.index(anchor)
+    wins, at = _wins(matches, names), names.index(anchor)
     counts = wins.sum(0) + prior_ties / 2 * _met(wins.sum(0), names)
     theta = choix.ilsr_pairwise_dense(counts, max_iter=10_000, tol=1e-9)
     half = NormalDist().inv_cdf(0.5 + confidence / 2) * _errors(theta, counts, wins, at)
@@ -62,12 +62,12 @@ def expected_win_rate(rating: float, other: float) -> float:
     return 1 / (1 + 10 ** ((other - rating) / 400))
 
 
-def _wins(comparisons: Sequence[Comparison], names: Sequence[str]) -> Counts:
+def _wins(matches: Sequence[Match], names: Sequence[str]) -> Counts:
     """For each prompt, how often the policy of the row beat that of the column."""
-    rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(one.prompt for one in comparisons))}
+    rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(one.prompt for one in matches))}
     at = {name: index for index, name in enumerate(names)}
     wins = np.zeros((len(rows), len(names), len(names)))
-    for one in comparisons:
+    for one in matches:
         if not 0 <= one.outcome <= 1 or one.first == one.second:
             raise ValueError(f"ratings: not a comparison of two policies with an outcome from 0 to 1: {one}")
         wins[rows[one.prompt], at[one.first], at[one.second]] += one.outcome

@@ -20,7 +20,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Responses:
     """One policy's responses to a list of prompts, in their order, and what was measured on each."""
 
     samples: tuple[Sample, ...]

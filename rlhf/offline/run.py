@@ -8,7 +8,7 @@ from functools import partial
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from rlhf.core.artifacts import atomic_dir, write_json, write_metrics
+from rlhf.core.artifacts import atomic_dir, write_json
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
@@ -29,7 +29,7 @@ from rlhf.offline.params import (
 )
 from rlhf.offline.preference import Loss, train_preferences
 from rlhf.offline.rrhf import RRHFTrainer, validation_rrhf
-from rlhf.offline.samples import Drawn, Sampler
+from rlhf.offline.samples import Sampler, ScoredSamples
 from rlhf.training.batches import in_batches
 from rlhf.training.token_loss import token_loss
 from rlhf.training.trainer import ADAPTER, Fit
@@ -60,7 +60,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedPolicy:
     """A policy, how its training went, and what it cost."""
 
     policy: Policy
@@ -71,7 +71,7 @@ class Trained:
 
 
 def run_method(method: str, params: Switched, shared: SharedParams, at: Layout, process: Process) -> Metrics:
-    """Write artifacts/offline/<method> and metrics/offline_<method>.json; returns the metrics.
+    """Train (or describe) one method and write artifacts/offline/<method>; return the metrics.
 
     Raises:
         UserError: an input is missing or malformed, before training; a loss that became NaN.
@@ -91,12 +91,10 @@ def run_method(method: str, params: Switched, shared: SharedParams, at: Layout, 
             shutil.copyfile(job.curve, folder / CURVE)
             metrics |= _metrics(job, trained)
         write_json(folder / POLICY, policy)
-    named = {f"offline_{method}_{name}": value for name, value in metrics.items()}
-    write_metrics(at.metrics(f"offline_{method}"), named)
-    return named
+    return {f"offline_{method}_{name}": value for name, value in metrics.items()}
 
 
-def _train(job: Job, at: Layout) -> Trained:
+def _train(job: Job, at: Layout) -> TrainedPolicy:
     policy = Policy(sft_policy(at, job.runtime), load_tokenizer(at.base))
     if isinstance(job.params, PreferenceParams):
         return _by_preferences(job, job.params, policy, at)
@@ -110,7 +108,7 @@ def _train(job: Job, at: Layout) -> Trained:
     raise TypeError(f"no training for {type(job.params).__name__}")
 
 
-def _by_preferences(job: Job, params: PreferenceParams, policy: Policy, at: Layout) -> Trained:
+def _by_preferences(job: Job, params: PreferenceParams, policy: Policy, at: Layout) -> TrainedPolicy:
     context, seed = int(policy.model.config.max_position_embeddings), job.runtime.seed
     limits = {"train": job.shared.max_examples, "validation": job.shared.eval_examples}
     train, validation = (
@@ -120,10 +118,12 @@ def _by_preferences(job: Job, params: PreferenceParams, policy: Policy, at: Layo
     result, accuracy = train_preferences(
         job, policy.model, policy.tokenizer, train, validation, beta=params.beta, loss=LOSSES[job.method]
     )
-    return Trained(policy, result, train, 0, {"validation_accuracy": accuracy})
+    return TrainedPolicy(policy, result, train, 0, {"validation_accuracy": accuracy})
 
 
-def _by_ranking(job: Job, params: RRHFParams, policy: Policy, train: Drawn, validation: Drawn) -> Trained:
+def _by_ranking(
+    job: Job, params: RRHFParams, policy: Policy, train: ScoredSamples, validation: ScoredSamples
+) -> TrainedPolicy:
     device, collate = job.runtime.device, collator(policy.pad_id)
     batches = in_batches(validation.examples, job.shared.batch_size, collate)
     result = job.fit(
@@ -133,10 +133,10 @@ def _by_ranking(job: Job, params: RRHFParams, policy: Policy, train: Drawn, vali
         validate=lambda trained: validation_rrhf(trained, batches, device, sft_coef=params.sft_coef),
         trainer=partial(RRHFTrainer, sft_coef=params.sft_coef),
     )
-    return Trained(policy, result, train.examples, train.tokens, _rewards(train))
+    return TrainedPolicy(policy, result, train.examples, train.tokens, _rewards(train))
 
 
-def _by_rejection(job: Job, policy: Policy, train: Drawn, validation: Drawn) -> Trained:
+def _by_rejection(job: Job, policy: Policy, train: ScoredSamples, validation: ScoredSamples) -> TrainedPolicy:
     device, collate = job.runtime.device, collator(policy.pad_id)
     batches = in_batches(validation.best(), job.shared.batch_size, collate)
     result = job.fit(
@@ -145,17 +145,17 @@ def _by_rejection(job: Job, policy: Policy, train: Drawn, validation: Drawn) -> 
         collate=collate,
         validate=lambda trained: token_loss(trained, batches, device),
     )
-    return Trained(policy, result, train.best(), train.tokens, _rewards(train))
+    return TrainedPolicy(policy, result, train.best(), train.tokens, _rewards(train))
 
 
-def _rewards(train: Drawn) -> Metrics:
+def _rewards(train: ScoredSamples) -> Metrics:
     """Mean reward of all samples, and of the best a prompt: what there was to learn."""
     scores = [score for example in train.examples for score in example.scores]
     tops = [max(example.scores) for example in train.examples]
     return {"reward_sampled": sum(scores) / len(scores), "reward_best": sum(tops) / len(tops)}
 
 
-def _metrics(job: Job, trained: Trained) -> Metrics:
+def _metrics(job: Job, trained: TrainedPolicy) -> Metrics:
     return {
         "train_examples": len(trained.train),
         "best_step": trained.fit.best_step,

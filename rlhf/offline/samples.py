@@ -19,7 +19,7 @@ from rlhf.offline.params import SharedParams
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class ScoredSamples:
     """n scored samples a prompt, and what they cost."""
 
     examples: list[Candidates]
@@ -40,7 +40,7 @@ class Sampler:
         self._scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
         self._at, self._shared, self._seed = at, shared, runtime.seed
 
-    def draw(self, split: str, n: int, limit: int) -> Drawn:
+    def draw(self, split: str, n: int, limit: int) -> ScoredSamples:
         """n samples for each prompt of a split (at most `limit` prompts; 0: all). The first of 4 samples are those of
         a run with 2: a draw belongs to (seed, split, index of the sample, index of the prompt)."""
         path = self._at.pairs / f"{split}.jsonl"
@@ -65,7 +65,7 @@ class Sampler:
             )
             for index, prompt in enumerate(asked)
         ]
-        return Drawn(examples, sum(example.response_tokens for example in examples))
+        return ScoredSamples(examples, sum(example.response_tokens for example in examples))
 
     def _sample(self, prompts: Sequence[str], stream: tuple[str, int]) -> list[Sample]:
         return sample_texts(

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rlhf.core.artifacts import write_bytes, write_jsonl, write_metrics
+from rlhf.core.artifacts import write_bytes, write_jsonl
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
@@ -29,8 +29,8 @@ _NO_FALLBACK = "none"  # ppo.fallback, and what metrics/ppo.json says of a run t
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Checkpoints) -> None:
-    """Train, and write artifacts/ppo, artifacts/rollouts/ppo.jsonl, metrics/ppo.json and plots/ppo.csv.
+def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Checkpoints) -> dict[str, object]:
+    """Train, and write artifacts/ppo, artifacts/rollouts/ppo.jsonl and plots/ppo.csv; return the metrics.
 
     Raises:
         UserError: an input is missing or does not fit, before any work; a self-check failed; a reward function gave
@@ -46,7 +46,7 @@ def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Ch
     setup.actors.save(layout.ppo)
     fallback = apply_fallback(layout.ppo, params, guarded=outcome.guarded)
     write_jsonl(layout.rollouts, EpisodeLog(checkpoints.folder, params.logged_episodes).rows())
-    write_metrics(layout.metrics("ppo"), metrics(outcome) | _prefixed(counts | {"fallback": fallback}))
+    return metrics(outcome) | _prefixed(counts | {"fallback": fallback})
 
 
 def _prepare(

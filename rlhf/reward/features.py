@@ -15,11 +15,11 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Row, length_batches, pooled
 from rlhf.models.text.tokens import encode_prompt, encode_response
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.training.interrupt import interruptible
 
 
-def pair_rows(backbone: Backbone, pairs: Sequence[Pair]) -> list[Row]:
+def pair_rows(backbone: Backbone, pairs: Sequence[TextPair]) -> list[Row]:
     """Token ids of (prompt, chosen), (prompt, rejected) of each pair in turn; every response ends with EOS.
 
     Raises:
@@ -41,7 +41,7 @@ def pair_rows(backbone: Backbone, pairs: Sequence[Pair]) -> list[Row]:
 
 def pair_features(
     backbone: Backbone,
-    pairs: Sequence[Pair],
+    pairs: Sequence[TextPair],
     *,
     model: RewardModel,
     adapter: str,
@@ -78,7 +78,7 @@ def pair_features(
     return features.reshape(len(pairs), 2, -1)
 
 
-def response_tokens(backbone: Backbone, pairs: Sequence[Pair]) -> Float[Tensor, "N 2"]:
+def response_tokens(backbone: Backbone, pairs: Sequence[TextPair]) -> Float[Tensor, "N 2"]:
     """Tokens of the chosen and the rejected response of each pair, the EOS included."""
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
     lengths = [float(len(encode_response(backbone.tokenizer, text))) for text in texts]
@@ -87,7 +87,7 @@ def response_tokens(backbone: Backbone, pairs: Sequence[Pair]) -> Float[Tensor, 
 
 def frozen_features(
     backbone: Backbone,
-    splits: Mapping[str, list[Pair]],
+    splits: Mapping[str, list[TextPair]],
     model: RewardModel,
     batch_tokens: int,
     checkpoints: Checkpoints,

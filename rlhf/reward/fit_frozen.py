@@ -20,7 +20,7 @@ from rlhf.reward.fit import FitSettings, HeadFit, Weights
 from rlhf.reward.fit_ensemble import fit_ensemble
 from rlhf.reward.fit_mlp import MlpFit
 from rlhf.reward.metrics import member_metrics
-from rlhf.reward.pairs import Pair, pair_weights
+from rlhf.reward.pairs import TextPair, pair_weights
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import features_for_second
 from rlhf.reward.types import Fitted, Folders
@@ -28,7 +28,7 @@ from rlhf.reward.types import Fitted, Folders
 
 def fit_frozen(
     at: Folders,
-    splits: Mapping[str, list[Pair]],
+    splits: Mapping[str, list[TextPair]],
     params: RewardParams,
     *,
     runtime: Runtime,

@@ -11,9 +11,9 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, REWARD, Scorer
 from rlhf.reward.features import pair_rows
-from rlhf.reward.lora_trainer import Sides, by_split, side_scores, tune
+from rlhf.reward.lora_trainer import PairSplits, by_split, side_scores, tune
 from rlhf.reward.metrics import member_metrics
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import features_for_second
 from rlhf.reward.types import SPLITS, Fitted, Folders
@@ -21,7 +21,7 @@ from rlhf.reward.types import SPLITS, Fitted, Folders
 
 def fit_tuned(
     at: Folders,
-    splits: Mapping[str, list[Pair]],
+    splits: Mapping[str, list[TextPair]],
     params: RewardParams,
     *,
     runtime: Runtime,
@@ -46,7 +46,7 @@ def fit_tuned(
     every = [pair for name in SPLITS for pair in splits[name]]
     sides = by_split(pair_rows(backbone, every), every, {name: len(splits[name]) for name in SPLITS})
     fit = tune(
-        backbone, model, Sides(sides["train"], sides["validation"]), params,
+        backbone, model, PairSplits(sides["train"], sides["validation"]), params,
         runtime=runtime, checkpoints=checkpoints, curve=curve.path,
     )  # fmt: skip
     scorer, epoch = Scorer(backbone, model, REWARD), len(splits["train"]) // params.tune.batch_size

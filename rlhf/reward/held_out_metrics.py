@@ -13,7 +13,7 @@ from rlhf.reward.calibration import expected_calibration_error, fit_temperature,
 from rlhf.reward.fit import pair_loss
 from rlhf.reward.length import Sides, length_labels, length_metrics
 from rlhf.reward.metrics import accuracy, agreement, by_slice, length_baseline, share_of_ceiling, turns_label
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.synthetic.gold import gold_reward
 
 
@@ -21,7 +21,7 @@ from rlhf.synthetic.gold import gold_reward
 class Held:
     """Held-out pairs, what a reward model gives them, and what is known of the task (task.json)."""
 
-    pairs: list[Pair]
+    pairs: list[TextPair]
     rewards: Sides  # raw, in logits, up to a constant
     tokens: Sides  # lengths of the responses, the EOS included
     validation: list[float]  # raw margins of the validation pairs, for the temperature

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf.core.stats import Interval
 from rlhf.reward.length import Array, Sides, correlation
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import LearnedParams
 from rlhf.reward.text_features import traits
 from rlhf.synthetic.phrases import words
@@ -19,15 +19,15 @@ Report = dict[str, Any]  # rows of JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredPairs:
     """Held-out pairs with the normalised rewards and the lengths (tokens) of both responses."""
 
-    pairs: Sequence[Pair]
+    pairs: Sequence[TextPair]
     rewards: Sides
     lengths: Sides
 
 
-def learned(scored: Scored, params: LearnedParams, seed: int) -> Report:
+def learned(scored: ScoredPairs, params: LearnedParams, seed: int) -> Report:
     """artifacts/reward_learned.json: `features`, `words`, `examples`, all in units of the reward.
 
     Correlations show what the reward goes with, not what causes it: words and features come together.
@@ -52,7 +52,7 @@ def learned_metrics(report: Report) -> dict[str, object]:
     return found
 
 
-def feature_correlations(scored: Scored, seed: int) -> list[Report]:
+def feature_correlations(scored: ScoredPairs, seed: int) -> list[Report]:
     """Pearson correlations of each named feature, the strongest with the reward first.
 
     `reward`: over all responses, with an interval. `within_pairs`: of differences, chosen less rejected, so that what
@@ -79,7 +79,7 @@ def feature_correlations(scored: Scored, seed: int) -> list[Report]:
     return sorted(found, key=lambda row: (-abs(float(row["reward"] or 0.0)), str(row["feature"])))
 
 
-def moving_words(scored: Scored, params: LearnedParams) -> Report:
+def moving_words(scored: ScoredPairs, params: LearnedParams) -> Report:
     """The words with which the reward is highest and lowest: `up` and `down`, each with its count.
 
     A word's `effect` is the mean reward of responses that hold it less that of the others, with Welch's interval
@@ -105,7 +105,7 @@ def moving_words(scored: Scored, params: LearnedParams) -> Report:
     return {"considered": len(rows), "up": up[: params.words], "down": down[: params.words]}
 
 
-def _examples(scored: Scored, count: int) -> Report:
+def _examples(scored: ScoredPairs, count: int) -> Report:
     """Responses of the highest and the lowest reward, and pairs that the model is surest of, rightly and wrongly."""
     rewards = scored.rewards.array()
     order = np.argsort(-rewards.ravel(), kind="stable").tolist()
@@ -119,7 +119,7 @@ def _examples(scored: Scored, count: int) -> Report:
     }
 
 
-def _response(scored: Scored, rewards: Array, index: int) -> Report:
+def _response(scored: ScoredPairs, rewards: Array, index: int) -> Report:
     pair, side = scored.pairs[index // 2], index % 2
     text = (pair.chosen, pair.rejected)[side]
     return {
@@ -127,7 +127,7 @@ def _response(scored: Scored, rewards: Array, index: int) -> Report:
     }  # fmt: skip
 
 
-def _pair(scored: Scored, rewards: Array, index: int) -> Report:
+def _pair(scored: ScoredPairs, rewards: Array, index: int) -> Report:
     pair = scored.pairs[index]
     margin = float(rewards[index, 0] - rewards[index, 1])
     return {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected, "margin": margin}

@@ -24,7 +24,7 @@ from rlhf.models.reward.scoring import REWARD, Row, Scorer, pooled_episodes
 from rlhf.models.text.tokens import Episodes
 from rlhf.reward.fit import initial_weight, pair_loss, relative
 from rlhf.reward.fit_mlp import start
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import RewardParams
 from rlhf.training.batches import Batch
 from rlhf.training.trainer import Fit, Plan, fit
@@ -40,7 +40,7 @@ class PairRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class PairSplits:
     """Token rows of training and validation pairs."""
 
     train: Sequence[PairRows]
@@ -76,7 +76,7 @@ class Pairwise(nn.Module):
 def tune(
     backbone: Backbone,
     model: RewardModel,
-    sides: Sides,
+    sides: PairSplits,
     params: RewardParams,
     *,
     runtime: Runtime,
@@ -145,7 +145,7 @@ def side_scores(scorer: Scorer, pairs: Sequence[PairRows], batch_tokens: int) ->
         return torch.tensor(scorer.score_rows(rows, batch_tokens=batch_tokens), dtype=torch.float64).view(-1, 2)
 
 
-def by_split(rows: Sequence[Row], pairs: Sequence[Pair], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
+def by_split(rows: Sequence[Row], pairs: Sequence[TextPair], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
     """Rows of all pairs, chosen and rejected in turn, as pairs of each split."""
     sides = zip(rows[::2], rows[1::2], pairs, strict=True)
     every = iter([PairRows(chosen, rejected, pair.weight) for chosen, rejected, pair in sides])

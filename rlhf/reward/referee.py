@@ -17,7 +17,7 @@ from rlhf.models.reward.reward_model import Pooling, RewardModel
 from rlhf.reward.features import frozen_features
 from rlhf.reward.fit import FitSettings, Weights, fit_head
 from rlhf.reward.metrics import accuracy, agreement
-from rlhf.reward.pairs import Pair, unique_prompts
+from rlhf.reward.pairs import TextPair, unique_prompts
 from rlhf.reward.params import RewardParams
 from rlhf.reward.types import Folders
 
@@ -25,7 +25,7 @@ REFEREE = "referee"  # the name of its pairs beside the splits
 _RATES = ("accuracy", "agreement")
 
 
-def divide(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+def divide(pairs: Sequence[TextPair], share: float, seed: int) -> tuple[list[TextPair], list[TextPair]]:
     """Training pairs for the first reward model and for the second, by prompt: no prompt is on both sides.
 
     `share` of the prompts, drawn by the seed, go to the second; 0 gives it none.
@@ -58,7 +58,11 @@ def second_model(hidden_size: int, at: Folders, params: RewardParams) -> RewardM
 
 
 def features_for_second(
-    at: Folders, backbone: Backbone, splits: Mapping[str, list[Pair]], params: RewardParams, checkpoints: Checkpoints
+    at: Folders,
+    backbone: Backbone,
+    splits: Mapping[str, list[TextPair]],
+    params: RewardParams,
+    checkpoints: Checkpoints,
 ) -> dict[str, Tensor]:
     """A pass under the plain SFT adapter over the pairs that it needs: its own, validation and test."""
     model = second_model(backbone.hidden_size, at, params)
@@ -84,7 +88,7 @@ def fit_second(
     return model.requires_grad_(False).eval()
 
 
-def referee_metrics(pairs: Sequence[Pair], margins: Sequence[float], first: Sequence[float]) -> dict[str, object]:
+def referee_metrics(pairs: Sequence[TextPair], margins: Sequence[float], first: Sequence[float]) -> dict[str, object]:
     """Metrics named reward_referee_*: its training pairs, and accuracy and agreement with the first model on test pairs
     from the margins (raw rewards of chosen minus rejected) that the two give. Without a second model all but the
     number of pairs are None."""

@@ -20,18 +20,18 @@ from rlhf.reward.fit import Weights
 from rlhf.reward.fit_frozen import fit_frozen, fit_settings, raw_scores
 from rlhf.reward.fit_lora import fit_tuned
 from rlhf.reward.held_out_metrics import Held, held_out_metrics
-from rlhf.reward.inspect import Report, Scored, learned, learned_metrics
+from rlhf.reward.inspect import Report, ScoredPairs, learned, learned_metrics
 from rlhf.reward.length import Sides
 from rlhf.reward.metrics import accuracy
 from rlhf.reward.normalise import choose_prompts, mean_and_std
-from rlhf.reward.pairs import Pair, pair_weights, read_pairs, unique_prompts
+from rlhf.reward.pairs import TextPair, pair_weights, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import REFEREE, divide, fit_second, referee_metrics, second_model
 from rlhf.reward.types import SPLITS, Fitted, Folders
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedReward:
     """What the stage saves. `tuned` is the backbone whose adapter REWARD was trained; None if it stayed frozen."""
 
     model: RewardModel
@@ -44,7 +44,7 @@ class Trained:
 
 def train_reward(
     at: Folders, params: RewardParams, *, runtime: Runtime, checkpoints: Checkpoints, curve: Curve
-) -> Trained:
+) -> TrainedReward:
     """Fit a reward head on the SFT policy's states of the preference pairs; with train: lora the states learn too.
 
     Nothing but validation loss chooses the epoch or step; the test split is only measured.
@@ -75,10 +75,12 @@ def train_reward(
         _second(at, fitted, splits, samples, params=params, seed=runtime.seed) if splits[REFEREE] else (None, [])
     )
     metrics |= referee_metrics(splits[REFEREE], own, margins["test"])
-    report = learned(Scored(splits["test"], _sides(scores["test"] / model.std), tokens), params.learned, runtime.seed)
+    report = learned(
+        ScoredPairs(splits["test"], _sides(scores["test"] / model.std), tokens), params.learned, runtime.seed
+    )
     metrics |= learned_metrics(report)
     tuned = scorer.backbone if params.train == "lora" else None
-    return Trained(model, second, tuned, metrics, margins["test"], report)
+    return TrainedReward(model, second, tuned, metrics, margins["test"], report)
 
 
 def _correction(fitted: Fitted, lengths: Tensor, params: RewardParams) -> LengthCorrection:
@@ -93,7 +95,7 @@ def _correction(fitted: Fitted, lengths: Tensor, params: RewardParams) -> Length
 def _second(
     at: Folders,
     fitted: Fitted,
-    splits: Mapping[str, list[Pair]],
+    splits: Mapping[str, list[TextPair]],
     samples: Sequence[Sample],
     *,
     params: RewardParams,
@@ -131,7 +133,7 @@ def _scale(scorer: Scorer, samples: Sequence[Sample], params: RewardParams) -> t
     return mean_and_std(scorer.score_samples(samples, batch_tokens=params.batch_tokens))
 
 
-def _sizes(splits: Mapping[str, list[Pair]]) -> dict[str, object]:
+def _sizes(splits: Mapping[str, list[TextPair]]) -> dict[str, object]:
     return {f"reward_{name}_pairs": len(splits[name]) for name in SPLITS}
 
 

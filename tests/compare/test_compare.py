@@ -15,7 +15,8 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.evaluate.run import evaluate
-from rlhf.measure.panel import answered, load_panel
+from rlhf.measure.panel import load_panel
+from rlhf.measure.policies import measure_policy
 from rlhf.models.reward.best_of_n import kl_bound
 from rlhf.models.reward.scoring import ADAPTER
 from tests.evaluate.conftest import World, params
@@ -77,7 +78,7 @@ def test_a_method_that_made_ppos_policy_gets_ppos_numbers(finished: Layout) -> N
 def test_best_of_n_is_the_best_of_nested_samples_and_best_of_one_is_sft(finished: Layout) -> None:
     panel = load_panel(finished, {}, params(), cpu())
     prompts = [f"\n\nHuman: What is a {thing}?\n\nAssistant:" for thing in ("cat", "dog", "cow", "hen", "ant", "bee")]
-    sft = answered(panel, prompts, "held-out", ADAPTER)
+    sft = measure_policy(panel, prompts, "held-out", ADAPTER)
     found = best_of_n(panel, prompts, [1, 2, 6], sft)
     one, two, six = (found[n][0] for n in (1, 2, 6))
     assert one.samples == sft.samples

@@ -14,9 +14,10 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.run import write
-from rlhf.measure import panel
+from rlhf.measure import policies
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import save_referee, save_reward
 from tests.evaluate.conftest import World, params
@@ -43,12 +44,12 @@ def test_a_single_prompt_has_means_and_no_intervals(world: World) -> None:
     assert read_json(at.metrics("evaluate"))["eval_prompts"] == 1
 
 
-def mute(backbone: Backbone, prompts: list[str], **_: object) -> list[Sample]:
+def mute(backbone: Backbone, prompts: list[str], sampling: Sampling, **_: object) -> list[Sample]:
     return [Sample(prompt, "", True, (backbone.eos_id,)) for prompt in prompts]
 
 
 def test_policies_that_say_nothing_are_measured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panel, "sample_texts", mute)
+    monkeypatch.setattr(policies, "sample_texts", mute)
     found = measured(world(gold="synthetic"))
     metrics = found.metrics
     assert all(math.isfinite(value) for value in metrics.values() if isinstance(value, float))
@@ -64,13 +65,13 @@ def test_policies_that_say_nothing_are_measured(world: World, monkeypatch: pytes
 
 
 def test_a_policy_alone_that_says_nothing_loses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = panel.sample_texts
+    original = policies.sample_texts
 
-    def ppo_is_mute(backbone: Backbone, prompts: list[str], **rest: object) -> list[Sample]:
+    def ppo_is_mute(backbone: Backbone, prompts: list[str], sampling: Sampling, **rest: object) -> list[Sample]:
         spoken = mute if rest["adapter"] == "policy" else original
-        return spoken(backbone, prompts, **rest)  # type: ignore[arg-type]
+        return spoken(backbone, prompts, sampling, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(panel, "sample_texts", ppo_is_mute)
+    monkeypatch.setattr(policies, "sample_texts", ppo_is_mute)
     metrics = measured(world(gold="synthetic")).metrics
     assert all(math.isfinite(value) for value in metrics.values() if isinstance(value, float))
     assert (metrics["eval_empty_ppo"], metrics["eval_empty_sft"]) == (1, 0)
@@ -117,7 +118,7 @@ def test_bad_input_stops_before_anything_is_sampled(
 ) -> None:
     at = world()
     spoil(at)
-    monkeypatch.setattr(panel, "sample_texts", None)
+    monkeypatch.setattr(policies, "sample_texts", None)
     with pytest.raises(UserError, match=message) as caught:
         measured(at)
     assert "\n" not in str(caught.value)
@@ -157,7 +158,7 @@ def test_a_judge_that_is_not_there_or_has_no_key(world: World, monkeypatch: pyte
     with pytest.raises(UserError, match=f"{url}: cannot be reached"):
         measured(at, judged(url))
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    monkeypatch.setattr(panel, "sample_texts", None)  # this one is seen before anything is sampled
+    monkeypatch.setattr(policies, "sample_texts", None)  # this one is seen before anything is sampled
     with pytest.raises(UserError, match="NO_SUCH_KEY holds no key"):
         measured(at, judged(url, key_env="NO_SUCH_KEY"))
 
@@ -191,6 +192,6 @@ def test_a_malformed_sheet_stops_before_anything_is_sampled(
 ) -> None:
     at = world()
     (tmp_path / "ben.csv").write_text("id,better\n0000-abc,left\n")
-    monkeypatch.setattr(panel, "sample_texts", None)
+    monkeypatch.setattr(policies, "sample_texts", None)
     with pytest.raises(UserError, match=r"ben\.csv:2: better: found 'left'; allowed are 1, 2, tie, or nothing"):
         measured(at, params(people={"rows": 4, "path": str(tmp_path / "ben.csv")}))

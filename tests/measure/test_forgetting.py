@@ -11,7 +11,7 @@ import torch
 
 from rlhf.core.artifacts import write_jsonl
 from rlhf.core.errors import UserError
-from rlhf.measure import panel
+from rlhf.measure import policies
 from rlhf.measure.forgetting import benchmark_metrics, document_logprobs, perplexity, validation_documents
 from rlhf.measure.tax import Scored
 from rlhf.models.policy.backbone import Backbone
@@ -101,7 +101,7 @@ def test_a_broken_row_stops_before_anything_is_sampled(
     at = world()
     path = tmp_path / "broken.jsonl"
     path.write_text(json.dumps({"context": "a", "continuation": "b"}) + '\n{"context": "a"\n')
-    monkeypatch.setattr(panel, "sample_texts", None)
+    monkeypatch.setattr(policies, "sample_texts", None)
     with pytest.raises(UserError, match=r"broken\.jsonl:2: not a line of JSON") as caught:
         measured(at, params(tax={"path": str(path), "items": 0, "documents": 0}))
     assert "\n" not in str(caught.value)

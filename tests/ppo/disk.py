@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf.core.artifacts import write_jsonl
+from rlhf.core.artifacts import write_jsonl, write_metrics
 from rlhf.core.checkpoint import Checkpoints, fingerprint
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import RuntimeParams
@@ -70,7 +70,8 @@ def run(root: Path, params: PPOParams, checkpoint_root: Path, *, every: int = 1)
     inputs = [layout.base, layout.sft, layout.reward, layout.referee, layout.pairs]
     key = fingerprint(params.model_dump(mode="json"), inputs)
     checkpoints = Checkpoints(checkpoint_root / f"ppo-{key}", every_s=1e9, every_steps=every)
-    run_ppo(layout, params, make_runtime(RUNTIME_SEED), checkpoints)
+    metrics = run_ppo(layout, params, make_runtime(RUNTIME_SEED), checkpoints)
+    write_metrics(layout.metrics("ppo"), metrics)
     checkpoints.clear()
 
 

@@ -17,15 +17,17 @@ from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER
 from rlhf.reward import features as subject
 from rlhf.reward.features import pair_features, pair_rows
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from tests.reward.conftest import keyword_pairs
 
 
-def features(backbone: Backbone, pairs: list[Pair], pooler: RewardModel, at: Checkpoints, tokens: int) -> torch.Tensor:
+def features(
+    backbone: Backbone, pairs: list[TextPair], pooler: RewardModel, at: Checkpoints, tokens: int
+) -> torch.Tensor:
     return pair_features(backbone, pairs, model=pooler, adapter=ADAPTER, batch_tokens=tokens, checkpoints=at)
 
 
-def by_hand(backbone: Backbone, pair: Pair, text: str) -> torch.Tensor:
+def by_hand(backbone: Backbone, pair: TextPair, text: str) -> torch.Tensor:
     """Mean hidden state of one unpadded sequence, straight from transformers."""
     tokenizer = backbone.tokenizer
     ids = [*tokenizer(pair.prompt)["input_ids"], *tokenizer(text)["input_ids"], tokenizer.eos_token_id]
@@ -109,7 +111,7 @@ def test_too_long_a_pair_is_named_before_any_work(
     backbone: Backbone, pooler: RewardModel, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subject, "pooled", None)
-    pairs = [*keyword_pairs(2, seed=0), Pair("\n\nHuman: long\n\nAssistant:", " word" * 200, " b", None, 1)]
+    pairs = [*keyword_pairs(2, seed=0), TextPair("\n\nHuman: long\n\nAssistant:", " word" * 200, " b", None, 1)]
     with pytest.raises(UserError, match=r"context holds 128.*data\.max_tokens.*long"):
         features(backbone, pairs, pooler, checkpoints, tokens=60)
 

@@ -18,9 +18,9 @@ from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.models.reward.scoring import Scorer, save_reward
 from rlhf.reward.held_out_metrics import Held, held_out_metrics, write_reliability
 from rlhf.reward.length import Sides
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import RewardParams
-from rlhf.reward.train import Trained, train_reward
+from rlhf.reward.train import TrainedReward, train_reward
 from rlhf.reward.types import Folders
 from tests.reward.conftest import first_word_pairs, keyword_pairs, write_split
 
@@ -49,7 +49,7 @@ def params(**changes: object) -> RewardParams:
     return RewardParams(**(values | changes))
 
 
-def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> Trained:
+def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> TrainedReward:
     runtime = Runtime.start(
         RuntimeParams(device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0),
         seed=0,
@@ -158,7 +158,7 @@ def test_too_few_pairs_for_a_batch(pairs_dir: Path, tiny_model_dir: Path, sft_di
 def test_identical_sides_are_refused_or_worth_one_half(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path
 ) -> None:
-    same = [Pair(p.prompt, p.chosen, p.chosen, None, 1) for p in keyword_pairs(40, 9)]
+    same = [TextPair(p.prompt, p.chosen, p.chosen, None, 1) for p in keyword_pairs(40, 9)]
     for name in ("train", "validation", "test"):
         write_split(pairs_dir / f"{name}.jsonl", same)
     metrics = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / "out").metrics
@@ -177,10 +177,10 @@ def test_a_response_budget_beyond_the_context_is_an_error(
 
 def test_held_out_metrics_by_hand() -> None:
     pairs = [
-        Pair("p", " long answer", " short", "list", 1),
-        Pair("p", " no", " long answer", "list", 2),
-        Pair("p", " same", " size", None, 5),
-        Pair("p", " aa", " b", None, 1),
+        TextPair("p", " long answer", " short", "list", 1),
+        TextPair("p", " no", " long answer", "list", 2),
+        TextPair("p", " same", " size", None, 5),
+        TextPair("p", " aa", " b", None, 1),
     ]
     rewards, tokens = (
         Sides([2.0, 0.0, -1.0, 3.0], [0.0, 0.0, 0.0, 2.0]),
