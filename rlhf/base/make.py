@@ -1,4 +1,4 @@
-"""The base model made local, from whichever source, and its metrics."""
+"""Make the base model local, from whichever source, and return its metrics."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ Metrics = dict[str, float | int | None]
 
 
 def make_base(params: BaseParams, layout: Layout, runtime: Runtime, checkpoints: Checkpoints) -> Metrics:
-    """Write artifacts/base (config, safetensors, tokenizer) and plots/base.csv; returns the metrics.
+    """Write artifacts/base (config, safetensors, tokenizer) and plots/base.csv; return the metrics.
 
     Losses are in nats a token, on documents held out from pretraining; None where nothing was pretrained.
 

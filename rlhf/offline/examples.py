@@ -1,4 +1,4 @@
-"""What the methods are trained on, as token ids: preference pairs, and prompts with candidate responses."""
+"""Training examples as token ids: preference pairs, and prompts with candidate responses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ class Candidates:
     scores: tuple[float, ...] = ()
 
     def __len__(self) -> int:
-        """Tokens of the longest row, prompt and response."""
+        """Return the tokens of the longest row, prompt and response."""
         return len(self.prompt) + max(map(len, self.responses))
 
     @property
     def response_tokens(self) -> int:
-        """Of all K responses."""
+        """Count the tokens of all K responses."""
         return sum(map(len, self.responses))
 
 
 def read_pairs(
     path: Path, tokenizer: PreTrainedTokenizerBase, *, context: int, limit: int, seed: int
 ) -> list[Candidates]:
-    """Preference pairs, chosen first, EOS at each end; all, or a drawn `limit` of them (0: all) in the file's order.
+    """Read preference pairs, chosen first, EOS at each end: a drawn `limit` of them (0: all), in the file's order.
 
     Raises:
         UserError: the file is empty; a field is missing or no text; a sequence is longer than the context (file:line).
@@ -48,7 +48,7 @@ def read_pairs(
 
 
 def drawn(count: int, limit: int, seed: int, name: str) -> list[int]:
-    """`limit` of `count` places (0: all), drawn by the seed, in order."""
+    """Draw `limit` of `count` indices (0: all) by the seed, in order."""
     if not 0 < limit < count:
         return list(range(count))
     places = torch.randperm(count, generator=generator(seed, "offline", "examples", name))[:limit]
@@ -74,8 +74,8 @@ def _pair(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase
 
 
 def collator(pad_id: int) -> Callable[[list[Candidates]], Batch]:
-    """A function from B examples of K candidates to a batch of B K rows, an example's rows side by side, padded on the
-    right: (B K, T) ids, mask and labels, and where there are scores, (B, K) scores."""
+    """Make a function from B examples of K candidates to a batch of B K rows, an example's rows side by side, padded on
+    the right: (B K, T) ids, mask and labels, and where there are scores, (B, K) scores."""
 
     def collate(examples: list[Candidates]) -> Batch:
         rows = [(example.prompt, response) for example in examples for response in example.responses]

@@ -1,4 +1,4 @@
-"""The alternatives to PPO, by name, and what is left of one that is not asked for. Light: no torch."""
+"""The alternatives to PPO by name, and the note that one leaves that is switched off. Light: no torch."""
 
 from rlhf.core.artifacts import atomic_dir, write_json
 from rlhf.core.layout import Layout

@@ -1,4 +1,5 @@
-"""DPO (Rafailov et al. 2023, arXiv 2305.18290) and IPO (Azar et al. 2023, arXiv 2310.12036), by trl's DPOTrainer.
+"""Train by DPO (Rafailov et al. 2023, arXiv 2305.18290) or IPO (Azar et al. 2023, arXiv 2310.12036), with trl's
+DPOTrainer.
 
 trl brings the losses and keeps the reference policy, a frozen copy of the adapter that training begins with: the SFT
 policy. Ours are the token ids, their order, the checkpoints and the choice of the best step, as in `sft`.
@@ -35,8 +36,8 @@ def train_preferences(
     beta: float,
     loss: Loss,
 ) -> tuple[Fit, float]:
-    """Train the adapter in index on pairs; also the share of validation pairs whose margin over the SFT policy is above
-    0, log p(chosen)/ref(chosen) > log p(rejected)/ref(rejected), at the end.
+    """Train the adapter in place on pairs; also return the share of validation pairs whose final margin over the SFT
+    policy is above 0: log p(chosen)/ref(chosen) > log p(rejected)/ref(rejected).
 
     Raises:
         UserError: the loss became NaN.
@@ -62,7 +63,7 @@ def train_preferences(
 
 
 def dpo_arguments(*, beta: float, loss: Loss, **arguments: Any) -> TrainingArguments:
-    """trl's DPOConfig for one loss; nothing is cut off, and activations are kept."""
+    """Make trl's DPOConfig for one loss; nothing is cut off, and activations are kept."""
     from trl.trainer.dpo_config import DPOConfig
 
     with warnings.catch_warnings():  # transformers renames what trl still calls gradient_checkpointing
@@ -71,7 +72,7 @@ def dpo_arguments(*, beta: float, loss: Loss, **arguments: Any) -> TrainingArgum
 
 
 def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTrainer":
-    """trl's DPOTrainer with our order of examples and our checkpoints; it sends and writes nothing of its own."""
+    """Make trl's DPOTrainer with our order of examples and our checkpoints; it sends and writes nothing of its own."""
     from datasets import Dataset
     from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -97,7 +98,7 @@ def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTra
 
 
 def collate_pairs(rows: list[dict[str, list[int]]], *, pad_id: int) -> Batch:
-    """trl's batch of pairs: all chosen rows, then all rejected ones, (2 B, T) ids, mask and completion mask."""
+    """Make trl's batch of pairs: all chosen rows, then all rejected ones, (2 B, T) ids, mask and completion mask."""
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     batch: Batch = DataCollatorForPreference(pad_token_id=pad_id)(rows)
@@ -110,7 +111,7 @@ def _row(pair: Candidates) -> dict[str, list[int]]:
 
 
 def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float, float]:
-    """Mean loss a pair, whatever the batches, and the share of pairs with a margin above 0."""
+    """Compute the mean loss a pair, whatever the batches, and the share of pairs with a margin above 0."""
     model = cast(nn.Module, trainer.model)
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""One alternative to PPO as a whole: data in, policy and metrics out."""
+"""Run one alternative to PPO: read its data, train, write the policy, return metrics."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ LOSSES: Mapping[str, Loss] = {"dpo": "sigmoid", "ipo": "ipo"}
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Where a method is run."""
+    """The process that a method runs in: device, seed, checkpoints."""
 
     runtime: Runtime
     checkpoints: Checkpoints
@@ -48,20 +48,20 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is trained: the model's adapter ADAPTER."""
+    """The trainable policy: the model's adapter ADAPTER."""
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
 
     @property
     def pad_id(self) -> int:
-        """Of the padding."""
+        """Return the padding's token id."""
         return int(self.tokenizer.pad_token_id)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedPolicy:
-    """A policy, how its training went, and what it cost."""
+    """A policy with the result of its training and what that took."""
 
     policy: Policy
     fit: Fit
@@ -149,7 +149,7 @@ def _by_rejection(job: Job, policy: Policy, train: ScoredSamples, validation: Sc
 
 
 def _rewards(train: ScoredSamples) -> Metrics:
-    """Mean reward of all samples, and of the best a prompt: what there was to learn."""
+    """Average the rewards of all samples, and those of each prompt's best: what there was to learn."""
     scores = [score for example in train.examples for score in example.scores]
     tops = [max(example.scores) for example in train.examples]
     return {"reward_sampled": sum(scores) / len(scores), "reward_best": sum(tops) / len(tops)}

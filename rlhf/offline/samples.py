@@ -1,4 +1,4 @@
-"""Samples of the SFT policy for training prompts, scored: RRHF and rejection sampling learn from them."""
+"""Sample the SFT policy on training prompts and score the samples, for RRHF and rejection sampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from rlhf.offline.params import SharedParams
 
 @dataclass(frozen=True, slots=True)
 class ScoredSamples:
-    """n scored samples a prompt, and what they cost."""
+    """n scored samples a prompt, and their cost in tokens."""
 
     examples: list[Candidates]
     tokens: int  # response tokens that were sampled
 
     def best(self) -> list[Candidates]:
-        """Each prompt with the best of its samples alone, without its score."""
+        """Keep each prompt with its best sample alone, without the score."""
         return [Candidates(e.prompt, (best(e.responses, e.scores),)) for e in self.examples]
 
 
 class Sampler:
-    """The SFT policy and the reward model on one backbone."""
+    """The SFT policy and the reward model, on one backbone."""
 
     def __init__(self, at: Layout, shared: SharedParams, runtime: Runtime) -> None:
         """Raises UserError if an artifact is missing, or the reward model is of another backbone."""
@@ -41,8 +41,8 @@ class Sampler:
         self._at, self._shared, self._seed = at, shared, runtime.seed
 
     def draw(self, split: str, n: int, limit: int) -> ScoredSamples:
-        """n samples for each prompt of a split (at most `limit` prompts; 0: all). The first of 4 samples are those of
-        a run with 2: a draw belongs to (seed, split, index of the sample, index of the prompt)."""
+        """Sample and score n responses for each prompt of a split (at most `limit` prompts; 0: all). The first of 4
+        samples are those of a run with 2: a draw depends on (seed, split, index of the sample, index of the prompt)."""
         path = self._at.pairs / f"{split}.jsonl"
         prompts = read_prompts(path)
         if not prompts:

@@ -1,4 +1,4 @@
-"""Fitting the head: Bradley-Terry logistic regression on differences of pooled features.
+"""Fit the head: Bradley-Terry logistic regression on differences of pooled features.
 
 The backbone is frozen, so that its features are constants and the whole training is this small convex problem.
 """
@@ -49,11 +49,12 @@ class Head:
     bias: Float[Tensor, ""]
 
     def scores(self, features: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
-        """Raw rewards, in logits: sigmoid of a difference is the probability that the first is preferred."""
+        """Compute raw rewards, in logits: the sigmoid of a difference is the probability that the first is
+        preferred."""
         return features.to(self.weight.dtype) @ self.weight + self.bias
 
     def state(self) -> dict[str, Tensor]:
-        """As one of K heads of `rlhf.models.reward.heads.make_heads`."""
+        """Return the weights of one of the K heads of `rlhf.models.reward.heads.make_heads`."""
         return {"weight": self.weight, "bias": self.bias}
 
 
@@ -83,14 +84,14 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What each pair counts, in training and in the loss that chooses the epoch."""
+    """The weight of each pair, in training and in the loss that chooses the epoch."""
 
     train: Float[Tensor, " N"]
     validation: Float[Tensor, " M"]
 
 
 def pair_loss(margins: Float[Tensor, " N"], weights: Float[Tensor, " N"] | None = None) -> Float[Tensor, ""]:
-    """Mean of -log sigmoid(r_chosen - r_rejected), in nats; Bradley & Terry 1952; Ouyang et al. 2022, eq. 1.
+    """Average -log sigmoid(r_chosen - r_rejected), in nats; Bradley & Terry 1952; Ouyang et al. 2022, eq. 1.
 
     Any constant reward gives log 2 = .6931. `weights` of mean 1 over all pairs (`relative`) make it a weighted mean: a
     ranking of K responses, of which each pair weighs 1 / (K choose 2), then counts as one.
@@ -100,7 +101,7 @@ def pair_loss(margins: Float[Tensor, " N"], weights: Float[Tensor, " N"] | None 
 
 
 def relative(weights: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """Weights divided by their mean, in float64."""
+    """Divide weights by their mean, in float64."""
     return weights.double() / weights.double().mean()
 
 
@@ -156,8 +157,8 @@ def run_epochs(
     settings: FitSettings,
     on_epoch: OnEpoch,
 ) -> tuple[int, list[EpochRow], list[Tensor]]:
-    """Train until the epochs or the patience end: the best epoch by validation loss, the curve, and copies of the
-    parameters at that epoch."""
+    """Train until the epochs or the patience end; return the best epoch by validation loss, the curve, and copies of
+    the parameters at that epoch."""
     curve: list[EpochRow] = []
     best, best_epoch, state = math.inf, 0, [one.detach().clone() for one in parameters]
     for epoch in range(settings.epochs + 1):
@@ -174,7 +175,7 @@ def run_epochs(
 
 
 def initial_weight(width: int, seed: int) -> Float[Tensor, " D"]:
-    """N(0, 1 / sqrt(D + 1)) as lm-human-preferences initialises its reward head (Ziegler et al. 2019)."""
+    """Draw from N(0, 1 / sqrt(D + 1)), as lm-human-preferences initialises its reward head (Ziegler et al. 2019)."""
     draw = torch.randn(width, generator=generator(seed, "reward", "head"), dtype=torch.float64)
     return draw / math.sqrt(width + 1)
 
@@ -186,7 +187,7 @@ def check_pairs(train: Float[Tensor, "N 2 D"], validation: Float[Tensor, "M 2 D"
 
 
 def dropped(features: Float[Tensor, "*N D"], share: float, draw: torch.Generator) -> Float[Tensor, "*N D"]:
-    """Features with that share of them at 0, the others scaled up to keep the mean (Srivastava et al. 2014)."""
+    """Set that share of the features to 0 and scale the others up to keep the mean (Srivastava et al. 2014)."""
     if share == 0:
         return features
     return features * (torch.rand(features.shape, generator=draw) >= share) / (1 - share)
@@ -207,8 +208,8 @@ def epoch_row(
 def feature_scale(
     train: Float[Tensor, "N 2 D"], settings: FitSettings
 ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
-    """Mean and standard deviation of each feature over all training responses; a constant feature keeps scale 1.
-    0 and 1 without `standardise`."""
+    """Compute mean and standard deviation of each feature over all training responses; a constant feature keeps scale
+    1. They are 0 and 1 without `standardise`."""
     if not settings.standardise:
         width = train.shape[-1]
         return torch.zeros(width, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
@@ -218,6 +219,6 @@ def feature_scale(
 
 
 def _folded(weight: Float[Tensor, " D"], mean: Float[Tensor, " D"], scale: Float[Tensor, " D"]) -> Head:
-    """w · (f - mean) / scale  =  (w / scale) · f - w · mean / scale."""
+    """Fold mean and scale into the head: w · (f - mean) / scale = (w / scale) · f - w · mean / scale."""
     raw = weight / scale
     return Head(raw, -(raw @ mean))

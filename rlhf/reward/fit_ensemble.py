@@ -1,4 +1,4 @@
-"""One head, or several that disagree."""
+"""Fit one head, or an ensemble of heads that disagree."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def fit_ensemble(
     weights: Weights,
     on_epoch: OnEpoch,
 ) -> Sequence[HeadFit | MlpFit]:
-    """As `fit_head`, or `fit_mlp` where there are hidden units, as many as `members`; `on_epoch` sees the first one's
+    """Fit `members` heads by `fit_head`, or by `fit_mlp` where there are hidden units; `on_epoch` sees the first one's
     curve.
 
     One head is fitted on all pairs. Several are each fitted on a bootstrap draw of them (bagging, Breiman 1996): linear

@@ -1,4 +1,4 @@
-"""The head on a frozen backbone: one pass over the pairs, then a small convex problem."""
+"""Fit a head on a frozen backbone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -35,7 +35,7 @@ def fit_frozen(
     checkpoints: Checkpoints,
     curve: Curve,
 ) -> Fitted:
-    """The backbone stays frozen: one pass over the data, then a small convex problem."""
+    """Compute features in one pass over the pairs, then fit the head on them; the backbone stays frozen."""
     if params.engine == "fast":
         keep_memory()
     backbone = load_backbone(
@@ -74,7 +74,7 @@ def fit_frozen(
 
 
 def fit_settings(params: RewardParams) -> FitSettings:
-    """The parameters that concern the head."""
+    """Select the parameters of the head's fit."""
     return FitSettings(
         lr=params.lr,
         weight_decay=params.weight_decay,
@@ -90,15 +90,15 @@ def fit_settings(params: RewardParams) -> FitSettings:
 def raw_scores(
     model: RewardModel, features: Float[Tensor, "N 2 F"], lengths: Float[Tensor, "N 2"]
 ) -> Float[Tensor, "N 2"]:
-    """Rewards in logits, as the saved head computes them, up to a constant: with the scale of the normalisation taken
-    back, not its mean. Float64."""
+    """Score pairs in logits as the saved head does, up to a constant: the normalisation's scale is taken back, its mean
+    is not. Float64."""
     scores = model.score_features(features.flatten(0, 1), lengths.flatten())
     return scores.double().reshape(-1, 2) * model.std
 
 
 @torch.no_grad()
 def member_margins(model: RewardModel, features: Float[Tensor, "N 2 F"]) -> list[list[float]]:
-    """Raw reward of chosen minus rejected by each head, before any length correction: K lists of N."""
+    """Compute each head's raw reward of chosen minus rejected, before any length correction: K lists of N."""
     scores = model.member_scores(features.flatten(0, 1)).double().reshape(len(features), 2, -1)
     found: list[list[float]] = (scores[:, 0] - scores[:, 1]).t().tolist()
     return found

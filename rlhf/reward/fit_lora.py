@@ -1,4 +1,4 @@
-"""The reward model whose backbone learns too."""
+"""Fit a reward model whose backbone is trained as well."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ def fit_tuned(
     checkpoints: Checkpoints,
     curve: Curve,
 ) -> Fitted:
-    """A copy of the SFT adapter learns with the head; the curve's epochs count in fractions.
+    """Train a copy of the SFT adapter together with the head; the curve's epochs count in fractions.
 
     On the plain engine: the Trainer's fused AdamW leaves no trace for the fast one's merged weights to follow.
     """
@@ -67,6 +67,6 @@ def fit_tuned(
 
 
 def _in_epochs(row: Mapping[str, str], steps: int) -> dict[str, Cell]:
-    """A row of the Trainer's curve with the columns of the head's; an empty cell was not measured."""
+    """Give a row of the Trainer's curve the columns of the head's; an empty cell was not measured."""
     losses = {name: float(row[name]) if row[name] else None for name in ("train_loss", "validation_loss")}
     return {"epoch": int(row["step"]) / steps, **losses, "validation_accuracy": None}

@@ -1,4 +1,4 @@
-"""Fitting a head with a hidden layer: the same pairwise loss, no longer convex."""
+"""Fit a head with a hidden layer: the same pairwise loss, no longer convex."""
 
 import math
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ class MlpHead:
     bias: Float[Tensor, ""]
 
     def state(self) -> dict[str, Tensor]:
-        """As one of K heads."""
+        """Return the weights of one of K heads."""
         return {"inner": self.inner, "inner_bias": self.inner_bias, "outer": self.outer, "bias": self.bias}
 
 
 @dataclass(frozen=True, slots=True)
 class MlpFit:
-    """As `rlhf.reward.fit.HeadFit`."""
+    """Result of `fit_mlp`, as `rlhf.reward.fit.HeadFit`."""
 
     head: MlpHead
     best_epoch: int
@@ -58,7 +58,8 @@ def fit_mlp(
     weights: Weights | None,
     on_epoch: OnEpoch,
 ) -> MlpFit:
-    """As `fit_head`. Dropout is of features and of hidden units, drawn for each response.
+    """Train a head with `units` hidden units, as `fit_head` does. Dropout is of features and of hidden units, drawn for
+    each response.
 
     Raises:
         UserError: the loss is not finite any more, or there are no pairs to train on or validate with.
@@ -103,7 +104,7 @@ def _started(features: int, units: int, seed: int) -> Mlp:
 
 
 def _trained(net: Mlp, features: Float[Tensor, "N D"], dropout: float, draw: torch.Generator) -> Float[Tensor, " N"]:
-    """Scores while training: the net's, with dropout before each layer."""
+    """Score while training, with dropout before each layer."""
     hidden = torch.nn.functional.gelu(dropped(features, dropout, draw) @ net.inner[0].T + net.inner_bias[0])
     return dropped(hidden, dropout, draw) @ net.outer[0] + net.bias
 

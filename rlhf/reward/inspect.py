@@ -1,4 +1,4 @@
-"""What a reward model learnt, read off its scores of held-out responses: features, words, examples."""
+"""Inspect what a reward model has learnt, by its scores of test responses: features, words, examples."""
 
 import math
 from collections import defaultdict
@@ -20,7 +20,7 @@ Report = dict[str, Any]  # rows of JSON
 
 @dataclass(frozen=True, slots=True)
 class ScoredPairs:
-    """Held-out pairs with the normalised rewards and the lengths (tokens) of both responses."""
+    """Test pairs with the normalised rewards and the lengths (tokens) of both responses."""
 
     pairs: Sequence[TextPair]
     rewards: Sides
@@ -28,7 +28,7 @@ class ScoredPairs:
 
 
 def learned(scored: ScoredPairs, params: LearnedParams, seed: int) -> Report:
-    """artifacts/reward_learned.json: `features`, `words`, `examples`, all in units of the reward.
+    """Build artifacts/reward_learned.json: `features`, `words`, `examples`, all in units of the reward.
 
     Correlations show what the reward goes with, not what causes it: words and features come together.
     """
@@ -41,7 +41,8 @@ def learned(scored: ScoredPairs, params: LearnedParams, seed: int) -> Report:
 
 
 def learned_metrics(report: Report) -> dict[str, object]:
-    """Headlines: the feature that goes most with the reward, and the correlations with length and flattery."""
+    """Select the headlines: the feature that correlates most with the reward, and the correlations with length and
+    flattery."""
     features: list[Report] = [row for row in report["features"] if row["reward"] is not None]
     named = {str(row["feature"]): row for row in features}
     strongest = str(features[0]["feature"]) if features else None
@@ -53,7 +54,7 @@ def learned_metrics(report: Report) -> dict[str, object]:
 
 
 def feature_correlations(scored: ScoredPairs, seed: int) -> list[Report]:
-    """Pearson correlations of each named feature, the strongest with the reward first.
+    """Compute Pearson correlations of each named feature, the strongest with the reward first.
 
     `reward`: over all responses, with an interval. `within_pairs`: of differences, chosen less rejected, so that what
     a prompt gives to both cancels. `label`: with 1 for chosen and 0 for rejected, which is what there was to learn.
@@ -80,7 +81,7 @@ def feature_correlations(scored: ScoredPairs, seed: int) -> list[Report]:
 
 
 def moving_words(scored: ScoredPairs, params: LearnedParams) -> Report:
-    """The words with which the reward is highest and lowest: `up` and `down`, each with its count.
+    """Find the words with which the reward is highest and lowest: `up` and `down`, each with its count.
 
     A word's `effect` is the mean reward of responses that hold it less that of the others, with Welch's interval
     (Welch 1947), of words in at least `min_count` responses, and missing from as many. Hundreds are looked at, so that
@@ -106,7 +107,8 @@ def moving_words(scored: ScoredPairs, params: LearnedParams) -> Report:
 
 
 def _examples(scored: ScoredPairs, count: int) -> Report:
-    """Responses of the highest and the lowest reward, and pairs that the model is surest of, rightly and wrongly."""
+    """Choose responses of the highest and the lowest reward, and pairs that the model is surest of, rightly and
+    wrongly."""
     rewards = scored.rewards.array()
     order = np.argsort(-rewards.ravel(), kind="stable").tolist()
     by_margin = np.argsort(rewards[:, 1] - rewards[:, 0], kind="stable").tolist()
@@ -145,7 +147,7 @@ def _difference(inside: Array, outside: Array) -> Interval:
 
 
 def _plain(a: Array, b: Array) -> float | None:
-    """Pearson's r; None where one of the two is constant."""
+    """Compute Pearson's r; None where one of the two is constant."""
     if a.std() < 1e-9 or b.std() < 1e-9:
         return None
     return float(np.corrcoef(a, b)[0, 1])

@@ -59,10 +59,10 @@ def _names(kind: type | tuple[type, ...]) -> str:
 
 
 def unique_prompts(pairs: Sequence[TextPair]) -> list[str]:
-    """Each prompt once, in order of first appearance."""
+    """List each prompt once, in order of first appearance."""
     return list(dict.fromkeys(pair.prompt for pair in pairs))
 
 
 def pair_weights(pairs: Sequence[TextPair]) -> Float[Tensor, " N"]:
-    """What each pair counts in training."""
+    """Return the weight of each pair in training."""
     return torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""A second reward model, fitted on prompts whose pairs the first never sees: a judge that is held out from PPO.
+"""Fit the referee: a second reward model, on prompts whose pairs the first never sees and PPO is not trained on.
 
 The pairs, the annotators' noise in them and the start are its own. It reads the same backbone, and always how likely
 that finds the response: PPO drives responses to where the pairs say nothing, and hidden states alone do not tell.
@@ -26,7 +26,7 @@ _RATES = ("accuracy", "agreement")
 
 
 def divide(pairs: Sequence[TextPair], share: float, seed: int) -> tuple[list[TextPair], list[TextPair]]:
-    """Training pairs for the first reward model and for the second, by prompt: no prompt is on both sides.
+    """Divide the training pairs between the two reward models, by prompt: no prompt is on both sides.
 
     `share` of the prompts, drawn by the seed, go to the second; 0 gives it none.
 
@@ -45,8 +45,8 @@ def divide(pairs: Sequence[TextPair], share: float, seed: int) -> tuple[list[Tex
 
 
 def second_model(hidden_size: int, at: Folders, params: RewardParams) -> RewardModel:
-    """What the second model reads: what the first does, under the SFT adapter, and log-probabilities; attention needs a
-    trained backbone, which it never has."""
+    """Make the second model, unfitted. It reads what the first reads, under the SFT adapter, and log-probabilities;
+    attention pooling needs a trained backbone, which it never has."""
     pooling: Pooling = "mean" if params.pooling == "attention" else params.pooling
     return RewardModel(
         hidden_size,
@@ -64,7 +64,8 @@ def features_for_second(
     params: RewardParams,
     checkpoints: Checkpoints,
 ) -> dict[str, Tensor]:
-    """A pass under the plain SFT adapter over the pairs that it needs: its own, validation and test."""
+    """Compute, under the SFT adapter, the features of the pairs that the second model needs: its own, validation and
+    test."""
     model = second_model(backbone.hidden_size, at, params)
     needed = {name: splits[name] for name in (REFEREE, "validation", "test")}
     return frozen_features(backbone, needed, model, params.batch_tokens, checkpoints)
@@ -78,7 +79,8 @@ def fit_second(
     weights: Weights,
     seed: int,
 ) -> RewardModel:
-    """A linear head on frozen features of the pairs `referee`, its epoch chosen on `validation`; not yet on a scale.
+    """Fit a linear head on frozen features of the pairs `referee`, its epoch chosen on `validation`; not yet on a
+    scale.
 
     Always one head on the frozen SFT backbone, whatever the first is. `model`: as it is before a fit; its head is set.
     """
@@ -89,9 +91,9 @@ def fit_second(
 
 
 def referee_metrics(pairs: Sequence[TextPair], margins: Sequence[float], first: Sequence[float]) -> dict[str, object]:
-    """Metrics named reward_referee_*: its training pairs, and accuracy and agreement with the first model on test pairs
-    from the margins (raw rewards of chosen minus rejected) that the two give. Without a second model all but the
-    number of pairs are None."""
+    """Compute the metrics reward_referee_*: its training pairs, and accuracy and agreement with the first model on test
+    pairs from the margins (raw rewards of chosen minus rejected) of the two. Without a second model all but the number
+    of pairs are None."""
     metrics: dict[str, object] = {"reward_referee_pairs": len(pairs)}
     if not pairs:
         return metrics | {f"reward_referee_{rate}{end}": None for rate in _RATES for end in ("", "_low", "_high")}

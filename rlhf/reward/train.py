@@ -1,4 +1,4 @@
-"""The reward stage: features once, a head, its scale, and what it is worth on held-out pairs; then a second model."""
+"""Run the reward stage: fit a head, put it on a scale, measure it on test pairs; then fit the referee."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,8 @@ from rlhf.reward.types import SPLITS, Fitted, Folders
 
 @dataclass(frozen=True, slots=True)
 class TrainedReward:
-    """What the stage saves. `tuned` is the backbone whose adapter REWARD was trained; None if it stayed frozen."""
+    """Everything the stage saves. `tuned` is the backbone whose adapter REWARD was trained; None if it stayed
+    frozen."""
 
     model: RewardModel
     referee: RewardModel | None  # the second one, on prompts of its own; None with referee_share 0
@@ -45,7 +46,7 @@ class TrainedReward:
 def train_reward(
     at: Folders, params: RewardParams, *, runtime: Runtime, checkpoints: Checkpoints, curve: Curve
 ) -> TrainedReward:
-    """Fit a reward head on the SFT policy's states of the preference pairs; with train: lora the states learn too.
+    """Fit a reward head on the SFT policy's states of the preference pairs; with train: lora the backbone learns too.
 
     Nothing but validation loss chooses the epoch or step; the test split is only measured.
 
@@ -84,7 +85,7 @@ def train_reward(
 
 
 def _correction(fitted: Fitted, lengths: Tensor, params: RewardParams) -> LengthCorrection:
-    """A regression is fitted on the raw scores of the training responses."""
+    """Make the length correction; a regression is fitted on the raw scores of the training responses."""
     correction = LengthCorrection(params.length_correction)
     if correction.kind != "regression":
         return correction
@@ -101,7 +102,8 @@ def _second(
     params: RewardParams,
     seed: int,
 ) -> tuple[RewardModel, list[float]]:
-    """The second model, on the scale of the same SFT samples, and its raw margins of the test pairs."""
+    """Fit the second model, put it on the scale of the same SFT samples, and return its raw margins of the test
+    pairs."""
     parts, backbone = fitted.frozen(), fitted.scorer.backbone
     weights = Weights(pair_weights(splits[REFEREE]), pair_weights(splits["validation"]))
     empty = second_model(backbone.hidden_size, at, params)
@@ -112,12 +114,12 @@ def _second(
 
 
 def _sides(values: Tensor) -> Sides:
-    """(N, 2) as two lists."""
+    """Split (N, 2) into two lists."""
     return Sides(values[:, 0].tolist(), values[:, 1].tolist())
 
 
 def _sft_samples(backbone: Backbone, prompts: Sequence[str], params: RewardParams, seed: int) -> list[Sample]:
-    """One sampled SFT response to each prompt."""
+    """Sample one SFT response to each prompt."""
     return sample_texts(
         backbone,
         prompts,
@@ -129,7 +131,7 @@ def _sft_samples(backbone: Backbone, prompts: Sequence[str], params: RewardParam
 
 
 def _scale(scorer: Scorer, samples: Sequence[Sample], params: RewardParams) -> tuple[float, float]:
-    """Mean and standard deviation of raw scores (mean 0 and std 1 are still in stream)."""
+    """Compute mean and standard deviation of raw scores (the model's own mean and std are still 0 and 1)."""
     return mean_and_std(scorer.score_samples(samples, batch_tokens=params.batch_tokens))
 
 

@@ -1,4 +1,4 @@
-"""Preference rows to training examples: prompt tokens are not learnt, the chosen response and its EOS are."""
+"""Turn preference rows into training examples: the chosen response and its EOS are learnt, the prompt is only read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Example:
 def read_examples(
     path: Path, tokenizer: PreTrainedTokenizerBase, *, context: int, limit: int, seed: int
 ) -> list[Example]:
-    """The prompts and chosen responses of a pairs file, or a drawn `limit` of them (0: all), in the file's order.
+    """Read the prompts and chosen responses of a pairs file: a drawn `limit` of them (0: all), in the file's order.
 
     Raises:
         UserError: the file is empty; a field is missing or no string; a sequence is longer than the context.

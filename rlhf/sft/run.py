@@ -1,4 +1,4 @@
-"""The stage as a whole: data in, adapter, samples and metrics out."""
+"""Run the stage: read pairs, train the adapter, sample before and after, return metrics."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ Metrics = dict[str, float | int | None]
 
 
 def run_sft(params: SFTParams, layout: Layout, runtime: Runtime, checkpoints: Checkpoints) -> Metrics:
-    """Write artifacts/sft (adapter and tokenizer), artifacts/sft_samples.jsonl and plots/sft.csv; returns the metrics.
+    """Write artifacts/sft (adapter and tokenizer), artifacts/sft_samples.jsonl and plots/sft.csv; return the metrics.
 
     Raises:
         UserError: before training: an empty file, a sequence that exceeds the context, no prompt that
@@ -73,7 +73,7 @@ def run_sft(params: SFTParams, layout: Layout, runtime: Runtime, checkpoints: Ch
 
 
 def _prompts_to_ask(examples: Sequence[Example], params: SFTParams, context: int) -> list[Example]:
-    """The first `samples` examples with prompts that were not seen yet and leave room for a sampled reply."""
+    """Choose the first `samples` examples with distinct prompts that leave room for a sampled reply."""
     first: dict[str, Example] = {}
     for example in examples:
         first.setdefault(example.text, example)

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: a LoRA adapter learns the chosen responses over a frozen base."""
+"""Train a LoRA adapter on the chosen responses, over a frozen base."""
 
 import math
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from rlhf.training.trainer import ADAPTER, Fit, Plan, fit
 
 @dataclass(frozen=True, slots=True)
 class Perplexity:
-    """exp(mean negative log-likelihood a token) of held-out chosen responses, EOS included."""
+    """exp(mean negative log-likelihood a token) of chosen test responses, EOS included."""
 
     before: float
     after: float
 
 
 def with_adapter(base: Path, params: LoraParams, runtime: Runtime) -> PeftModel:
-    """The base model, frozen, under a new LoRA adapter: A drawn, B zero, so that it starts as the base itself."""
+    """Load the base model, frozen, under a new LoRA adapter: A drawn, B zero, so that it starts as the base itself."""
     model = load_model(base, dtype=runtime.dtype, device=runtime.device)
     config = lora_config(
         model,
@@ -59,7 +59,7 @@ def finetune(
     checkpoints: Checkpoints,
     curve: Path,
 ) -> Fit:
-    """Train the adapter in stream, to its best loss on the validation examples. Only LoRA weights change.
+    """Train the adapter in place, to its best loss on the validation examples. Only LoRA weights change.
 
     Raises:
         UserError: the loss became NaN.
@@ -96,7 +96,7 @@ def finetune(
 def perplexity(
     model: PeftModel, examples: Sequence[Example], *, size: int, pad_id: int, runtime: Runtime
 ) -> Perplexity:
-    """Of the base alone and with the adapter, on the same examples."""
+    """Measure the base alone and with the adapter, on the same examples."""
     batches = validation_batches(examples, size, pad_id)
     with model.disable_adapter():
         before = token_loss(model, batches, runtime.device)
