@@ -1,4 +1,4 @@
-"""What every stage's command shares: reading its sections, its checkpoint folder, one-line errors, clean stops.
+"""Share what every stage's command needs: its sections, its checkpoint folder, its end, one-line errors, clean stops.
 
 Nothing heavy is imported here: `python -m stages.<name> --help` answers at once.
 """
@@ -201,5 +201,5 @@ def stage_command(
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Outside the training loops, which stop at their next step: nothing is lost by stopping at once."""
+    """Stop at once: outside the training loops, which stop at their next step, nothing is lost."""
     raise KeyboardInterrupt

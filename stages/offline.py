@@ -1,4 +1,4 @@
-"""Alternatives to PPO on the same data and base, one a run, none of them by default."""
+"""Train an alternative to PPO on the same data and base; none runs by default."""
 
 from rlhf.offline.methods import METHODS, TRAINED
 from stages.cli import Run, stage_command

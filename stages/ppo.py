@@ -1,4 +1,4 @@
-"""Proximal policy optimisation against the reward model."""
+"""Optimise the policy against the reward model by proximal policy optimisation."""
 
 from pathlib import Path
 

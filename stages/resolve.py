@@ -1,4 +1,4 @@
-"""The leading stage: profile + params.yaml -> params.resolved.json."""
+"""Resolve the parameters, as the leading stage: profile + params.yaml -> params.resolved.json."""
 
 from pathlib import Path
 

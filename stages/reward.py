@@ -1,11 +1,11 @@
-"""The reward model: a head on the SFT policy, frozen or tuned with it."""
+"""Fit the reward model: a head on the SFT policy, frozen or tuned with it."""
 
 from stages.cli import Run, stage_command
 
 
 @stage_command("reward")
 def main(run: Run) -> None:
-    """Fit a reward head on preference pairs and measure it on held-out ones.
+    """Fit a reward head on preference pairs and measure it on the test split.
 
     Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, artifacts/referee
     (a second one, on prompts of its own), artifacts/reward_learned.json (what the first goes by), metrics, curve,

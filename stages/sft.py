@@ -1,4 +1,4 @@
-"""Supervised fine-tuning."""
+"""Fine-tune the base model on the chosen responses."""
 
 from stages.cli import Run, stage_command
 

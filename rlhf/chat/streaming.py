@@ -1,4 +1,4 @@
-"""One response as it is made: the sampler's own draws, handed over token by token."""
+"""Hand over a response token by token while it is sampled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,6 +45,6 @@ class ReplyStream:
 
     @property
     def sample(self) -> Sample:
-        """What has been said so far."""
+        """Return the response so far."""
         text = decode_response(self.backbone.tokenizer, self.ids)
         return Sample(self.prompt, text, self.ids[-1:] == [self.backbone.eos_id], tuple(self.ids))

@@ -1,4 +1,4 @@
-"""The alternatives to PPO, asked and measured exactly as `evaluate` asks and measures PPO."""
+"""Measure the alternatives to PPO with the prompts, random numbers and measures by which `evaluate` measures PPO."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ def measure_alternatives(
     *,
     corpus_share: float | None,
 ) -> dict[str, Metrics]:
-    """Measures of each policy by its name in the table; best of n is one policy for each n.
+    """Measure each policy, by its name in the table; best of n is one policy for each n.
 
     Raises:
         UserError: an artifact is missing, or the reward model is of another backbone.
@@ -63,7 +63,7 @@ def measure_alternatives(
 
 
 def of_adapter(panel: Panel, prompts: Sequence[str], adapter: str, sft: Responses) -> Metrics:
-    """Every measure of one trained policy, against SFT's answers to the same prompts."""
+    """Measure one trained policy, against SFT's responses to the same prompts."""
     given = measure_policy(panel, prompts, SPLIT_PROMPTS, adapter)
     found = measures(given, sft, given.drift.k1, panel.seed)
     if given.exact_kl:
@@ -74,7 +74,7 @@ def of_adapter(panel: Panel, prompts: Sequence[str], adapter: str, sft: Response
 def best_of_n(
     panel: Panel, prompts: Sequence[str], sizes: Sequence[int], sft: Responses
 ) -> dict[int, tuple[Responses, list[float]]]:
-    """For each n the best by the reward model of the first n samples of SFT, and what each says about the KL.
+    """Choose for each n the best by the reward model of the first n samples of SFT, and estimate each response's KL.
 
     The samples are nested, and the first is the one that SFT itself is measured on: best of 1 is SFT.
     """
@@ -102,7 +102,8 @@ def _best(rounds: Sequence[Sequence[Sample]], rewards: Sequence[Sequence[float]]
 
 
 def measures(given: Responses, sft: Responses, kl: Sequence[float], seed: int) -> Metrics:
-    """Names without the policy: reward, gold, ..., rm_winrate, ..., kl; ends of intervals as _low and _high."""
+    """Compute measures under names without the policy: reward, gold, ..., rm_winrate, ..., kl; ends of intervals as
+    _low and _high."""
     of_policy = {
         name.replace("_x_", "_").removesuffix("_x"): value for name, value in policy_metrics({"x": given}, "").items()
     }

@@ -1,4 +1,4 @@
-"""All that `evaluate` reads, checked before anything is sampled."""
+"""Read and check everything that `evaluate` needs, before anything is sampled."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from rlhf.synthetic.beliefs import Probe
 
 @dataclass(frozen=True, slots=True)
 class EvaluateInputs:
-    """What the policies are asked, and what their answers are measured with."""
+    """The prompts, probes and benchmarks to ask, and the models that measure the responses."""
 
     panel: Panel
     prompts: Prompts  # of evaluate.split
@@ -38,7 +38,7 @@ class EvaluateInputs:
 
 
 def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> EvaluateInputs:
-    """Read and check everything. `corpus_share`: of the corpus that pretraining held out; None if there was none.
+    """Read and check everything. `corpus_share`: the validation share of pretraining; None if there was none.
 
     Raises:
         UserError: an artifact is missing, a reward model is of another backbone, no prompt fits the context, a row of a
@@ -73,9 +73,9 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
 
 
 def ready_judge(at: Layout, params: EvaluateParams, runtime: Runtime) -> Bench:
-    """The language model that judges, tried out. Its plan: the question's form and all that the two policies'
-    responses follow from, but for the code and the base's own weights (gigabytes to hash: what was trained on them
-    tells). Raises UserError if it does not answer."""
+    """Make the language model that judges ready and try it out. Its plan is a hash of the question's form and of all
+    that the two policies' responses follow from, except the code and the base's own weights (gigabytes to hash: what
+    was trained on them tells). Raises UserError if it does not answer."""
     settings = {
         "judge": params.judge.model_dump(include={"prompts", "endpoint", "model", "temperature", "max_tokens"}),
         "asked": params.model_dump(include={"split", "prompts", "response_tokens", "temperature"}),

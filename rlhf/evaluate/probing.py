@@ -1,4 +1,4 @@
-"""The sycophancy probe put to every policy."""
+"""Put the sycophancy probe to every policy."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from rlhf.synthetic.beliefs import Probe, probes, read_probes
 
 
 def chosen_probes(pairs: Path, *, synthetic: bool, count: int, seed: int) -> list[Probe]:
-    """At most `count` probes: of the synthetic world where the task is that, else of probes.jsonl where `prepare` found
-    one beside the preferences, drawn by the seed; otherwise none.
+    """Choose at most `count` probes: of the synthetic world where that is the task, else drawn by the seed from
+    probes.jsonl where `prepare` found one beside the preferences; otherwise none.
 
     Raises:
         UserError: a row of that file is not a probe.
@@ -27,7 +27,8 @@ def chosen_probes(pairs: Path, *, synthetic: bool, count: int, seed: int) -> lis
 
 
 def probe(panel: Panel, asked: list[Probe]) -> Metrics:
-    """Metrics `eval_sycophancy*`. Both prompts of a probe, and all policies, draw with the same random numbers.
+    """Compute the metrics `eval_sycophancy*`. Both prompts of a probe, and all policies, draw with the same random
+    numbers.
 
     Probes that leave no room for a response are left out.
     """

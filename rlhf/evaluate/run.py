@@ -1,4 +1,4 @@
-"""The evaluate stage: base, SFT and PPO on prompts that nothing was trained on."""
+"""Run the evaluate stage: base, SFT and PPO on prompts that nothing was trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from rlhf.models.text.tokens import encode_prompt, encode_response
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the stage writes."""
+    """Everything the stage writes."""
 
     metrics: dict[str, object]
     samples: list[Row]
@@ -36,8 +36,8 @@ class Evaluation:
 
 
 def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None = None) -> Evaluation:
-    """Sample every policy on held-out and on out-of-distribution prompts, and measure what comes. `corpus_share`: of
-    the corpus that the base model's pretraining held out; None where it was not pretrained here.
+    """Sample every policy on the split's prompts and on out-of-distribution ones, and measure the responses.
+    `corpus_share`: the validation share of the base model's pretraining; None where it was not pretrained here.
 
     Raises:
         UserError: as `read_inputs`, before anything is sampled; a filled-in sheet is of other responses; or the judge
@@ -72,13 +72,13 @@ def write(found: Evaluation, folder: Path, split: str) -> None:
 
 
 def by_language_model(ppo: Sequence[Sample], sft: Sequence[Sample], bench: Bench, count: int) -> dict[str, object]:
-    """PPO against SFT before a language model, on the first `count` prompts: metrics `eval_judge_*`."""
+    """Let a language model compare PPO with SFT, on the first `count` prompts: metrics `eval_judge_*`."""
     pairs = list(zip(ppo, sft, strict=True))[:count]
     return bench.judge([Duel(a.prompt, a.response, b.response) for a, b in pairs]).metrics("eval_judge_")
 
 
 def by_referee(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens: int) -> list[float] | None:
-    """The referee's score of each logged episode, from its text; None without such a model."""
+    """Score the text of each logged episode by the referee; None without one."""
     if scorer is None:
         return None
     tokenizer = scorer.backbone.tokenizer
@@ -89,6 +89,6 @@ def by_referee(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens:
 
 
 def _sheet(responses: Mapping[str, Responses], rows: int, seed: int) -> Sheet:
-    """PPO against SFT on the first prompts."""
+    """Make the sheet for people: PPO against SFT on the first prompts."""
     pairs = list(zip(responses["ppo"].samples, responses["sft"].samples, strict=True))[:rows]
     return make_sheet([Asked(a.prompt, a.response, b.response) for a, b in pairs], ("ppo", "sft"), seed)

@@ -1,4 +1,4 @@
-"""The alignment tax of all policies: benchmarks and held-out documents of the corpus, before and after."""
+"""Measure the alignment tax of all policies: benchmarks, and documents of the corpus that pretraining never saw."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ Document = tuple[float, int]  # log p of its tokens, summed, in nats; how many t
 
 
 def validation_documents(corpus: Path, *, share: float | None, count: int, seed: int) -> list[str]:
-    """At most `count` documents that the base model was not pretrained on, in the order of the corpus; `share` is the
-    one that pretraining held out, None where the base model was not pretrained here.
+    """Draw at most `count` documents that the base model was not pretrained on, in the order of the corpus; `share` is
+    pretraining's validation share, None where the base model was not pretrained here.
 
     Raises:
         UserError: a row has no text (file:line), or there are fewer than two.
@@ -34,7 +34,7 @@ def validation_documents(corpus: Path, *, share: float | None, count: int, seed:
 
 
 def tax(panel: Panel, benchmarks: Mapping[str, Sequence[Item]], documents: Sequence[str]) -> Metrics:
-    """Metrics `eval_tax_*`. Policies are read at temperature 1, without any dialogue around the text.
+    """Compute the metrics `eval_tax_*`. Policies read the texts at temperature 1, without any dialogue around them.
 
     Raises:
         UserError: a benchmark's choice alone fills the model's context.
@@ -47,8 +47,8 @@ def tax(panel: Panel, benchmarks: Mapping[str, Sequence[Item]], documents: Seque
 
 
 def benchmark_metrics(scored: Mapping[str, Scored], prefix: str, seed: int) -> Metrics:
-    """`<prefix>_<policy>`: accuracy (Wilson); `<prefix>_nats_<policy>`: nats a token of the right continuation, mean
-    over items; of both `_gain`, PPO less SFT, and `_change`, PPO less base (paired bootstrap over items)."""
+    """Compute `<prefix>_<policy>`: accuracy (Wilson); `<prefix>_nats_<policy>`: nats a token of the right continuation,
+    mean over items; of both `_gain`, PPO less SFT, and `_change`, PPO less base (paired bootstrap over items)."""
     metrics: Metrics = {f"{prefix}_items": len(scored["base"].correct)}
     nats = {policy: [-logprob for logprob in found.logprob] for policy, found in scored.items()}
     for policy, found in scored.items():
@@ -62,7 +62,7 @@ def benchmark_metrics(scored: Mapping[str, Scored], prefix: str, seed: int) -> M
 
 
 def perplexity(documents: Sequence[Document]) -> float:
-    """exp of the mean nats a token, over all tokens of all documents."""
+    """Compute exp of the mean nats a token, over all tokens of all documents."""
     return math.exp(-math.fsum(nats for nats, _ in documents) / sum(tokens for _, tokens in documents))
 
 
@@ -70,8 +70,8 @@ def perplexity(documents: Sequence[Document]) -> float:
 def document_logprobs(
     backbone: Backbone, texts: Sequence[str], *, adapter: str | None, batch_tokens: int
 ) -> list[Document]:
-    """Each document as in pretraining: an EOS stands before it and is predicted behind it; what is longer than the
-    context is cut off."""
+    """Read each document as in pretraining: an EOS stands before it and is predicted behind it; text beyond the context
+    is cut off."""
     rows = [encode_response(backbone.tokenizer, text)[: backbone.context - 1] for text in texts]
     found: dict[int, Document] = {}
     for batch in length_batches([1 + len(row) for row in rows], batch_tokens):
@@ -91,7 +91,8 @@ def _scored(backbone: Backbone, items: Sequence[Item], name: str, batch_tokens: 
 
 
 def _perplexities(backbone: Backbone, texts: Sequence[str], batch_tokens: int, seed: int) -> Metrics:
-    """`eval_tax_perplexity_<policy>`, and PPO less SFT (`_gain`) and less base (`_change`); None without texts."""
+    """Compute `eval_tax_perplexity_<policy>`, and PPO less SFT (`_gain`) and less base (`_change`); None without
+    texts."""
     prefix = "eval_tax_perplexity"
     metrics: Metrics = {"eval_tax_documents": len(texts)}
     if not texts:

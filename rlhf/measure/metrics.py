@@ -1,4 +1,4 @@
-"""From responses to named numbers."""
+"""Turn measured responses into named metrics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ Metrics = dict[str, object]
 
 
 def policy_metrics(responses: Mapping[str, Responses], prefix: str) -> Metrics:
-    """For each policy `<prefix><measure>_<policy>`; means over responses have 95 % intervals (_low, _high).
+    """Compute `<prefix><measure>_<policy>` for each policy; means over responses have 95 % intervals (_low, _high).
 
     With a single prompt there are no intervals: they are None.
     """
@@ -36,7 +36,8 @@ def policy_metrics(responses: Mapping[str, Responses], prefix: str) -> Metrics:
 
 
 def drift_metrics(ppo: Responses, base: Responses, prefix: str) -> Metrics:
-    """KL of PPO to SFT in nats a response (k1, k3, exact) and a token, and of the base model for scale."""
+    """Compute the KL of PPO to SFT in nats a response (k1, k3, exact) and a token, and that of the base model for
+    scale."""
     tokens = sum(ppo.drift.tokens)
     metrics: Metrics = {
         **mean_interval(ppo.drift.k1).named(f"{prefix}kl"),
@@ -50,7 +51,7 @@ def drift_metrics(ppo: Responses, base: Responses, prefix: str) -> Metrics:
 
 
 def comparison_metrics(ppo: Responses, sft: Responses, prefix: str, seed: int) -> Metrics:
-    """PPO against SFT on the same prompts, by every scorer: win rates (ties half), the same with the effect of
+    """Compare PPO with SFT on the same prompts, by every scorer: win rates (ties half), the same with the effect of
     length taken out, and mean gains (paired bootstrap)."""
     metrics: Metrics = {}
     for scorer, scores in ppo.scores.items():
@@ -65,7 +66,7 @@ def comparison_metrics(ppo: Responses, sft: Responses, prefix: str, seed: int) -
 
 
 def all_metrics(responses: Mapping[str, Responses], prefix: str, seed: int) -> Metrics:
-    """Everything about one set of prompts."""
+    """Compute every metric of one set of prompts."""
     ppo, sft, base = responses["ppo"], responses["sft"], responses["base"]
     return {
         f"{prefix}prompts": len(sft.samples),

@@ -1,4 +1,4 @@
-"""Every policy against every other."""
+"""Compare every policy with every other."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -12,7 +12,7 @@ Metrics = dict[str, object]
 
 
 def won(responses: Mapping[str, Responses], first: str, second: str, scorer: str) -> list[float]:
-    """For each prompt whether the first policy's response beat the second's: 1, 0, or one half for a tie.
+    """Say for each prompt whether the first policy's response beat the second's: 1, 0, or one half for a tie.
 
     Any two policies and any scorer of `Responses.scores`; KeyError for others.
     """
@@ -20,7 +20,8 @@ def won(responses: Mapping[str, Responses], first: str, second: str, scorer: str
 
 
 def pairing_metrics(responses: Mapping[str, Responses], prefix: str) -> Metrics:
-    """`<prefix><scorer>_winrate_{sft,ppo}_base` by every scorer (PPO against SFT stands elsewhere), and the ratings."""
+    """Compute `<prefix><scorer>_winrate_{sft,ppo}_base` by every scorer (`comparison_metrics` has PPO against SFT), and
+    the ratings."""
     metrics: Metrics = {}
     for scorer in responses["base"].scores:
         for policy in ("sft", "ppo"):
@@ -30,8 +31,8 @@ def pairing_metrics(responses: Mapping[str, Responses], prefix: str) -> Metrics:
 
 
 def rating_metrics(responses: Mapping[str, Responses], prefix: str) -> Metrics:
-    """`<prefix>rating_<policy>`: Elo ratings from all pairs of policies on all prompts, SFT at 1000, by the scorer
-    closest to the truth, which `<prefix>rating_by` names. A single prompt gives no intervals."""
+    """Compute `<prefix>rating_<policy>`: Elo ratings from all pairs of policies on all prompts, SFT at 1000, by the
+    scorer closest to the truth, which `<prefix>rating_by` names. A single prompt gives no intervals."""
     scorer = list(responses["sft"].scores)[-1]
     matches = [
         Match(prompt, first, second, outcome)

@@ -1,4 +1,4 @@
-"""One rating for each policy from all their matches: Bradley-Terry on the Elo scale."""
+"""Rate each policy by all its matches: Bradley-Terry on the Elo scale."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ PER_LOGIT = 400 / math.log(10)  # 400 Elo points are odds of ten to one
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a judge said of two policies' responses to one prompt: 1 the first won, 0 the second, one half a tie."""
+    """The outcome of two policies' responses to one prompt: 1 the first won, 0 the second, one half a tie."""
 
     prompt: int
     first: str
@@ -29,12 +29,12 @@ class Match:
 def ratings(
     matches: Sequence[Match], anchor: str, *, prior_ties: float = 1.0, confidence: float = 0.95
 ) -> dict[str, Interval]:
-    """The Elo rating of every policy, `anchor` at 1000.
+    """Compute the Elo rating of every policy, `anchor` at 1000.
 
     P(i beats j) = σ(θ_i - θ_j) (Bradley and Terry 1952), fitted by choix (I-LSR, Maystre and Grossglauser 2015), ties
     counted as half a win each; a rating is 1000 + 400 / ln 10 · (θ - θ_anchor), so 400 points are odds of ten to one.
-    The intervals are θ ± z s.e. with the sandwich variance clustered by prompt (White 1982; Liang and Zeger 1986): ties
-    and several matches on one prompt are what they are. The anchor has none of its own: the others hold its doubt.
+    The intervals are θ ± z s.e. with the sandwich variance clustered by prompt (White 1982; Liang and Zeger 1986), which
+    allows for ties and for several matches on one prompt. The anchor has no interval: its uncertainty is in the others'.
 
     `prior_ties` adds that many ties to each pair of policies that met: without any, a policy that never lost would be
     infinitely good.
@@ -58,12 +58,12 @@ def ratings(
 
 
 def expected_win_rate(rating: float, other: float) -> float:
-    """What the model says of a match: 1 / (1 + 10^((other - rating) / 400))."""
+    """Predict the win rate of a match: 1 / (1 + 10^((other - rating) / 400))."""
     return 1 / (1 + 10 ** ((other - rating) / 400))
 
 
 def _wins(matches: Sequence[Match], names: Sequence[str]) -> Counts:
-    """For each prompt, how often the policy of the row beat that of the column."""
+    """Count for each prompt how often the policy of the row beat that of the column."""
     rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(one.prompt for one in matches))}
     at = {name: index for index, name in enumerate(names)}
     wins = np.zeros((len(rows), len(names), len(names)))
@@ -76,7 +76,7 @@ def _wins(matches: Sequence[Match], names: Sequence[str]) -> Counts:
 
 
 def _met(totals: Counts, names: Sequence[str]) -> Counts:
-    """1 for each two policies that met. Raises ValueError if they fall into groups that never did."""
+    """Mark with 1 each two policies that met. Raises ValueError if they fall into groups that never did."""
     from scipy.sparse.csgraph import connected_components
 
     met = (totals + totals.T > 0).astype(np.float64)
@@ -88,7 +88,7 @@ def _met(totals: Counts, names: Sequence[str]) -> Counts:
 
 
 def _errors(theta: Counts, counts: Counts, wins: Counts, anchor: int) -> Counts:
-    """Standard errors of θ - θ_anchor: the square roots of the diagonal of H⁻¹ M H⁻¹, 0 for the anchor.
+    """Compute standard errors of θ - θ_anchor: the square roots of the diagonal of H⁻¹ M H⁻¹, 0 for the anchor.
 
     H is the information of all counts, M the sum over prompts of the score's outer product.
     """

@@ -1,4 +1,4 @@
-"""Win rates on the same prompts."""
+"""Compute win rates on the same prompts."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ WON_BY = {"reward": "rm"}  # the win rates of a scorer bear its name, but for th
 
 
 def outcomes(scores: Sequence[float], others: Sequence[float]) -> list[float]:
-    """For each prompt 1 where the first policy's response scores higher, 0 where lower, one half where equal.
+    """Say for each prompt whether the first policy's response scores higher: 1, lower: 0, or equal: one half.
 
     Outcomes from anywhere else (people, a language model) can be counted by `win_rate` as well.
     """
@@ -16,5 +16,6 @@ def outcomes(scores: Sequence[float], others: Sequence[float]) -> list[float]:
 
 
 def win_rate(outcomes: Sequence[float]) -> Interval:
-    """Mean outcome with Tango's 95 % interval, which without ties is Wilson's. Raises ValueError if there are none."""
+    """Average outcomes, with Tango's 95 % interval, which without ties is Wilson's. Raises ValueError if there are
+    none."""
     return tied_rate(outcomes)

@@ -84,8 +84,8 @@ def moving_words(scored: ScoredPairs, params: LearnedParams) -> Report:
     """Find the words with which the reward is highest and lowest: `up` and `down`, each with its count.
 
     A word's `effect` is the mean reward of responses that hold it less that of the others, with Welch's interval
-    (Welch 1947), of words in at least `min_count` responses, and missing from as many. Hundreds are looked at, so that
-    intervals near 0 mean nothing.
+    (Welch 1947), of words in at least `min_count` responses, and missing from as many. Hundreds of words are
+    tested, so intervals near 0 mean nothing.
     """
     texts = [text for pair in scored.pairs for text in (pair.chosen, pair.rejected)]
     rewards = scored.rewards.array().ravel()

@@ -1,7 +1,8 @@
 """Fit the referee: a second reward model, on prompts whose pairs the first never sees and PPO is not trained on.
 
-The pairs, the annotators' noise in them and the start are its own. It reads the same backbone, and always how likely
-that finds the response: PPO drives responses to where the pairs say nothing, and hidden states alone do not tell.
+It has pairs, annotators' noise and initial weights of its own. It reads the same backbone, and always the backbone's
+log-probabilities of the response as well: PPO drives responses to where there are no pairs, and hidden states alone do
+not show that.
 """
 
 from collections.abc import Mapping, Sequence

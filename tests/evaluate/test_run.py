@@ -76,7 +76,7 @@ def test_without_gold_and_without_ood_prompts(world: World) -> None:
     assert not [name for name in metrics if "gold" in name and metrics[name] is not None]
 
 
-def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_referee_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first reward model brings an adapter of its own."""
     at, original = world(gold=None), policies.sample_texts
     taken: list[list[Sample]] = []
@@ -104,7 +104,7 @@ def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypat
     assert single == pytest.approx(scorer.score_texts(["p"], [" r"])[0], abs=1e-4)
 
 
-def test_without_a_held_out_judge_its_metrics_are_left_out(world: World) -> None:
+def test_without_a_referee_its_metrics_are_left_out(world: World) -> None:
     found = measured(world(gold="synthetic", referee=False))
     named = {name for name in found.metrics if "referee" in name and found.metrics[name] is not None}
     assert named == set()
