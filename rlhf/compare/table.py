@@ -8,8 +8,8 @@ from rlhf.core.artifacts import write_bytes, write_text
 Row = Mapping[str, object]
 
 HEADS = {
-    "gold": "gold reward", "referee": "held-out reward", "reward": "reward (proxy)",
-    "gold_winrate": "gold win rate", "referee_winrate": "held-out win rate", "rm_winrate": "proxy win rate",
+    "gold": "gold reward", "referee": "referee reward", "reward": "reward (proxy)",
+    "gold_winrate": "gold win rate", "referee_winrate": "referee win rate", "rm_winrate": "proxy win rate",
     "kl": "KL to SFT, nats", "kl_bound": "KL bound", "length": "length, tokens", "distinct2": "distinct-2",
     "tax_perplexity": "perplexity of the corpus",
     "tokens_sampled": "sampled, k tokens", "tokens_trained": "trained on, k tokens",

@@ -1,7 +1,8 @@
 """Write model cards in the hub's form: a README.md with YAML front matter beside every saved model.
 
 A stage writes the card from what it knows itself: its parameters and its metrics. What is measured later (the
-evaluation) is on the cards that the report writes. Cards hold neither a time nor an absolute path, so equal models have equal cards.
+evaluation) is on the cards that the report writes. Cards hold neither a time nor an absolute path, so equal models have
+equal cards.
 """
 
 from collections.abc import Mapping

@@ -33,8 +33,9 @@ def ratings(
 
     P(i beats j) = σ(θ_i - θ_j) (Bradley and Terry 1952), fitted by choix (I-LSR, Maystre and Grossglauser 2015), ties
     counted as half a win each; a rating is 1000 + 400 / ln 10 · (θ - θ_anchor), so 400 points are odds of ten to one.
-    The intervals are θ ± z s.e. with the sandwich variance clustered by prompt (White 1982; Liang and Zeger 1986), which
-    allows for ties and for several matches on one prompt. The anchor has no interval: its uncertainty is in the others'.
+    The intervals are θ ± z s.e. with the sandwich variance clustered by prompt (White 1982; Liang and Zeger 1986),
+    which allows for ties and for several matches on one prompt. The anchor has no interval: its uncertainty is in those
+    of the others.
 
     `prior_ties` adds that many ties to each pair of policies that met: without any, a policy that never lost would be
     infinitely good.
