@@ -37,6 +37,7 @@ class Run:
         self.stage, self.variant = (f"{stage}@{variant}" if variant else stage), variant
         self.layout = Layout()
         self._sections: dict[str, object] = {}
+        self._checkpoints: Checkpoints | None = None
         self._resumed = False
 
     def fix_instruction_set(self) -> None:

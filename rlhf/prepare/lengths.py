@@ -32,7 +32,7 @@ class Lengths:
     rejected: int
 
     def dropped_by(self, minimum: int, maximum: int) -> str | None:
-        """Name the filter that drops the pair, if one does: both sequences, prompt + reply, must lie within the bounds."""
+        """Name the filter that drops the pair, if any: each sequence, prompt + reply, must lie within the bounds."""
         if self.prompt + self.chosen < minimum:
             return "short_chosen"
         if self.prompt + self.rejected < minimum:
