@@ -18,7 +18,7 @@ from rlhf.models.policy.settings import Sampling
 
 
 @dataclass(slots=True)
-class Cache:
+class KeyValueCache:
     """Keys and values of every layer. A row's prompt ends at column P - 1, whatever its length."""
 
     keys: list[Tensor]  # (B, G, P + R, E) each
@@ -27,7 +27,7 @@ class Cache:
     used: int  # columns filled so far
 
     @classmethod
-    def empty(cls, decoder: Decoder, mask: Bool[Tensor, "B P"], room: int, dtype: torch.dtype) -> "Cache":
+    def empty(cls, decoder: Decoder, mask: Bool[Tensor, "B P"], room: int, dtype: torch.dtype) -> "KeyValueCache":
         """Make room for the prompts under `mask` and for `room` new tokens."""
         rows, width = mask.shape
         shape = (rows, decoder.kv_heads, width + room, decoder.head_size)
@@ -97,13 +97,13 @@ def generate(
 
 def _prefill(
     decoder: Decoder, ids: Int[Tensor, "B P"], mask: Bool[Tensor, "B P"], adapter: str | None, room: int
-) -> tuple[Cache, Float[Tensor, "B D"]]:
+) -> tuple[KeyValueCache, Float[Tensor, "B D"]]:
     """Run the prompts without their padding; the last layer for each prompt's last token only."""
     packing, layers = Packing.of(mask), len(decoder.blocks)
     queries = _last_tokens(mask, packing)
     within = PackedAttention(packing, layers, queries)
     dtype = next(decoder.norm.parameters()).dtype
-    cache = Cache.empty(decoder, mask, room, dtype)
+    cache = KeyValueCache.empty(decoder, mask, room, dtype)
 
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         for store, new in ((cache.keys, k), (cache.values, v)):

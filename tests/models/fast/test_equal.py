@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlhf.models.fast.engine import load_backbone
-from rlhf.models.fast.generate import Cache
+from rlhf.models.fast.generate import KeyValueCache
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.outputs import Generation
 from rlhf.models.policy.settings import Sampling
@@ -96,13 +96,13 @@ def sample(backbone: Backbone, *, adapter: str | None, greedy: bool = False) -> 
 def test_rows_that_end_are_dropped_without_a_trace(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a frequent token as EOS the rows end one by one, and the cache shrinks on the way, more than once."""
     shrunk: list[int] = []
-    select = Cache.select
+    select = KeyValueCache.select
 
-    def spy(cache: Cache, rows: torch.Tensor) -> None:
+    def spy(cache: KeyValueCache, rows: torch.Tensor) -> None:
         shrunk.append(len(rows))
         select(cache, rows)
 
-    monkeypatch.setattr(Cache, "select", spy)
+    monkeypatch.setattr(KeyValueCache, "select", spy)
     prompts = ragged(pair[0], count=24)
     last = pair[0].model.config.vocab_size - 1  # drawn where the uniform number is 1
     uniforms = torch.rand(24, 24, generator=torch.Generator().manual_seed(8)).clamp_max(0.9)
