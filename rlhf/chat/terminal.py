@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from rlhf.chat.dialogue import Dialogue
 from rlhf.core.errors import UserError
+from rlhf.core.text import printable
 
 HELP = """\
 /score          reward and KL to SFT of the last replies
@@ -31,16 +32,16 @@ def converse(dialogue: Dialogue, lines: Iterable[str], write: Write) -> None:
             elif text:
                 answer(dialogue, text, write)
         except UserError as error:
-            write(f"error: {error}\n")
+            write(f"error: {printable(str(error))}\n")
 
 
 def answer(dialogue: Dialogue, text: str, write: Write) -> None:
-    """Every policy's reply, token by token, each on a line of its own."""
+    """Every policy's reply, token by token, each on a line of its own, its control characters shown and not obeyed."""
     width = max(map(len, dialogue.cast.adapters))
     for name, pieces in dialogue.ask(text):
         write(f"{name:>{width}} |")
         for piece in pieces:
-            write(piece.replace("\n", f"\n{'':>{width}} |"))
+            write(printable(piece, lines=True).replace("\n", f"\n{'':>{width}} |"))
         write("\n")
 
 

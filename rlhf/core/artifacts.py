@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf.core.errors import UserError
+from rlhf.core.text import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SIGNIFICANT_DIGITS = 6  # of floats in JSON: enough to compare runs, few enough to read
+PAGES = (".md", ".html")  # what people open
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -46,7 +48,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, with Unix line ends."""
+    """Write UTF-8 text atomically, with Unix line ends.
+
+    Pages (.md, .html) hold no control characters: what a model or a file has said is shown by `printable`.
+    """
+    text = printable(text, lines=True) if path.suffix in PAGES else text
     write_bytes(path, text.encode("utf-8"))
 
 
