@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from rlhf.ppo.state import Progress
 from rlhf.ppo.step import Setup
 from tests.ppo import disk
 from tests.ppo.worlds import make_params
+from tests.stages.forker import Forker, Hit
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -76,18 +75,6 @@ def test_killed_at_random_moments(template: Path, tmp_path: Path) -> None:
     assert disk.outputs(broken) == disk.outputs(whole)
 
 
-def stage(root: Path) -> subprocess.Popen[bytes]:
-    """The real command, as DVC would run it."""
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "stages.ppo"],
-        cwd=root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
 def as_project(root: Path) -> Path:
     for name in ("rlhf", "stages", "dvc.yaml", "params.yaml"):
         (root / name).symlink_to(REPOSITORY / name)
@@ -98,25 +85,21 @@ def as_project(root: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.pipeline
-def test_the_command_killed_and_stopped(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_killed_and_stopped(
+    forker: Forker, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGKILL at startup and while it trains, then SIGTERM (which says how to resume), then to the end."""
     whole, broken = copy(template, tmp_path / "whole"), as_project(copy(template, tmp_path / "broken"))
     monkeypatch.chdir(whole)
     disk.run(whole, make_params(**SHORTER), tmp_path / "c")
-    process = stage(broken)
-    time.sleep(0.5)
-    process.kill()
-    process.wait()
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        process = stage(broken)
-        wait_for_checkpoints(broken / ".checkpoints", more_than=newest(broken / ".checkpoints"))
-        process.send_signal(number)
-        output = process.communicate()[0].decode()
-    assert process.returncode == 130
-    assert "resumes" in output
-    process = stage(broken)
-    output = process.communicate()[0].decode()
-    assert process.returncode == 0, output
+    for hit in (Hit("start", delay=0.05), Hit("save", 12)):
+        assert forker.run("ppo", broken, hit).signal == signal.SIGKILL
+    stopped = forker.run("ppo", broken, Hit("save", 12, signal=signal.SIGTERM))
+    assert stopped.code == 130, stopped.said
+    assert "resumes" in stopped.said
+    ended = forker.run("ppo", broken)
+    assert ended.code == 0, ended.said
+    assert "resuming after" in ended.said
     made = disk.outputs(broken)
     assert b"library_name: peft" in made.pop("artifacts/ppo/README.md")  # the command's own: the model card
     assert made == disk.outputs(whole)
