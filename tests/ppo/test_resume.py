@@ -30,7 +30,7 @@ def copy(template: Path, folder: Path) -> Path:
     return folder
 
 
-def start(root: Path, checkpoints: Path, quiet: Path) -> int:
+def start(root: Path, checkpoints: Path, quiet: Path, iterations: int) -> int:
     """The stage in a child process of the same program (which has imported everything); returns its id."""
     child = os.fork()
     if child:
@@ -40,22 +40,25 @@ def start(root: Path, checkpoints: Path, quiet: Path) -> int:
         os.chdir(root)
         with quiet.open("a") as sink:
             os.dup2(sink.fileno(), 2)
-        disk.run(root, make_params(**LONG), checkpoints)
+        disk.run(root, make_params(**LONG | {"iterations": iterations}), checkpoints)
         code = 0
     finally:
         os._exit(code)
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(template: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("iterations", "least"), [(6, 4), pytest.param(14, 10, marks=pytest.mark.thorough)], ids=["short", "long"]
+)
+def test_killed_at_random_moments(template: Path, tmp_path: Path, iterations: int, least: int) -> None:
     whole = copy(template, tmp_path / "whole")
-    _, status = os.waitpid(start(whole, tmp_path / "c1", tmp_path / "err1"), 0)
+    _, status = os.waitpid(start(whole, tmp_path / "c1", tmp_path / "err1", iterations), 0)
     assert status == 0, (tmp_path / "err1").read_text()
 
     broken = copy(template, tmp_path / "broken")
     chance, kills = random.Random(5), 0
     while True:
-        child = start(broken, tmp_path / "c2", tmp_path / "err2")
+        child = start(broken, tmp_path / "c2", tmp_path / "err2", iterations)
         # At startup (every fourth), else somewhere in the iteration that follows the next checkpoint, its own saving
         # and, near the end, the writing of the outs included.
         if kills % 4:
@@ -71,7 +74,7 @@ def test_killed_at_random_moments(template: Path, tmp_path: Path) -> None:
             continue
         assert status == 0, (tmp_path / "err2").read_text()
         break
-    assert kills >= 10
+    assert kills >= least
     assert disk.outputs(broken) == disk.outputs(whole)
 
 
