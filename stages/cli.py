@@ -39,6 +39,15 @@ class Run:
         self._sections: dict[str, object] = {}
         self._resumed = False
 
+    def fix_instruction_set(self) -> None:
+        """Make this process portable where `runtime.portable` asks for it; before torch or numpy is imported."""
+        from rlhf.core.artifacts import read_json
+        from rlhf.core.portable import apply
+
+        resolved = read_json(self.layout.resolved) if self.layout.resolved.is_file() else {}
+        if self.stage != "resolve" and resolved.get("runtime", {}).get("portable") and (note := apply()):
+            click.echo(f"note: {note}", err=True)
+
     def section(self, name: str, cls: "type[S]") -> "S":
         """The resolved section `name`, validated. Tests hold the names used here equal to dvc.yaml's `params`."""
         from rlhf.core.params import read_section
@@ -153,6 +162,7 @@ def stage_command(
                 from rlhf.core.costs import Meter
 
                 meter, run = Meter(), Run(name, str(options.pop("variant", "")))
+                run.fix_instruction_set()
                 function(run, **options)
                 if costs:
                     run.costs(meter)

@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 from rlhf.base.params import PretrainParams
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
+from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive, generator
 from rlhf.models.text.corpus_split import split_documents
@@ -94,7 +95,9 @@ def new_model(params: PretrainParams, tokenizer: PreTrainedTokenizerBase, *, see
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "base", "weights"))
-        return GPT2LMHeadModel(config)
+        model = GPT2LMHeadModel(config)
+    through_onednn(model)
+    return model
 
 
 def block_order(blocks: int, count: int, *, seed: int) -> list[int]:

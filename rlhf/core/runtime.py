@@ -25,6 +25,7 @@ class RuntimeParams(Section):
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
     threads: int = Field(ge=1, le=256)
+    portable: bool
     checkpoint_s: float = Field(gt=0)
     checkpoint_steps: int = Field(ge=0)
 

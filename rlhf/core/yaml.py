@@ -16,7 +16,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from ruamel.yaml.error import MarkedYAMLError
 
     try:
-        value = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except MarkedYAMLError as error:

@@ -1,4 +1,4 @@
-"""The two rewards over the distance from SFT."""
+"""Show the two rewards over the distance from SFT: the over-optimisation curve."""
 
 from collections.abc import Iterator
 
@@ -33,6 +33,19 @@ def overoptimisation(run: Inputs) -> Section:
         ]
         blocks.append(lines(series, labels))
     return Section("overoptimisation", title, blocks)
+
+
+def glance(run: Inputs) -> list[Block]:
+    """Draw reward and gold over the distance from SFT, the one figure that the report opens with."""
+    judges = [judge for judge in JUDGES if run.curve(PLOT, "sqrt_kl", judge)]
+    if not judges:
+        return []
+    series = [
+        Series(JUDGES[judge], *columns(run.curve(PLOT, "sqrt_kl", judge), "sqrt_kl", judge), joined=False)
+        for judge in judges
+    ]
+    caption = "Over-optimisation curve: what the reward model says and what is true, iteration by iteration"
+    return [lines(series, Labels("glance", "distance from SFT: √KL, √nats", "mean reward", caption))]
 
 
 def _texts(run: Inputs, judges: list[str]) -> Iterator[str]:

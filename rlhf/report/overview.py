@@ -1,12 +1,14 @@
-"""What came of it in short, what was done, and what everything was made from."""
+"""Open the report: the overall verdict, the headline numbers, what to do next; then what was done, and from what."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlhf.report.content import Block, Points, Section, Table, Text
+from rlhf.report.content import Block, Notice, Points, Section, Table, Text
 from rlhf.report.fallback_notice import stopped
 from rlhf.report.inputs import Inputs
 from rlhf.report.lineage import libraries, made_of, read_files
+from rlhf.report.overoptimisation import glance
+from rlhf.report.verdicts import STATES, VERDICTS, remedies
 from rlhf.report.wording import Numbers, show
 
 SHORT_HASH = 12  # digits in Markdown; the page has them all
@@ -24,15 +26,66 @@ SETTINGS = (
 )  # fmt: skip
 
 
+HEADLINES = (
+    ("gold", "gold reward (the truth)"), ("referee", "referee's score"), ("reward", "reward model's score (optimised)"),
+    ("length", "length, tokens"),
+)  # fmt: skip
+NEXT = 6  # at most so many proposals of what to change
+
+
 def summary(run: Inputs) -> Section:
-    """The findings that the numbers allow, in a few sentences."""
+    """Answer what a reader asks first: is the run sound, what are the numbers, what next."""
     n = run.numbers
-    return Section("summary", "In short", [Points(list(_findings(n)) or ["Nothing was measured yet."])])
+    blocks: list[Block] = [Text(said)] if (said := stopped(n)) else []
+    if "diagnose_overall" in n:
+        blocks.append(_overall(n))
+    if rows := _headlines(n):
+        blocks.append(Table(("measure", "base", "SFT", "PPO"), rows, "Headline numbers, with 95 % intervals"))
+    blocks.append(Points(list(_findings(n)) or ["Nothing was measured yet."]))
+    blocks += _next_steps(run)
+    return Section("summary", "At a glance", [*blocks, *glance(run)])
+
+
+def _overall(n: Numbers) -> Block:
+    """The overall verdict, how many of each state there are, and the names of those that are not sound."""
+    counts = ", ".join(
+        f"{n.show(f'diagnose_count_{state}')} {state}" for state in STATES if n.number(f"diagnose_count_{state}")
+    )
+    said = f"Verdicts on failure modes: {n['diagnose_overall']} overall ({counts})."
+    for state in ("failed", "suspect"):
+        if names := [f"`{name}`" for name in VERDICTS if n.values.get(f"diagnose_{name}") == state]:
+            said += f" {state.capitalize()}: {', '.join(names)}."
+    return Notice(said) if n["diagnose_overall"] == "failed" else Text(said)
+
+
+def _headlines(n: Numbers) -> list[tuple[str, ...]]:
+    """Rows of measures that all three policies have, then win rate and distance, which are PPO's alone."""
+    rows: list[tuple[str, ...]] = [
+        (name, *(n.span(f"eval_{measure}_{policy}") for policy in ("base", "sft", "ppo")))
+        for measure, name in HEADLINES
+        if n.has(f"eval_{measure}_sft", f"eval_{measure}_ppo")
+    ]
+    for name, label in (
+        ("eval_gold_winrate", "wins against SFT by gold reward"),
+        ("eval_referee_winrate", "wins against SFT by the referee"),
+        ("eval_kl", "KL to SFT, nats a response"),
+    ):
+        if name in n:
+            rows.append((label, "–", "–", n.span(name)))
+    return rows
+
+
+def _next_steps(run: Inputs) -> list[Block]:
+    """What the diagnosis proposes for verdicts that failed or are suspect, or that nothing stands out."""
+    if not run.diagnosis.strip():
+        return []
+    proposed = remedies(run.diagnosis)
+    if not proposed:
+        return [Text("What next: nothing stands out. Another `ppo.kl_coef` or seed shows how far these numbers carry.")]
+    return [Text("What to change next:"), Points(proposed[:NEXT])]
 
 
 def _findings(n: Numbers) -> Iterator[str]:
-    if said := stopped(n):
-        yield said
     if n.has("reward_accuracy", "reward_length_baseline"):
         yield (
             f"The reward model ranks {n.span('reward_accuracy', 3)} of held-out pairs as their annotators did; "
@@ -59,13 +112,6 @@ def _findings(n: Numbers) -> Iterator[str]:
             break
     if "eval_kl" in n:
         yield f"PPO has gone {n.span('eval_kl')} nats a response from SFT."
-    if "diagnose_overall" in n:
-        counts = ", ".join(
-            f"{n.show(f'diagnose_count_{state}')} {state}"
-            for state in ("failed", "suspect", "sound", "unknown")
-            if n.number(f"diagnose_count_{state}")
-        )
-        yield f"Verdicts on failure modes: {n['diagnose_overall']} overall ({counts})."
 
 
 def done(run: Inputs) -> Section:

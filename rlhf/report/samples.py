@@ -15,8 +15,6 @@ SHOWN = {
     "dpo": "DPO",
     "ipo": "IPO",
     "rrhf": "RRHF",
-    "grpo": "GRPO",
-    "rloo": "RLOO",
 }
 JUDGES = {"gold": "gold reward", "referee": "referee", "reward": "reward model"}
 COMPARED = ("ppo", "sft")  # a win is the first's over the second

@@ -6,6 +6,10 @@ from rlhf.report.content import Block, Notice, Points, Section, Table, Text
 from rlhf.report.inputs import Inputs
 
 STATES = ("failed", "suspect", "sound", "unknown")
+VERDICTS = (
+    "reward_hacking", "over_optimisation", "verbosity", "mode_collapse", "instability", "sycophancy", "undertrained",
+    "reward_model", "termination",
+)  # fmt: skip
 
 
 def verdicts(run: Inputs) -> Section:
@@ -47,6 +51,16 @@ def from_markdown(text: str) -> list[Block]:
             if title.startswith("Verdicts") or not re.match(rf"({'|'.join(STATES)}): ", said):  # the table has those
                 blocks.append(Text(said if title.startswith("Verdicts") else f"{title}: {said[0].lower()}{said[1:]}"))
     return blocks
+
+
+def remedies(text: str) -> list[str]:
+    """List what the diagnosis proposes to change, each once, those of failed verdicts first."""
+    found: dict[str, list[str]] = {"failed": [], "suspect": []}
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        state = next((state for state in found if re.search(rf"^(\*\*)?{state}(\*\*)?: ", part, re.MULTILINE)), None)
+        if state is not None:
+            found[state] += [plain(line[2:]) for line in part.splitlines() if line.startswith("- ")]
+    return list(dict.fromkeys(found["failed"] + found["suspect"]))
 
 
 def plain(text: str) -> str:

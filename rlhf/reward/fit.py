@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlhf.core.errors import UserError
+from rlhf.core.portable import applied
 from rlhf.core.seeding import generator
 from rlhf.reward.metrics import accuracy
 
@@ -130,7 +131,7 @@ def fit_head(
     validation_difference = (validation[:, 0].double() - validation[:, 1].double()) / scale
     of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
     weight = torch.nn.Parameter(initial_weight(train.shape[-1], seed))
-    optimiser = torch.optim.Adam([weight], lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.Adam([weight], lr=settings.lr, weight_decay=settings.weight_decay, fused=applied())
 
     def one_epoch(epoch: int) -> None:
         shuffle, drop = generator(seed, "reward", "order", epoch), generator(seed, "reward", "dropout", epoch)

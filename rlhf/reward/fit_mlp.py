@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlhf.core.portable import applied
 from rlhf.core.seeding import generator
 from rlhf.models.reward.heads import Mlp
 from rlhf.reward.fit import (
@@ -67,7 +68,7 @@ def fit_mlp(
     pairs, validation_pairs = ((part.double() - mean) / scale for part in (train, validation))
     of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
     net = _started(train.shape[-1], units, seed)
-    optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=applied())
 
     def one_epoch(epoch: int) -> None:
         shuffle, drop = generator(seed, "reward", "order", epoch), generator(seed, "reward", "dropout", epoch)

@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
 from rlhf.models.policy.lora import lora_config
@@ -45,6 +46,7 @@ def with_adapter(base: Path, params: LoraParams, runtime: Runtime) -> PeftModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(runtime.seed, "sft", "adapter"))
         adapted = get_peft_model(model, config, adapter_name=ADAPTER)
+    through_onednn(adapted)
     return adapted
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.repro_gpu.__main__ import STAGES, STOPPED, run_stage
 from benchmarks.repro_gpu.made_up import LENGTHS, SHARES, draw_length, rows, write_model
-from benchmarks.repro_gpu.workspace import parsed, set_values
-from rlhf.core.dag import declared
+from benchmarks.repro_gpu.workspace import parsed, prepare_workspace, set_values
+from rlhf.core.dag import declared, ignored
 from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
 from rlhf.models.text.load import load_model, load_tokenizer
@@ -60,6 +60,14 @@ def test_values_are_set_by_dotted_key(tmp_path: Path) -> None:
         set_values(path, {"ppo.lrr": 1})
     with pytest.raises(UserError, match="KEY=VALUE"):
         parsed(["ppo.lr"])
+
+
+def test_what_python_compiles_in_the_work_folder_is_no_part_of_the_code(tmp_path: Path) -> None:
+    """Or a stage that was stopped would look for its checkpoints elsewhere, and start anew."""
+    prepare_workspace(tmp_path, {})
+    out = ignored(tmp_path)
+    assert out(Path("rlhf/core/__pycache__/dag.cpython-311.pyc"))
+    assert not out(Path("rlhf/core/dag.py"))
 
 
 def test_the_order_is_that_of_the_pipeline() -> None:

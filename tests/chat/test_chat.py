@@ -20,7 +20,7 @@ from stages.chat import main
 from tests.export.worlds import World
 
 TEMPLATE = "\n\nHuman: {prompt}\n\nAssistant:"
-RUNTIME = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0)
+RUNTIME = RuntimeParams(device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0)
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])

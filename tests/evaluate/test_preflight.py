@@ -39,7 +39,9 @@ def judged(url: str, **changes: Any) -> EvaluateParams:
 
 
 def run(at: Layout, settings: EvaluateParams) -> dict[str, object]:
-    threads = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0)
+    threads = RuntimeParams(
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0
+    )
     return evaluate(at, settings, Runtime.start(threads, seed=0)).metrics
 
 

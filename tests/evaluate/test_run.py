@@ -24,7 +24,9 @@ from tests.judge_server import JudgeServer
 
 
 def measured(at: Layout, settings: EvaluateParams | None = None, *, corpus_share: float | None = None) -> Evaluation:
-    threads = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0)
+    threads = RuntimeParams(
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0
+    )
     found = evaluate(at, settings or params(), Runtime.start(threads, seed=0), corpus_share=corpus_share)
     write_metrics(at.metrics("evaluate"), found.metrics)
     return found

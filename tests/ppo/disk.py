@@ -15,7 +15,14 @@ from rlhf.ppo.run import run_ppo
 from tests.model_fixtures import make_adapter, make_gpt2
 from tests.ppo.worlds import BASIC, QUESTIONS, make_runtime
 
-RUNTIME = {"device": "cpu", "dtype": "float32", "threads": 1, "checkpoint_s": 1e9, "checkpoint_steps": 1}
+RUNTIME = {
+    "device": "cpu",
+    "dtype": "float32",
+    "threads": 1,
+    "portable": False,
+    "checkpoint_s": 1e9,
+    "checkpoint_steps": 1,
+}
 
 
 def build(root: Path) -> Layout:

@@ -234,10 +234,10 @@ def test_a_gradient_that_is_not_finite_trips_before_anything_moves(actors: Actor
 
 def test_what_an_update_reports_by_hand() -> None:
     """Means over minibatches; the first one's gap and KL; one minibatch more than was applied, where KL stopped it."""
-    first = module.MinibatchStats(policy_loss=1.0, value_loss=2.0, clip_fraction=0.0, approx_kl=1e-9, ratio_gap=1e-6)
-    second = module.MinibatchStats(policy_loss=2.0, value_loss=6.0, clip_fraction=0.5, approx_kl=0.2, ratio_gap=0.75)
+    first = module.MinibatchStats(policy_loss=1.0, value_loss=2.0, clip_fraction=0.0, approx_kl=0.125, ratio_gap=1e-6)
+    second = module.MinibatchStats(policy_loss=2.0, value_loss=6.0, clip_fraction=0.5, approx_kl=0.375, ratio_gap=0.75)
     found = module._summary([first, second], [8.0])
     assert found == module.PPOStats(
-        policy_loss=1.5, value_loss=4.0, clip_fraction=0.25, approx_kl=pytest.approx(0.1), grad_norm=8.0, minibatches=1,
-        first_ratio_gap=1e-6, first_approx_kl=1e-9,
+        policy_loss=1.5, value_loss=4.0, clip_fraction=0.25, approx_kl=0.25, grad_norm=8.0, minibatches=1,
+        first_ratio_gap=1e-6, first_approx_kl=0.125,
     )  # fmt: skip

@@ -50,7 +50,7 @@ def make_params(**changes: object) -> PPOParams:
 
 def make_runtime(seed: int = 0, *, checkpoint_steps: int = 0) -> Runtime:
     params = RuntimeParams(
-        device="cpu", dtype="float32", threads=1, checkpoint_s=1e9, checkpoint_steps=checkpoint_steps
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=1e9, checkpoint_steps=checkpoint_steps
     )
     return Runtime.start(params, seed)
 

@@ -25,8 +25,8 @@ def written(run: Run) -> tuple[str, str]:
 def test_dpos_policy_in_the_place_of_ppos_is_said_wherever_ppo_is_spoken_of(run: Run) -> None:
     run.change("ppo", **STOPPED, ppo_fallback="dpo")
     text, page = written(run)
-    first = text.split("## In short")[1].strip().splitlines()[0]
-    assert first.startswith(f"- {GUARDED}; its policy was not kept")
+    first = text.split("## At a glance")[1].strip().splitlines()[0]
+    assert first.startswith(f"{GUARDED}; its policy was not kept")
     assert "that of DPO was handed on in its place (`ppo.fallback`)" in first
     assert "iteration 7 was kept" not in text
     notice = r"^> \*\*A guard stopped PPO: wherever this section says PPO, the policy is DPO's"

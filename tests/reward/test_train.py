@@ -52,7 +52,8 @@ def params(**changes: object) -> RewardParams:
 
 def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> Trained:
     runtime = Runtime.start(
-        RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0), seed=0
+        RuntimeParams(device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0),
+        seed=0,
     )
     checkpoints = Checkpoints(out / "checkpoints", every_s=1e9, every_steps=0)
     curve = Curve(out / "reward.csv")

@@ -54,7 +54,9 @@ def toy_collate(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def runtime() -> Runtime:
-    params = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=1e9, checkpoint_steps=0)
+    params = RuntimeParams(
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=1e9, checkpoint_steps=0
+    )
     return Runtime.start(params, seed=3)
 
 

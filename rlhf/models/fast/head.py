@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
+
+from rlhf.core.products import matmul, product
 
 # Logits exist for so many tokens at once, and in blocks of the vocabulary that keep them in the last-level cache (2^22
 # floats are 16 MB). Few and wide products run at twice the speed of one with the whole vocabulary.
@@ -87,7 +88,7 @@ def _softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: f
         total = total * shrink + odds.sum(1)
         moment = moment * shrink + torch.linalg.vecdot(odds, logits)
         if mixed is not None:
-            mixed.mul_(shrink.unsqueeze(1)).add_(odds.to(block.dtype) @ block)
+            mixed.mul_(shrink.unsqueeze(1)).add_(matmul(odds.to(block.dtype), block))
     log_total = top + total.log()
     return _Totals(log_total, log_total - moment / total, None if mixed is None else mixed / total.unsqueeze(1))
 
@@ -95,6 +96,6 @@ def _softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: f
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
     """Divide by the temperature before the product where that is exact enough: `hidden` is smaller than the logits."""
     if temperature == 1.0 or (bias is None and hidden.dtype in (torch.float32, torch.float64)):
-        return functional.linear(hidden / temperature if temperature != 1.0 else hidden, weight, bias)
-    logits = functional.linear(hidden, weight, bias)
+        return product(hidden / temperature if temperature != 1.0 else hidden, weight, bias)
+    logits = product(hidden, weight, bias)
     return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature

@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn import Parameter, functional
+from torch.nn import Parameter
 from transformers.pytorch_utils import Conv1D
+
+from rlhf.core.products import linear, matmul, product
 
 
 class Linear:
@@ -31,12 +33,12 @@ class Linear:
         if adapter not in self._adapters:
             if _packing_pays(x, self.weight):
                 return self._thin(x, None, self.weight, (0, 0))
-            return functional.linear(x, self.weight, self.bias)
+            return linear(x, self.weight, self.bias)
         a, b, scale = self._adapters[adapter]
         if self.weight.dtype not in (torch.float32, torch.float64):
             # In bf16 a merged weight would round small updates away.
-            update = functional.linear(functional.linear(x.to(a.dtype), a), b) * scale
-            return functional.linear(x, self.weight, self.bias) + update.to(x.dtype)
+            update = linear(linear(x.to(a.dtype), a), b) * scale
+            return linear(x, self.weight, self.bias) + update.to(x.dtype)
         merged = self.merged(adapter)
         if torch.is_grad_enabled() and (x.requires_grad or a.requires_grad):
             given = (x, a, b, merged, self.bias, scale)
@@ -44,7 +46,7 @@ class Linear:
             return output
         if _packing_pays(x, merged):
             return self._thin(x, adapter, merged, self._merged[adapter][0])
-        return functional.linear(x, merged, self.bias)
+        return linear(x, merged, self.bias)
 
     def _thin(
         self, x: Float[Tensor, "N I"], adapter: str | None, weight: Float[Tensor, "O I"], version: tuple[int, int]
@@ -87,17 +89,17 @@ class _MergedLoRA(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, a, b, merged)
         ctx.scale = scale
-        return functional.linear(x, merged, bias)
+        return product(x, merged, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
         (grad,) = grads
         x, a, b, merged = ctx.saved_tensors
         # Each thin product in the order that is fastest on a CPU, up to several times.
-        low = functional.linear(grad, b.t().contiguous()) * ctx.scale
-        grad_x = grad @ merged if ctx.needs_input_grad[0] else None
-        grad_b = (functional.linear(x, a).t() @ grad).t() * ctx.scale
-        return grad_x, low.t() @ x, grad_b, None, None, None
+        low = product(grad, b.t().contiguous()) * ctx.scale
+        grad_x = matmul(grad, merged) if ctx.needs_input_grad[0] else None
+        grad_b = matmul(product(x, a).t(), grad).t() * ctx.scale
+        return grad_x, matmul(low.t(), x), grad_b, None, None, None
 
 
 def _packing_pays(x: Tensor, weight: Tensor) -> bool:

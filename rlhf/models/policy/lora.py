@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf.core.artifacts import save_tensors, write_json
 from rlhf.core.errors import UserError
+from rlhf.core.products import through_onednn
 
 Targets = Literal["auto"] | list[str]
 
@@ -82,11 +83,14 @@ def add_adapter(model: PreTrainedModel | PeftModel, name: str, folder: Path) -> 
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name)
-            return model
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+            adapted = model
+        else:
+            adapted = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{folder}: the adapter does not fit the base model ({reason})") from error
+    through_onednn(adapted)
+    return adapted
 
 
 def write_adapter(model: PeftModel, name: str, folder: Path) -> None:

@@ -93,7 +93,7 @@ def pooled(backbone: Backbone, rows: Sequence[Row], *, model: RewardModel, adapt
 def pooled_episodes(
     backbone: Backbone, episodes: Episodes, *, model: RewardModel, adapter: str
 ) -> Float[Tensor, "B F"]:
-    """Compute the same of episodes, with gradients where they are enabled; F is `model.feature_size`."""
+    """Compute the features (float32) of episodes, with gradients where they are enabled; F is `model.feature_size`."""
     if model.logprobs:
         forward = backbone.forward(episodes, adapter=adapter, temperature=1.0)
         likely = logprob_features(forward.logprobs, episodes.mask)

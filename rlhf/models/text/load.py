@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from rlhf.core.errors import UserError
+from rlhf.core.products import through_onednn
 
 # peft asks transformers 5 for a name that it will drop in 6; nothing for the reader of a run.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -73,6 +74,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str) 
             f"{folder}: the weights lack {len(found['missing_keys'])} tensors, {min(found['missing_keys'])} first"
         )
     remove_dropout(model)
+    through_onednn(model)
     frozen: PreTrainedModel = model.to(device).eval().requires_grad_(False)
     return frozen
 
