@@ -127,8 +127,8 @@ def test_what_seems_right_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hogs_cost_themselves_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten of them would spend a minute and more, one after the other: the batch has its time, and honest replies theirs."""
-    monkeypatch.setenv(code_reward.TIMEOUT, "60")
+    """They would never end by themselves: the batch has its time, and honest replies theirs."""
+    monkeypatch.setenv(code_reward.TIMEOUT, "300")
     before = left_behind()
     replies = {"first": HONEST["plain"], **HOGS, **HONEST}
     start = time.monotonic()
@@ -136,7 +136,7 @@ def test_hogs_cost_themselves_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     took = time.monotonic() - start
     assert {name: found[name] for name in ("first", *HONEST)} == dict.fromkeys(("first", *HONEST), 1.0)
     assert {name: found[name] for name in HOGS if found[name] > 0} == {}
-    assert took < 60  # the time that the parameters give it, after which a run would end
+    assert took < 300  # the time that the parameters give it, after which a run would end
     gone(before)
 
 

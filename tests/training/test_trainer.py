@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pytest
@@ -237,7 +237,7 @@ def test_a_uniform_model_has_the_vocabulary_as_perplexity() -> None:
 
 # --- killed and run again -------------------------------------------------------------------------------------------
 
-FORKS = multiprocessing.get_context("forkserver")  # the heavy imports are made once, in the server
+FORKS = multiprocessing.get_context("fork")  # of this process, which has made its imports
 
 
 def child(folder: Path, every_steps: int) -> None:
@@ -248,8 +248,7 @@ def child(folder: Path, every_steps: int) -> None:
     (folder / "result.txt").write_text(f"{digest(model)} {result}")
 
 
-def start(folder: Path, every_steps: int = 1) -> ForkServerProcess:
-    FORKS.set_forkserver_preload([__name__])
+def start(folder: Path, every_steps: int = 1) -> ForkProcess:
     process = FORKS.Process(target=child, args=(folder, every_steps))
     process.start()
     return process
@@ -268,7 +267,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]
     return outcome(folder)
 
 
-def wait_for(folder: Path, number: int, process: ForkServerProcess) -> None:
+def wait_for(folder: Path, number: int, process: ForkProcess) -> None:
     """Until the library has begun its `number`-th checkpoint."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.is_alive():
