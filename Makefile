@@ -6,9 +6,11 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
+# A file's tests stay together, for what they share; files in the order of tests/conftest.py, the longest first.
+PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff readme experiments clean
+.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,8 +26,11 @@ $(STAMP): constraints.txt pyproject.toml
 repro: $(STAMP) ## Run the whole pipeline (only what changed runs)
 	dvc repro
 
-test: $(STAMP) ## Run the tests
-	pytest -n 2 --dist loadfile
+test: $(STAMP) ## Run the tests but for the thorough ones (10 minutes on two cores)
+	pytest $(PYTEST) -m "not thorough"
+
+test-thorough: $(STAMP) ## Run the tests that take long to prove the same at more moments and sizes (10 minutes)
+	pytest $(PYTEST) --maxfail 1 -m thorough
 
 check: lint types layers test ## The whole gate: lint, types, layers, tests
 
@@ -36,7 +41,7 @@ lint: $(STAMP) ## Lint and format check
 types: $(STAMP) ## Type check, strict
 	mypy
 
-layers: $(STAMP) ## Import layers, README numbers, a fresh dvc.lock
+layers: $(STAMP) ## Import layers, the numbers of README and docs/, a fresh dvc.lock
 	lint-imports
 	python tools/readme.py --check
 	dvc repro --allow-missing --dry | tail -1 | grep 'up to date'
@@ -53,13 +58,13 @@ bench-reward: $(STAMP) ## Time reward-model training against the naive loop and 
 bench-slopes: $(STAMP) ## Time the PPO step over batch, response length and width
 	python -m benchmarks.slopes
 
-seeds: $(STAMP) ## The default pipeline with seeds 0, 1 and 2, one after the other, and the README's table of them
+seeds: $(STAMP) ## The default pipeline with seeds 0, 1 and 2, one after the other, and the table of docs/sweeps.md
 	python -m studies.seeds
 
 offline: $(STAMP) ## The alternatives to PPO on this run's data and base, and the table that compares them (an experiment)
 	dvc exp run --name alternatives -S offline.dpo.run=true -S offline.ipo.run=true -S offline.rrhf.run=true -S offline.rejection.run=true -S offline.best_of_n.run=true compare
 
-alternatives: $(STAMP) ## The same in a folder of its own, with what each cost: the README's table (10 minutes)
+alternatives: $(STAMP) ## The same in a folder of its own, with what each cost: the table of docs/alternatives.md (10 minutes)
 	python -m studies.alternatives
 
 frontier: $(STAMP) ## Reward over KL: PPO at several kl_coef, DPO at several beta, best of n at several n (15 minutes)
@@ -92,11 +97,11 @@ sweep-report: $(STAMP) ## Compare queued experiments: reports/sweep.md (KL_BUDGE
 costs: $(STAMP) ## Gather what the last run of each stage cost (.costs/) into benchmarks/results/stages.json
 	python tools/costs.py
 
-metrics-diff: $(STAMP) ## What this tree changed against BASE (origin/main): metrics and parameters, as Markdown
+metrics-diff: $(STAMP) ## What this tree changed against BASE (origin/main): metrics and resolved parameters, as Markdown
 	@echo '### Metrics against `$(BASE)`'; echo; dvc metrics diff --md "$(BASE)"
-	@echo; echo '### Parameters'; echo; dvc params diff --md "$(BASE)"
+	@echo; echo '### Parameters'; echo; dvc params diff --md --targets params.resolved.json -- "$(BASE)"
 
-readme: $(STAMP) ## Put the numbers of metrics/ into the README and draw its figure
+readme: $(STAMP) ## Put the numbers of metrics/ and benchmarks/results/ into README and docs/, and draw their figures
 	python tools/readme.py
 
 experiments: $(STAMP) ## Compare experiments: the columns that matter of dvc exp show

@@ -1,4 +1,4 @@
-"""`make bench-peer`: the PPO step here and in trl 1.12.0, the last release that has one, side by side.
+"""`make bench-peer`: time the PPO step here and in trl 1.12.0, the last release that has one, side by side.
 
 Each setting runs in turn, peer, ours, peer, ours, as fresh processes; medians over all steps but each process's first.
 The peer's environment is made in .bench-peer from the pins below. Results go to benchmarks/results/peer.json, the
@@ -36,7 +36,7 @@ SETTINGS: dict[str, tuple[Shape, str, float]] = {
 
 
 def peer_python(folder: Path) -> Path:
-    """The interpreter of the peer's environment, made if it is not there."""
+    """Find the interpreter of the peer's environment, and make the environment if it is not there."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
@@ -46,7 +46,7 @@ def peer_python(folder: Path) -> Path:
 
 
 def measure(python: Path | str, module: list[str], shape: Shape, extra: list[str]) -> dict[str, Any]:
-    """One process; its last line is the result."""
+    """Run one process and read the last line that it prints."""
     numbers = {key: value for key, value in asdict(shape).items() if key != "microbatch" or "-m" in module}
     given = [word for key, value in numbers.items() for word in (f"--{key}", str(value))]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
@@ -58,7 +58,7 @@ def measure(python: Path | str, module: list[str], shape: Shape, extra: list[str
 
 
 def gigaflops(threads: int) -> float:
-    """The rate of the body's own matrix product, 2048 x 768 x 3072, best of many, in a fresh process."""
+    """Measure the rate of the body's own matrix product, 2048 x 768 x 3072, best of many, in a fresh process."""
     script = f"""
 import time, torch
 torch.set_num_threads({threads})
@@ -73,7 +73,7 @@ print(2 * 2048 * 768 * 3072 / best / 1e9)
 
 
 def floor(shape: Shape, rate: float) -> dict[str, float]:
-    """Seconds of a step that did nothing but its matrix products."""
+    """Compute the seconds of a step that did nothing but its matrix products."""
     body, head = 12 * shape.layers * shape.hidden**2, shape.vocab * shape.hidden
     responses = shape.batch * (shape.shortest + shape.response) / 2
     once = 2 * (body * (shape.batch * shape.prompt + responses) + head * responses) / rate / 1e9
@@ -82,7 +82,7 @@ def floor(shape: Shape, rate: float) -> dict[str, float]:
 
 
 def compare(name: str, python: Path, *, rounds: int, steps: int, threads: int, rate: float) -> dict[str, Any]:
-    """Peer and ours in turn."""
+    """Run peer and ours in turn."""
     shape, value, goal = SETTINGS[name]
     both = ["--steps", str(steps), "--threads", str(threads)]
     runs: dict[str, list[dict[str, Any]]] = {"peer": [], "ours": []}
@@ -111,7 +111,7 @@ def _median(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def table(results: dict[str, Any], rate: float, threads: int) -> str:
-    """The results in Markdown."""
+    """Render the results in Markdown."""
     lines = [
         f"{processor()}, {threads} threads, float32, torch {version('torch')}, transformers {version('transformers')}, "
         f"trl 1.12.0; {rate:.0f} GFLOP/s measured. "

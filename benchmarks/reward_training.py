@@ -1,4 +1,4 @@
-"""`make bench-reward`: training a reward model on frozen features, in the naive loop, and with trl's RewardTrainer.
+"""`make bench-reward`: time reward-model training on frozen features, in the naive loop, and in trl's RewardTrainer.
 
 512 pairs of 2 x 128 tokens, 3 epochs, the GPT-2 small shape with random weights; each way in a process of its own, in
 turn. All of it takes some 40 minutes on two quiet threads. `--pairs 8 16` measures at reduced sizes instead: the cost
@@ -26,7 +26,7 @@ NAMES = {"ours": "features once, then the head", "naive": "backbone in every epo
 
 
 def measure(way: str, pairs: int, given: argparse.Namespace) -> dict[str, Any]:
-    """One process; its last line is the result."""
+    """Run one process and read the last line that it prints."""
     numbers = {"way": way, "pairs": pairs, **{key: getattr(given, key) for key in ("shape", "tokens", "epochs")}}
     numbers |= {key: getattr(given, key) for key in ("batch", "batch-tokens", "engine", "threads", "device")}
     words = [word for key, value in numbers.items() for word in (f"--{key}", str(value))]
@@ -38,7 +38,7 @@ def measure(way: str, pairs: int, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """Least squares: seconds = start + slope * size. Of one size, the line through it and 0."""
+    """Fit seconds = start + slope * size by least squares; with one size, the line through it and 0."""
     if len(set(sizes)) < 2:
         return 0.0, statistics.fmean(seconds) / statistics.fmean(sizes)
     slope, start = statistics.linear_regression(sizes, seconds)
@@ -46,7 +46,7 @@ def line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float
 
 
 def summary(runs: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
-    """Medians of one way by size, and the line through them."""
+    """Compute medians of one way by size, and the line through them."""
     sizes = sorted({run["config"]["pairs"] for run in runs})
     medians = {n: statistics.median(run[key] for run in runs if run["config"]["pairs"] == n) for n in sizes}
     start, slope = line(sizes, list(medians.values()))
@@ -64,7 +64,7 @@ def summary(runs: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
 
 
 def table(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> str:
-    """The results in Markdown."""
+    """Render the results in Markdown."""
     kind = "Processor seconds" if given.cpu_time else "Seconds"
     sizes = sorted({int(n) for way in found.values() for n in way["seconds"]})
     at = " | ".join(f"{n} pairs (a pair)" for n in sizes)

@@ -1,4 +1,4 @@
-"""Three ways to train a reward model on the same pairs, each timed in a process of its own.
+"""Time three ways to train a reward model on the same pairs, each in a process of its own.
 
     python -m benchmarks.reward_ways --way ours --pairs 16
 
@@ -26,25 +26,25 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.reward.features import pair_features
 from rlhf.reward.fit import FitSettings, fit_head, pair_loss
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 
 SHAPES = {"gpt2": GPT2_SMALL, "tiny": TINY, "micro": replace(TINY, layers=2, hidden=32, heads=2, vocab=128)}
 LR = 1e-4
 
 
-def make_pairs(count: int, tokens: int, vocab: int) -> list[Pair]:
-    """Random words; with EOS every prompt and response together are `tokens` long."""
+def make_pairs(count: int, tokens: int, vocab: int) -> list[TextPair]:
+    """Draw random words; with EOS every prompt and response together are `tokens` long."""
     draw = torch.Generator().manual_seed(0)
 
     def words(length: int) -> str:
         return " ".join(f"t{i}" for i in torch.randint(0, vocab - 1, (length,), generator=draw).tolist())
 
     half = tokens // 2
-    return [Pair(words(half), words(half - 1), words(half - 1), None, 1) for _ in range(count)]
+    return [TextPair(words(half), words(half - 1), words(half - 1), None, 1) for _ in range(count)]
 
 
 def ours(shape: Shape, folder: Path, given: argparse.Namespace) -> Callable[[], None]:
-    """The stage's own code: features of every pair once, then the head on them."""
+    """Train by the stage's own code: features of every pair once, then the head on them."""
     if given.engine == "fast":
         keep_memory()
     backbone, model = _backbone(shape, folder, given.device, given.engine)
@@ -64,7 +64,7 @@ def ours(shape: Shape, folder: Path, given: argparse.Namespace) -> Callable[[], 
 
 
 def naive(shape: Shape, folder: Path, given: argparse.Namespace) -> Callable[[], None]:
-    """The usual loop, on the same frozen backbone: in every epoch every batch goes through it once more."""
+    """Train in the usual loop, on the same frozen backbone: every batch goes through it once more in every epoch."""
     backbone, model = _backbone(shape, folder, given.device, "plain")
     decoder = cast(Any, backbone.model).get_base_model().base_model
     ids = _ids(given, shape, backbone.device)
@@ -85,7 +85,7 @@ def naive(shape: Shape, folder: Path, given: argparse.Namespace) -> Callable[[],
 
 
 def trl(shape: Shape, folder: Path, given: argparse.Namespace) -> Callable[[], None]:
-    """trl's RewardTrainer with LoRA, its source unchanged: the backbone is trained, so that nothing can be kept."""
+    """Train by trl's RewardTrainer with LoRA, its source unchanged: the backbone learns, so nothing can be kept."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import GPT2Config, GPT2ForSequenceClassification
@@ -127,7 +127,7 @@ def _backbone(shape: Shape, folder: Path, device: str, engine: Engine) -> tuple[
 
 
 def _ids(given: argparse.Namespace, shape: Shape, device: torch.device) -> Tensor:
-    """(pairs, 2, tokens): chosen and rejected of each pair."""
+    """Encode chosen and rejected of each pair: (pairs, 2, tokens)."""
     draw = torch.Generator().manual_seed(0)
     return torch.randint(0, shape.vocab - 1, (given.pairs, 2, given.tokens), generator=draw).to(device)
 

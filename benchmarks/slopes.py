@@ -1,4 +1,4 @@
-"""`make bench-slopes`: how the time of a PPO step grows with the batch, the response length and the model's width.
+"""`make bench-slopes`: measure how a PPO step's time grows with batch, response length and the model's width.
 
 Each of the three is doubled step by step while the others stay; a slope of log seconds over log size is the power with
 which the cost grows (1: twice the work, twice the time). Beside the slope through all points stands that of the last
@@ -31,17 +31,17 @@ BATCHES, LENGTHS = (8, 16, 32, 64, 128, 256, 512), (32, 64, 128, 256, 512)
 
 
 def wide(shape: Shape, width: int) -> Shape:
-    """The shape with another hidden size, its heads as wide as before."""
+    """Change the hidden size; heads stay as wide as before."""
     return replace(shape, hidden=width, heads=width * shape.heads // shape.hidden)
 
 
 def long(shape: Shape, response: int) -> Shape:
-    """The shape with responses of another length, all equal."""
+    """Change the length of responses; all are equal."""
     return replace(shape, response=response, shortest=response)
 
 
 def scales() -> dict[str, dict[str, dict[int, Shape]]]:
-    """For each scale, the shapes along each axis by the number that grows."""
+    """List for each scale the shapes along each axis, by the number that grows."""
     base, gpt2 = replace(SMALL, batch=16), replace(GPT2_SMALL, microbatch=64)
     gpu = long(replace(gpt2, prompt=128), 128)
     return {
@@ -64,12 +64,12 @@ def scales() -> dict[str, dict[str, dict[int, Shape]]]:
 
 
 def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """d log seconds / d log size, by least squares."""
+    """Fit d log seconds / d log size by least squares."""
     return statistics.linear_regression([math.log(n) for n in sizes], [math.log(s) for s in seconds]).slope
 
 
 def measure(shape: Shape, given: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of a step and its parts; one more step before them warms up."""
+    """Measure the median seconds of a step and its parts, after a step that warms up."""
     with tempfile.TemporaryDirectory() as folder:
         place = {"device": given.device, "dtype": given.dtype}
         setup = make_setup(shape, given.engine, Path(folder), given.threads, **place)
@@ -80,7 +80,7 @@ def measure(shape: Shape, given: argparse.Namespace) -> dict[str, float]:
 
 
 def along(shapes: dict[int, Shape], given: argparse.Namespace, name: str) -> dict[str, Any]:
-    """One axis: its points and slopes."""
+    """Measure one axis: its points and slopes."""
     points = {}
     for number, shape in shapes.items():
         print(f"{name} {number}", file=sys.stderr)
@@ -95,7 +95,7 @@ def along(shapes: dict[int, Shape], given: argparse.Namespace, name: str) -> dic
 
 
 def table(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> str:
-    """The results in Markdown."""
+    """Render the results in Markdown."""
     where = torch.cuda.get_device_name() if given.device == "cuda" else processor()
     text = (
         f"{where}, {given.threads} threads, {given.dtype}, engine {given.engine}, scale {given.scale}. Seconds a step, "

@@ -1,4 +1,4 @@
-"""pytest-benchmark: the parts of a PPO step, plain and fast. `make bench`."""
+"""Time the parts of a PPO step, plain and fast, with pytest-benchmark (`make bench`)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +27,7 @@ def setup(request: pytest.FixtureRequest, engine: Any, tmp_path_factory: pytest.
 
 
 def answer(setup: Scheduled) -> Any:
-    """The policy's answers to the first batch."""
+    """Sample the policy's answers to the first batch."""
     prompts = setup.prompts.batch(0, setup.params.batch)
     return respond(
         setup.actors, prompts, uniforms=setup.uniforms(0), temperature=1.0, microbatch=setup.params.microbatch,

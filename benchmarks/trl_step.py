@@ -1,4 +1,4 @@
-"""The peer's PPO step, timed: trl 1.12.0's own PPOTrainer, its source unchanged, in the shapes of `workload`.
+"""Time the peer's PPO step: trl 1.12.0's own PPOTrainer, its source unchanged, in the shapes of `workload`.
 
 It runs in an environment of its own (`benchmarks.peer` makes it), so it imports nothing of this project. Three calls
 are wrapped to read the clock: sampling, the shuffle that begins an epoch, and the log line that ends a step. One JSON
@@ -83,7 +83,7 @@ def trainer(args: argparse.Namespace, folder: str) -> "peer.PPOTrainer":
 
 
 class Laps:
-    """Times at which the parts of each step begin; a step ends with its log line."""
+    """The times at which the parts of each step begin; a step ends with its log line."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.steps, self.marks = args, [], []

@@ -1,4 +1,4 @@
-"""A PPO step to be timed: random weights in any GPT-2 shape, prompts and responses of given lengths.
+"""Time a PPO step: random weights in any GPT-2 shape, prompts and responses of given lengths.
 
     python -m benchmarks.workload --layers 12 --hidden 768 --heads 12 --vocab 50257 --engine fast
 
@@ -32,11 +32,11 @@ from rlhf.models.reward.reward_model import RewardModel
 from rlhf.params import resolve
 from rlhf.ppo import step as steps
 from rlhf.ppo.actors import Actors
-from rlhf.ppo.kl import FixedController
 from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.prompts import PromptStream
 from rlhf.ppo.reward_sources import RewardModelSource
+from rlhf.ppo.state import Progress
 from rlhf.ppo.types import Prompt
 from rlhf.ppo.value_head import ValueHead
 
@@ -46,7 +46,7 @@ EOS = "<|endoftext|>"
 
 @dataclass(frozen=True)
 class Shape:
-    """The model, and how much of what it is given."""
+    """The sizes of the model, and of what it is given."""
 
     layers: int
     hidden: int
@@ -71,7 +71,7 @@ TINY = Shape(4, 128, 4, 1024, 64, 32, 32, 32, 4, 64)
 
 
 class Scheduled(steps.Setup):
-    """Responses of set lengths: EOS is the last token, which the inverse distribution function gives at exactly 1."""
+    """A setup whose responses have set lengths: EOS is the last token, which a uniform number of exactly 1 draws."""
 
     shape: Shape
 
@@ -87,13 +87,13 @@ class Scheduled(steps.Setup):
 
 
 def lengths(shape: Shape, iteration: int) -> Tensor:
-    """Response lengths of one iteration, evenly spread over the range, in a random order."""
+    """Spread the response lengths of one iteration evenly over the range, in a random order."""
     even = torch.linspace(shape.shortest, shape.response, shape.batch).round().long()
     return even[torch.randperm(shape.batch, generator=torch.Generator().manual_seed(iteration))]
 
 
 def tokenizer(vocab: int) -> PreTrainedTokenizerFast:
-    """Words t0, t1, ..., and EOS last."""
+    """Make a tokenizer of the words t0, t1, ..., and EOS last."""
     words = {f"t{i}": i for i in range(vocab - 1)} | {EOS: vocab - 1}
     made = Tokenizer(models.WordLevel(words, unk_token=EOS))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -101,7 +101,7 @@ def tokenizer(vocab: int) -> PreTrainedTokenizerFast:
 
 
 def make_model(shape: Shape, folder: Path) -> tuple[Path, Path]:
-    """A random GPT-2 and an untouched LoRA (rank 8 on c_attn and c_proj) over it, as folders."""
+    """Write a random GPT-2 and an untouched LoRA (rank 8 on c_attn and c_proj) over it, as folders."""
     torch.manual_seed(0)
     words = tokenizer(shape.vocab)
     config = GPT2Config(
@@ -122,7 +122,7 @@ def make_model(shape: Shape, folder: Path) -> tuple[Path, Path]:
 def make_setup(
     shape: Shape, engine: Engine, folder: Path, threads: int, *, device: str = "cpu", dtype: DType = "float32"
 ) -> Scheduled:
-    """The project's own parameters, with the shape's numbers in their places."""
+    """Set up a step with the project's own parameters, and the shape's numbers in their places."""
     params = resolve(ROOT / "params.yaml", ROOT / "profiles")
     ppo = PPOParams.model_validate(
         params.ppo.model_dump()
@@ -156,20 +156,20 @@ def make_setup(
 
 
 def prompts(shape: Shape, count: int) -> list[Prompt]:
-    """Random prompts, all of the same length."""
+    """Draw random prompts, all of the same length."""
     ids = torch.randint(0, shape.vocab - 1, (count, shape.prompt), generator=torch.Generator().manual_seed(0))
     return [Prompt(f"p{i}", " ".join(f"t{j}" for j in row), tuple(row)) for i, row in enumerate(ids.tolist())]
 
 
 @dataclass
 class Clock:
-    """Seconds of the parts of a step, by name."""
+    """A clock that adds up seconds of the parts of a step, by name."""
 
     now: Any = time.perf_counter
     spent: dict[str, float] = field(default_factory=dict)
 
     def timed(self, name: str, function: Any) -> Any:
-        """The function, its time added to `name`."""
+        """Wrap a function so that its time is added to `name`."""
 
         def call(*args: Any, **named: Any) -> Any:
             start = self.now()
@@ -184,13 +184,13 @@ class Clock:
 def watched(clock: Clock) -> Iterator[None]:
     """Read the clock around the three parts of `step`; nothing else changes."""
     with contextlib.ExitStack() as stack:
-        for name, part in (("respond", "rollout"), ("judge", "scoring"), ("update", "update")):
+        for name, part in (("respond", "rollout"), ("score", "scoring"), ("update", "update")):
             stack.enter_context(mock.patch.object(steps, name, clock.timed(part, getattr(steps, name))))
         yield
 
 
 def clock_of(device: str) -> Callable[[], float]:
-    """A clock that a GPU's work is over at: kernels only start where they are called."""
+    """Give a clock that waits for a GPU's work: a call only starts a kernel."""
 
     def now() -> float:
         if device == "cuda":
@@ -201,7 +201,7 @@ def clock_of(device: str) -> Callable[[], float]:
 
 
 def peak_gb(device: str) -> dict[str, float]:
-    """The most memory in use at once: of the process, and of the GPU as torch's allocator reserved it."""
+    """Read the most memory in use at once: of the process, and of the GPU as torch's allocator reserved it."""
     found = {"peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)}
     if device == "cuda":
         found["peak_gpu_gb"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
@@ -209,19 +209,19 @@ def peak_gb(device: str) -> dict[str, float]:
 
 
 def run(setup: Scheduled, iterations: int, now: Any = time.perf_counter) -> list[dict[str, float]]:
-    """Seconds of each step and of its parts."""
+    """Measure the seconds of each step and of its parts."""
     found = []
     for iteration in range(iterations):
         clock = Clock(now)
         with watched(clock):
             start = now()
-            steps.step(setup, FixedController(0.05), None, iteration=iteration)
+            steps.step(setup, Progress(kl_coef=0.05, iteration=iteration))
             found.append({**clock.spent, "total": now() - start})
     return found
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """Read the processor's name, where the system tells it."""
     about = Path("/proc/cpuinfo")
     lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -23,6 +23,15 @@ from rlhf.sft.params import SFTParams
 
 FALLBACKS = {"none": "artifacts/sft", "dpo": "artifacts/offline/dpo"}  # ppo.fallback -> ppo.fallback_path
 
+RENAMED = {  # keys that params.yaml no longer has -> what each is called now; docs/renames.md has the whole table
+    "reward.heldout_share": "reward.referee_share",
+    "ppo.heldout_every": "ppo.validation_every",
+    "ppo.heldout_by": "ppo.validation_by",
+    "ppo.heldout_prompts": "ppo.validation_prompts",
+    "ppo.heldout_patience": "ppo.validation_patience",
+}
+RENAMED_VALUES = {("ppo.validation_by", "heldout"): "referee"}  # (key, old value) -> new value
+
 SAMPLED_AS_PPO = {  # section -> its names of PPO's response_tokens and temperature, and what another value means
     "sft": ("sample_tokens", "sample_temperature", "the samples shown are not drawn as PPO draws"),
     "reward": ("response_tokens", "temperature", "scores are normalised on other responses than PPO's"),
@@ -78,7 +87,9 @@ def resolve(params: Path, profiles: Path) -> Params:
     profile = read_yaml(path)
     _known_fields(own, Params, params)
     _known_keys(profile, own, path, params)
-    resolved = check(Params, _merge(profile, own), where=f"{params} with {path}")
+    merged = _merge(profile, own)
+    _renamed_values(merged, f"{params} with {path}")
+    resolved = check(Params, merged, where=f"{params} with {path}")
     _together(resolved, params)
     return resolved
 
@@ -106,6 +117,7 @@ def _known_fields(own: Mapping[str, Any], section: type[Section], params: Path, 
     """A misspelt key of params.yaml is named there, before a profile is blamed for having the right one."""
     for name, value in own.items():
         if name not in section.model_fields:
+            _renamed(f"{key}{name}", params)
             known = ", ".join(sorted(section.model_fields))
             raise UserError(f"{params}: {key}{name}: unknown key; known are {known}")
         inner = section.model_fields[name].annotation
@@ -118,13 +130,32 @@ def _known_keys(profile: Mapping[str, Any], own: Mapping[str, Any], path: Path, 
     for name, value in profile.items():
         dotted = f"{key}{name}"
         if name not in own:
+            _renamed(dotted, path)
             raise UserError(f"{path}: {dotted}: unknown key; {params} has {', '.join(sorted(map(str, own)))}")
         if isinstance(value, Mapping) and isinstance(own[name], Mapping):
             _known_keys(value, own[name], path, params, f"{dotted}.")
 
 
+def _renamed(name: str, where: Path) -> None:
+    """Raise UserError with the new name where a key has been renamed."""
+    if name in RENAMED:
+        raise UserError(f"{where}: {name}: renamed; it is {RENAMED[name]} now (docs/renames.md)")
+
+
+def _renamed_values(values: Mapping[str, Any], where: str) -> None:
+    """Raise UserError with the new value where one has been renamed."""
+    for (key, old), new in RENAMED_VALUES.items():
+        if dug(values, key) == old:
+            raise UserError(f"{where}: {key}: {old!r} is called {new!r} now (docs/renames.md)")
+
+
 def _together(resolved: Params, params: Path) -> None:
     """Checks across sections."""
+    if "\\n" in resolved.data.prompt_template:
+        raise UserError(
+            f"{params}: data.prompt_template: found a backslash and an n, where a line break was probably meant; write "
+            'it between double quotes in params.yaml ("\\n\\nHuman: {prompt}"), since -S takes a backslash as it is'
+        )
     needed, room = resolved.data.min_tokens, resolved.data.max_tokens
     if needed > room:
         raise UserError(f"{params}: data.min_tokens: found {needed}; at most data.max_tokens ({room}) is allowed")

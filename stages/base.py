@@ -14,15 +14,11 @@ def main(run: Run) -> None:
     """
     from rlhf.base.make import make_base
     from rlhf.base.params import BaseParams
-    from rlhf.core.artifacts import write_metrics
 
     params = run.section("base", BaseParams)
-    checkpoints = run.checkpoints()
-    metrics = make_base(params, run.layout, run.runtime(), checkpoints)
-    write_metrics(run.layout.metrics("base"), metrics)
-    run.card(run.layout.base, metrics)
-    run.provenance(inputs=[run.layout.corpus, run.layout.tokenizer], outputs=[run.layout.base])
-    checkpoints.clear()
+    at, checkpoints = run.layout, run.checkpoints()
+    metrics = make_base(params, at, run.runtime(), checkpoints)
+    run.finish(metrics, inputs=[at.corpus, at.tokenizer], outputs=[at.base], cards=[at.base])
 
 
 if __name__ == "__main__":

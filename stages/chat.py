@@ -1,4 +1,4 @@
-"""A terminal chat with a run's policies side by side. For looking, not for serving."""
+"""Chat with a run's policies side by side in a terminal: for looking, not for serving."""
 
 import sys
 

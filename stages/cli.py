@@ -1,4 +1,4 @@
-"""What every stage's command shares: reading its sections, its checkpoint folder, one-line errors, clean stops.
+"""Share what every stage's command needs: its sections, its checkpoint folder, its end, one-line errors, clean stops.
 
 Nothing heavy is imported here: `python -m stages.<name> --help` answers at once.
 """
@@ -7,7 +7,7 @@ import contextlib
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,7 +37,17 @@ class Run:
         self.stage, self.variant = (f"{stage}@{variant}" if variant else stage), variant
         self.layout = Layout()
         self._sections: dict[str, object] = {}
+        self._checkpoints: Checkpoints | None = None
         self._resumed = False
+
+    def fix_instruction_set(self) -> None:
+        """Make this process portable where `runtime.portable` asks for it; before torch or numpy is imported."""
+        from rlhf.core.artifacts import read_json
+        from rlhf.core.portable import apply
+
+        resolved = read_json(self.layout.resolved) if self.layout.resolved.is_file() else {}
+        if self.stage != "resolve" and resolved.get("runtime", {}).get("portable") and (note := apply()):
+            click.echo(f"note: {note}", err=True)
 
     def section(self, name: str, cls: "type[S]") -> "S":
         """The resolved section `name`, validated. Tests hold the names used here equal to dvc.yaml's `params`."""
@@ -104,22 +114,35 @@ class Run:
         folder = checkpoint_root(self.layout.checkpoints) / f"{self.stage}-{run}"
         checkpoints = Checkpoints(folder, every_s=runtime.checkpoint_s, every_steps=runtime.checkpoint_steps)
         checkpoints.claim()
-        self._resumed = any(folder.iterdir())
+        self._checkpoints, self._resumed = checkpoints, any(folder.iterdir())
         return checkpoints
 
-    def provenance(self, *, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
-        """Write provenance/<stage>.json with the sections this run has read."""
+    def finish(
+        self,
+        metrics: Mapping[str, object],
+        *,
+        inputs: Sequence[Path],
+        outputs: Sequence[Path],
+        cards: Sequence[Path] = (),
+    ) -> None:
+        """End a stage that trains: write its metrics, a model card into each folder of `cards`, and its provenance;
+        then clear the checkpoints.
+
+        Cards and provenance tell the sections that this run has read. Cards come first, since the hashes of the outputs
+        cover them; the checkpoints go last, so that a run that is killed here resumes.
+        """
+        from rlhf.core.artifacts import write_metrics
+        from rlhf.core.card import write_card
         from rlhf.core.provenance import write_provenance
 
-        path = self.layout.provenance(self.stage.replace("@", "_"))
+        name = self.stage.replace("@", "_")
+        write_metrics(self.layout.metrics(name), metrics)
+        for folder in cards:
+            write_card(folder, stage=folder.name, params=self._sections, metrics=metrics)
+        path = self.layout.provenance(name)
         write_provenance(path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs)
-
-    def card(self, folder: Path, metrics: Mapping[str, object]) -> None:
-        """Write the model card of `folder`: the sections this run has read, and its metrics. Before `provenance`, whose
-        hash covers it."""
-        from rlhf.core.card import write_card
-
-        write_card(folder, stage=folder.name, params=self._sections, metrics=metrics)
+        if self._checkpoints is not None:
+            self._checkpoints.clear()
 
     def costs(self, meter: "Meter") -> None:
         """Write .costs/<stage>.json. What a run cost is never a reason for it to fail."""
@@ -153,6 +176,7 @@ def stage_command(
                 from rlhf.core.costs import Meter
 
                 meter, run = Meter(), Run(name, str(options.pop("variant", "")))
+                run.fix_instruction_set()
                 function(run, **options)
                 if costs:
                     run.costs(meter)
@@ -178,5 +202,5 @@ def stage_command(
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Outside the training loops, which stop at their next step: nothing is lost by stopping at once."""
+    """Stop at once: outside the training loops, which stop at their next step, nothing is lost."""
     raise KeyboardInterrupt

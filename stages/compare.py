@@ -1,4 +1,4 @@
-"""All policies of a run in one table."""
+"""Compare all policies of a run in one table."""
 
 from stages.cli import Run, stage_command
 

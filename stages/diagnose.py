@@ -1,4 +1,4 @@
-"""Verdicts: is this run sound?"""
+"""Say whether a run is sound."""
 
 from stages.cli import Run, stage_command
 

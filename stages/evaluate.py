@@ -1,11 +1,11 @@
-"""What came of it: base, SFT and PPO side by side."""
+"""Evaluate base, SFT and PPO side by side."""
 
 from stages.cli import Run, stage_command
 
 
 @stage_command("evaluate")
 def main(run: Run) -> None:
-    """Compare base, SFT and PPO on held-out and out-of-distribution prompts.
+    """Compare base, SFT and PPO on test prompts (evaluate.split) and on out-of-distribution ones.
 
     Reads artifacts/prepare, base, sft, reward, ppo and rollouts, inputs/benchmarks and inputs/people; writes
     artifacts/evaluate (samples side by side, the sheet for people and its key), metrics/evaluate.json and

@@ -1,4 +1,4 @@
-"""A run's models in the forms that other programs load."""
+"""Export a run's models in the forms that other programs load."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Alternatives to PPO on the same data and base, one a run, none of them by default."""
+"""Train an alternative to PPO on the same data and base; none runs by default."""
 
 from rlhf.offline.methods import METHODS, TRAINED
 from stages.cli import Run, stage_command
@@ -18,17 +18,14 @@ def main(run: Run) -> None:
     at = run.layout
     params = run.section(f"offline.{run.variant}", SECTIONS[run.variant])
     if not params.run:
-        switched_off(run.variant, at)
-        run.provenance(inputs=[], outputs=[])
+        run.finish(switched_off(run.variant, at), inputs=[], outputs=[])
         return
     from rlhf.offline.run import Process, run_method
 
-    shared, checkpoints = run.section("offline.shared", SharedParams), run.checkpoints()
+    shared, checkpoints, out = run.section("offline.shared", SharedParams), run.checkpoints(), at.offline(run.variant)
     metrics = run_method(run.variant, params, shared, at, Process(run.runtime(), checkpoints))
-    if run.variant in TRAINED:
-        run.card(at.offline(run.variant), metrics)
-    run.provenance(inputs=[at.base, at.sft, at.reward, at.pairs], outputs=[at.offline(run.variant)])
-    checkpoints.clear()
+    cards = [out] if run.variant in TRAINED else []
+    run.finish(metrics, inputs=[at.base, at.sft, at.reward, at.pairs], outputs=[out], cards=cards)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation against the reward model."""
+"""Optimise the policy against the reward model by proximal policy optimisation."""
 
 from pathlib import Path
 
@@ -14,19 +14,14 @@ def main(run: Run) -> None:
     card), artifacts/rollouts/ppo.jsonl, plots/ppo.csv, metrics/ppo.json and provenance/ppo.json. Killed or
     stopped, it resumes.
     """
-    from rlhf.core.artifacts import read_json
     from rlhf.ppo.params import PPOParams
     from rlhf.ppo.run import run_ppo
 
     params = run.section("ppo", PPOParams)
-    layout, checkpoints = run.layout, run.checkpoints()
-    run_ppo(layout, params, run.runtime(), checkpoints)
-    metrics = read_json(layout.metrics("ppo"))
-    run.card(layout.ppo, metrics)
-    inputs = [layout.base, layout.sft, layout.reward, layout.pairs]
+    at, checkpoints = run.layout, run.checkpoints()
+    metrics = run_ppo(at, params, run.runtime(), checkpoints)
     handed_on = [] if metrics["ppo_fallback"] == "none" else [Path(params.fallback_path)]
-    run.provenance(inputs=[*inputs, *handed_on], outputs=[layout.ppo])
-    checkpoints.clear()
+    run.finish(metrics, inputs=[at.base, at.sft, at.reward, at.pairs, *handed_on], outputs=[at.ppo], cards=[at.ppo])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Preferences: read or made, checked, filtered, split; and the tokenizer."""
+"""Prepare the preferences: read or make, check, filter and split them; get the tokenizer."""
 
 from stages.cli import Run, stage_command
 

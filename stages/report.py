@@ -1,4 +1,4 @@
-"""The run that explains itself: one page, one text, and the model cards."""
+"""Report on the run: one page, one text, and the model cards."""
 
 from pathlib import Path
 

@@ -1,25 +1,34 @@
-"""The leading stage: profile + params.yaml -> params.resolved.json."""
+"""Resolve the parameters, as the leading stage: profile + params.yaml -> params.resolved.json."""
 
 from pathlib import Path
+
+import click
 
 from stages.cli import Run, stage_command
 
 
 @stage_command("resolve")
-def main(run: Run) -> None:
+@click.option(
+    "--explain", is_flag=False, flag_value="", metavar="[NAME]", help="Explain a parameter and write nothing."
+)
+def main(run: Run, explain: str | None) -> None:
     """Merge the profile under params.yaml, check every value, and write the result.
 
     Reads params.yaml and profiles/<profile>.yaml; writes params.resolved.json, from which all other stages take their
     parameters. Unknown keys, wrong types and values out of range stop here, before any work; what is allowed and
-    seldom meant is noted on stderr.
+    seldom meant is noted on stderr. --explain alone lists what differs from the profile.
     """
     import json
-
-    import click
 
     from rlhf.core.artifacts import write_text
     from rlhf.params import notes, resolve
 
+    if explain is not None:
+        from rlhf.explain import Files, differences
+        from rlhf.explain import explain as lines_about
+
+        click.echo("\n".join(lines_about(explain, Files()) if explain else differences(Files())))
+        return
     resolved = resolve(Path("params.yaml"), Path("profiles"))
     write_text(run.layout.resolved, json.dumps(resolved.stages(), indent=2) + "\n")
     for note in notes(resolved):

@@ -1,17 +1,17 @@
-"""The reward model: a head on the SFT policy, frozen or tuned with it."""
+"""Fit the reward model: a head on the SFT policy, frozen or tuned with it."""
 
 from stages.cli import Run, stage_command
 
 
 @stage_command("reward")
 def main(run: Run) -> None:
-    """Fit a reward head on preference pairs and measure it on held-out ones.
+    """Fit a reward head on preference pairs and measure it on the test split.
 
     Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, artifacts/referee
     (a second one, on prompts of its own), artifacts/reward_learned.json (what the first goes by), metrics, curve,
     calibration plot, model cards and provenance. Killed, it resumes.
     """
-    from rlhf.core.artifacts import atomic_dir, write_json, write_metrics
+    from rlhf.core.artifacts import atomic_dir, write_json
     from rlhf.core.curves import Curve
     from rlhf.models.reward.scoring import save_referee, save_reward
     from rlhf.reward.held_out_metrics import write_reliability
@@ -29,11 +29,9 @@ def main(run: Run) -> None:
         save_referee(trained.referee, folder, base=at.base, sft=at.sft)
     write_json(at.reward_learned, trained.learned)
     write_reliability(at.plot("reward_calibration"), trained.test_margins, params.calibration_bins)
-    write_metrics(at.metrics("reward"), trained.metrics)
-    for folder in (at.reward, at.referee) if trained.referee else (at.reward,):
-        run.card(folder, trained.metrics)
-    run.provenance(inputs=[at.pairs, at.base, at.sft], outputs=[at.reward, at.referee, at.reward_learned])
-    checkpoints.clear()
+    outputs = [at.reward, at.referee, at.reward_learned]
+    cards = [at.reward, at.referee] if trained.referee else [at.reward]
+    run.finish(trained.metrics, inputs=[at.pairs, at.base, at.sft], outputs=outputs, cards=cards)
 
 
 if __name__ == "__main__":

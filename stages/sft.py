@@ -1,4 +1,4 @@
-"""Supervised fine-tuning."""
+"""Fine-tune the base model on the chosen responses."""
 
 from stages.cli import Run, stage_command
 
@@ -12,17 +12,13 @@ def main(run: Run) -> None:
     Writes artifacts/sft (adapter, tokenizer, model card), artifacts/sft_samples.jsonl (replies before and after),
     plots/sft.csv, metrics/sft.json, provenance/sft.json.
     """
-    from rlhf.core.artifacts import write_metrics
     from rlhf.sft.params import SFTParams
     from rlhf.sft.run import run_sft
 
     params = run.section("sft", SFTParams)
-    checkpoints = run.checkpoints()
-    metrics = run_sft(params, run.layout, run.runtime(), checkpoints)
-    write_metrics(run.layout.metrics("sft"), metrics)
-    run.card(run.layout.sft, metrics)
-    run.provenance(inputs=[run.layout.base, run.layout.pairs], outputs=[run.layout.sft])
-    checkpoints.clear()
+    at, checkpoints = run.layout, run.checkpoints()
+    metrics = run_sft(params, at, run.runtime(), checkpoints)
+    run.finish(metrics, inputs=[at.base, at.pairs], outputs=[at.sft], cards=[at.sft])
 
 
 if __name__ == "__main__":

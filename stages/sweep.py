@@ -1,4 +1,4 @@
-"""A sweep's experiments as one table, one figure and one best setting."""
+"""Compare a sweep's experiments: one table, one figure and one best setting."""
 
 from pathlib import Path
 

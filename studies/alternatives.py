@@ -1,4 +1,4 @@
-"""`make alternatives`: all alternatives to PPO on this project's data, base and SFT, and what each cost.
+"""`make alternatives`: train all alternatives to PPO on this project's data, base and SFT, with costs.
 
     python -m studies.alternatives [--work .alternatives]
 
@@ -7,16 +7,16 @@ What `make offline` does as an experiment is done here in a folder of its own, f
 benchmarks/results/alternatives.{json,md}.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 from rlhf.core.artifacts import read_json, write_json, write_text
+from rlhf.core.layout import Layout
 from rlhf.offline.methods import METHODS
-from studies.chain import run_chain
-from studies.study import RESULTS, ROOT, span
+from studies.command import RESULTS, options, run_command, span
+from studies.run import PROJECT, Run
+from studies.runner import make
 
-STAGES = ("resolve", *(f"offline@{method}" for method in METHODS), "compare")
+MADE = (*(f"offline@{method}" for method in METHODS), "compare")
 NAMES = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO", "ipo": "IPO", "rrhf": "RRHF", "rejection": "rejection sampling"}
 EARLIER = ("sft", "ppo")  # made by the pipeline; what they cost is in stages.json (`make costs`)
 MEASURES = ("gold", "reward", "gold_winrate", "kl", "kl_bound", "length", "distinct2", "tax_perplexity")
@@ -24,7 +24,7 @@ Policies = dict[str, dict[str, Any]]
 
 
 def measured(metrics: dict[str, Any]) -> Policies:
-    """What `compare` says of each policy, by the policy's name; base is left out."""
+    """Sort what `compare` measured by policy; base is left out."""
     every = "compare_distinct2_"  # measured of each policy, once
     names = [name.removeprefix(every) for name in metrics if name.startswith(every) and name != f"{every}base"]
     ends = ("", "_low", "_high")
@@ -45,7 +45,7 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def table(policies: Policies, costs: dict[str, dict[str, float]]) -> str:
-    """One policy a row; behind a number its 95 % interval; seconds of the stage that made it."""
+    """Render a table of one policy a row: numbers with 95 % intervals, and the cost of the stage that made it."""
     rows = [
         "| policy | gold reward | reward-model score | gold win rate over SFT | KL to SFT, nats (bound) | length"
         " | distinct-2 | perplexity of the corpus | CPU s | MB |",
@@ -71,16 +71,14 @@ def table(policies: Policies, costs: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / ".alternatives")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    given = options(__doc__, ".alternatives").parse_args()
     asked: dict[str, Any] = {f"offline.{method}.run": True for method in METHODS}
-    policies = measured(run_chain(given.work, asked, stages=STAGES, start=ROOT))
+    run = Run(given.work, asked, MADE, start=PROJECT, measured=True)
+    policies = [measured(made.metrics()) for made in make([run], given.processes)][-1]
     stages = read_json(RESULTS / "stages.json")["stages"]
     spent = {name: stages[name] for name in EARLIER if name in stages}
-    for stage in STAGES[1:]:
-        spent[stage.partition("@")[2] or stage] = read_json(given.work / ".costs" / f"{stage}.json")
+    for stage in MADE:
+        spent[stage.partition("@")[2] or stage] = read_json(Layout(run.folder).costs / f"{stage}.json")
     costs = {name: {key: cost[key] for key in ("cpu_s", "wall_s", "peak_memory_mb")} for name, cost in spent.items()}
     write_json(given.out / "alternatives.json", {"policies": policies, "costs": costs})
     write_text(given.out / "alternatives.md", table(policies, costs))
@@ -88,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,6 +1,6 @@
-"""`make early-stopping`: PPO that over-optimises, stopped by the referee and not stopped; what gold says.
+"""`make early-stopping`: let PPO over-optimise, stopped by the referee and not, and compare by gold.
 
-    python -m studies.early_stopping [--seeds 0 1 2] [--ways referee reward] [--work .studies]
+    python -m studies.early_stopping [--seeds 0 1 2] [--ways referee reward] [--processes 1] [--work .studies]
 
 About ten minutes a seed on a quiet core, less with what `make ensembles` has left. The table goes to
 benchmarks/results/early_stopping.{json,md}. `--ways reward` looks at PPO's own reward model on the same prompts.
@@ -10,25 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.core.curves import read_rows
-from rlhf.core.stats import paired_difference
-from studies.overoptimised import folder_of, golds, over_optimised
-from studies.study import Found, run_study
+from studies.command import Entry, Found, run_command, run_study
+from studies.overoptimised import golds, over_optimised
+from studies.run import Run
 
 LOOKS: dict[str, Any] = {"ppo.validation_every": 5, "ppo.validation_prompts": 200, "ppo.validation_patience": 3}
 
 
-def one_seed(work: Path, seed: int, judge: str) -> dict[str, Any]:
-    """The run stopped by `judge` (ppo.validation_by) and the one to its end, and gold between the policies they save.
+def plan(work: Path, seed: int, judge: str) -> Entry:
+    """Plan one row: the run that `judge` (ppo.validation_by) stops, and the one to the end."""
+    stopped = over_optimised(work, seed, f"stop-{judge}", {**LOOKS, "ppo.validation_by": judge})
+    whole = over_optimised(work, seed, "single", {})
+    return Entry((stopped, whole), lambda: compare(seed, judge, stopped, whole))
 
-    Looks draw nothing that training draws: a run that was not stopped and saved its last policy is the run to the end.
-    """
-    name = f"stop-{judge}"
-    stop = over_optimised(work, seed, name, {**LOOKS, "ppo.validation_by": judge})
-    went_on = stop["ppo_stop_reason"] == "completed" and stop["ppo_saved_iteration"] == stop["ppo_iterations"]
-    end = stop if went_on else over_optimised(work, seed, "single", {})
-    at_stop = golds(folder_of(work, seed, name), "ppo")
-    at_end = golds(folder_of(work, seed, name if went_on else "single"), "ppo")
-    rows = read_rows(folder_of(work, seed, name) / "plots/ppo.csv")
+
+def compare(seed: int, judge: str, stopped: Run, whole: Run) -> dict[str, Any]:
+    """Compare the policies that the two runs save by their gold reward, prompt by prompt."""
+    from rlhf.core.stats import paired_difference
+
+    stop, end = stopped.metrics(), whole.metrics()
+    at_stop, at_end = golds(stopped.folder, "ppo"), golds(whole.folder, "ppo")
+    rows = read_rows(stopped.folder / "plots/ppo.csv")
     looks = [float(row["validation_reward"]) for row in rows if row["validation_reward"]]
     saved = paired_difference([at_stop[p] for p in at_end], list(at_end.values()), seed)
     return {
@@ -55,14 +57,14 @@ def one_seed(work: Path, seed: int, judge: str) -> dict[str, Any]:
 
 
 def table(found: Found) -> str:
-    """One seed and judge a row."""
+    """Render a table of one seed and judge a row."""
     rows = [
         "| seed, judge | stopped | first and last look | policy of iteration (KL) | gold SFT | gold there"
         " | gold at the end (iteration, KL) | difference | gold along PPO at its best |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for own in sorted(found.values(), key=lambda own: (own["judge"], own["seed"])):
-        after = f"after {own['iterations']}" if own["stop_reason"].startswith("referee") else own["stop_reason"]
+        after = f"after {own['iterations']}" if own["stop_reason"].startswith("validation_") else own["stop_reason"]
         rows.append(
             f"| {own['seed']}, {own['judge']} | {after}"
             f" | {own['referee_start']:.2f}, {own['referee_end']:.2f} | {own['saved_iteration']} ({own['kl_stop']:.1f})"
@@ -79,8 +81,8 @@ def _named(name: str, metrics: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    run_study("early_stopping", __doc__, ("referee", "reward"), one_seed, table, asked=("referee",))
+    run_study("early_stopping", __doc__, plan, table, ways=("referee", "reward"), asked=("referee",))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

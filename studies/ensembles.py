@@ -1,6 +1,6 @@
-"""`make ensembles`: does an ensemble of reward heads over-optimise less than one head, at equal KL?
+"""`make ensembles`: test whether an ensemble of reward heads over-optimises less than one head, at equal KL.
 
-    python -m studies.ensembles [--seeds 0 1 2] [--ways single mean worst uncertainty] [--work .studies]
+    python -m studies.ensembles [--seeds 0 1 2] [--ways single mean worst uncertainty] [--processes 1]
 
 Gold reward over sqrt(KL) along PPO, against a single head and against five that are combined by mean, worst case and
 uncertainty (Coste et al. 2024, "Reward Model Ensembles Help Mitigate Overoptimization", arXiv 2310.02743). About four
@@ -11,8 +11,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from studies.overoptimised import curve, folder_of, over_optimised
-from studies.study import Found, run_study
+from studies.command import Entry, Found, run_command, run_study
+from studies.overoptimised import curve, over_optimised
+from studies.run import Run
 
 MEMBERS = 5
 WAYS: dict[str, dict[str, Any]] = {
@@ -23,24 +24,30 @@ NAMES = {"single": "one head", "mean": "mean of 5", "worst": "worst of 5", "unce
 GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # sqrt(KL); a point stands for iterations within a quarter of it
 
 
-def one_run(work: Path, seed: int, way: str) -> dict[str, Any]:
-    """One run's curve, where its gold peaked, and how it ended."""
-    metrics = over_optimised(work, seed, way, WAYS[way])
+def plan(work: Path, seed: int, way: str) -> Entry:
+    """Plan the run of one way to combine heads, on one seed."""
+    run = over_optimised(work, seed, way, WAYS[way])
+    return Entry((run,), lambda: read(run, seed, way))
+
+
+def read(run: Run, seed: int, way: str) -> dict[str, Any]:
+    """Read a run's curve, where its gold peaked, and how it ended."""
+    metrics = run.metrics()
     names = ("reward_accuracy", "reward_member_agreement", "eval_gold_peak", "eval_gold_peak_sqrt_kl", "eval_gold_sft",
              "eval_gold_ppo", "eval_gold_ppo_low", "eval_gold_ppo_high", "eval_reward_ppo", "eval_kl",
              "ppo_stop_reason", "ppo_iterations")  # fmt: skip
-    points = [[row["sqrt_kl"], row["gold"], row["proxy"]] for row in curve(folder_of(work, seed, way))]
+    points = [[row["sqrt_kl"], row["gold"], row["proxy"]] for row in curve(run.folder)]
     return {"seed": seed, "way": way, **{name: metrics[name] for name in names}, "points": points}
 
 
 def at_equal_kl(points: list[list[float]], grid: tuple[float, ...] = GRID) -> list[float | None]:
-    """Mean gold of the iterations whose sqrt(KL) lies within a quarter of each place; None where there are none."""
+    """Average gold over the iterations with a sqrt(KL) within a quarter of each place; None where there are none."""
     near = [[gold for x, gold, _ in points if abs(x - place) < 0.25] for place in grid]
     return [math.fsum(inside) / len(inside) if inside else None for inside in near]
 
 
 def table(found: Found) -> str:
-    """One way a row, mean over seeds with each seed behind it."""
+    """Render a table of one way a row: means over seeds, with each seed behind."""
     head = "".join(f" | √KL {place:g}" for place in GRID)
     rows = [f"| reward{head} | peak of gold | gold, KL at the end |", "|---" * (len(GRID) + 3) + "|"]
     for way in WAYS:
@@ -56,7 +63,7 @@ def table(found: Found) -> str:
 
 
 def draw(found: Found, path: Path) -> None:
-    """Gold over sqrt(KL): a thin line a run, smoothed over five iterations."""
+    """Draw gold over sqrt(KL): a line a run, smoothed over five iterations."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -87,9 +94,9 @@ def _mean(values: list[float | None]) -> str:
 
 
 def main() -> None:
-    found, out = run_study("ensembles", __doc__, tuple(WAYS), one_run, table)
+    found, out = run_study("ensembles", __doc__, plan, table, ways=tuple(WAYS))
     draw(found, out / "ensembles.png")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,4 +1,4 @@
-"""`make frontier`: reward over KL: PPO at several kl_coef, DPO at several beta, best of n at several n, on one SFT.
+"""`make frontier`: measure reward over KL: PPO at several kl_coef, DPO at several beta, best of several n, on one SFT.
 
     python -m studies.frontier [--kl-coef 0.05 0.1 0.2 0.5 1.0] [--beta 0.2 0.5 1.0 2.0] [--n 2 4 8 16]
 
@@ -7,55 +7,61 @@ again where nothing changed; then all are asked the prompts of `evaluate`. On a 
 kl_coef and one for each beta. Writes benchmarks/results/frontier.{json,md,png}.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from rlhf.compare.alternatives import NAME, best_of_n, measures, of_adapter
 from rlhf.core.artifacts import write_json, write_text
 from rlhf.core.layout import Layout
 from rlhf.core.params import read_resolved, read_section
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.evaluate.params import EvaluateParams
-from rlhf.measure.panel import answered, fitting, load_panel
-from rlhf.measure.prompts import read_prompts
-from rlhf.models.reward.best_of_n import kl_bound
-from rlhf.models.reward.scoring import ADAPTER
-from studies.chain import run_chain
-from studies.study import RESULTS, ROOT, span
+from studies.command import options, run_command, span
+from studies.run import PROJECT, Run
+from studies.runner import make
 
 KEPT = ("kl", "kl_bound", "reward", "referee", "gold", "rm_winrate", "referee_winrate", "gold_winrate", "length")
 Points = dict[str, dict[str, Any]]
 
 
-def train(work: Path, kl_coefs: list[float], betas: list[float]) -> dict[str, Path]:
-    """The adapter of each setting, by its name."""
+def plan(work: Path, kl_coefs: list[float], betas: list[float]) -> dict[str, Run]:
+    """Plan the run of each setting, by the setting's name; its adapter is that of `adapter`."""
     found = {}
     for value in kl_coefs:
-        folder = work / f"ppo-{value:g}"
-        run_chain(folder, {"ppo.kl_coef": value}, stages=("resolve", "ppo"), start=ROOT)
-        found[f"ppo kl_coef={value:g}"] = Layout(folder).ppo
+        changes: dict[str, object] = {"ppo.kl_coef": value}
+        found[f"ppo kl_coef={value:g}"] = Run(work / f"ppo-{value:g}", changes, ("ppo",), start=PROJECT)
     for value in betas:
-        folder = work / f"dpo-{value:g}"
         changes = {"offline.dpo.beta": value, "offline.dpo.run": True}
-        run_chain(folder, changes, stages=("resolve", "offline@dpo"), start=ROOT)
-        found[f"dpo beta={value:g}"] = Layout(folder).offline("dpo")
+        found[f"dpo beta={value:g}"] = Run(work / f"dpo-{value:g}", changes, ("offline@dpo",), start=PROJECT)
     return found
 
 
+def adapter(run: Run) -> Path:
+    """The adapter that a run trained."""
+    return Layout(run.folder).ppo if run.stages == ("ppo",) else Layout(run.folder).offline("dpo")
+
+
 def measure(policies: dict[str, Path], sizes: list[int]) -> Points:
-    """Every policy on the prompts of evaluate, with its random numbers."""
+    """Ask every policy the prompts of evaluate, with its random numbers."""
+    from rlhf.compare.alternatives import best_of_n, measures, of_adapter
+    from rlhf.measure.panel import load_panel
+    from rlhf.measure.policies import measure_policy
+    from rlhf.measure.prompts import SPLIT_PROMPTS, choose_fitting
+    from rlhf.models.reward.best_of_n import kl_bound
+    from rlhf.models.reward.scoring import ADAPTER
+    from rlhf.models.text.prompts import read_prompts
+
     at = Layout()
     params = read_section(at.resolved, "evaluate", EvaluateParams)
     seed = int(read_resolved(at.resolved)["seed"])
     runtime = Runtime.start(read_section(at.resolved, "runtime", RuntimeParams), seed)
     names = {name: f"point{number}" for number, name in enumerate(policies)}
     panel = load_panel(at, {names[name]: folder for name, folder in policies.items()}, params, runtime)
-    prompts = fitting(panel, read_prompts(at.pairs / f"{params.split}.jsonl"), params.prompts, NAME).asked
-    sft = answered(panel, prompts, NAME, ADAPTER)
+    read = read_prompts(at.pairs / f"{params.split}.jsonl")
+    prompts = choose_fitting(panel, read, params.prompts, SPLIT_PROMPTS).chosen
+    sft = measure_policy(panel, prompts, SPLIT_PROMPTS, ADAPTER)
     found: Points = {"sft": dict(measures(sft, sft, sft.drift.k1, seed))}
-    for name, adapter in names.items():
-        found[name] = dict(of_adapter(panel, prompts, adapter, sft))
+    for name, loaded in names.items():
+        found[name] = dict(of_adapter(panel, prompts, loaded, sft))
     for n, (given, kl) in best_of_n(panel, prompts, sizes, sft).items():
         found[f"best_of_n n={n}"] = measures(given, sft, kl, seed) | {"kl_bound": kl_bound(n)}
     ends = ("", "_low", "_high")
@@ -66,7 +72,7 @@ def measure(policies: dict[str, Path], sizes: list[int]) -> Points:
 
 
 def label(name: str) -> str:
-    """A point's name for eyes."""
+    """Name a point for readers."""
     method, _, setting = name.partition(" ")
     key, _, value = setting.partition("=")
     if method == "best_of_n":
@@ -75,7 +81,7 @@ def label(name: str) -> str:
 
 
 def table(points: Points) -> str:
-    """One policy a row; behind a number its 95 % interval."""
+    """Render a table of one policy a row, numbers with 95 % intervals."""
     rows = ["| policy | KL to SFT, nats | KL bound | reward (proxy) | gold reward | gold win rate |", "|---" * 6 + "|"]
     for name, own in sorted(points.items(), key=lambda point: _place(point[0])):
         cells = [span(own, key) for key in ("kl", "kl_bound", "reward", "gold", "gold_winrate")]
@@ -89,7 +95,7 @@ def _place(name: str) -> tuple[int, float]:
 
 
 def draw(path: Path, points: Points) -> None:
-    """Proxy and gold reward over sqrt(KL), a line a method, intervals as bars."""
+    """Draw proxy and gold reward over sqrt(KL), a line a method, intervals as bars."""
     from matplotlib.figure import Figure
 
     shown = [key for key in ("reward", "gold") if key in points["sft"]]
@@ -100,16 +106,15 @@ def draw(path: Path, points: Points) -> None:
         lines.setdefault(name.split(" ")[0], []).append(own)
     styles = {"ppo": ("o", "-"), "dpo": ("s", "--"), "best_of_n": ("^", ":"), "sft": ("x", "")}
     for axis, key in zip(axes, shown, strict=True):
-        for method, own in lines.items():
-            ordered = sorted(own, key=lambda point: point["kl"])
+        for method, along in lines.items():
+            ordered = sorted(along, key=lambda point: point["kl"])
             x = [max(point["kl"], 0.0) ** 0.5 for point in ordered]
             y = [point[key] for point in ordered]
             bars = [[p[key] - p[f"{key}_low"] for p in ordered], [p[f"{key}_high"] - p[key] for p in ordered]]
             marker, style = styles.get(method, ("d", "-."))
-            line = {"linestyle": style or "none", "color": "black", "markerfacecolor": "white"}
-            axis.errorbar(
-                x, y, yerr=bars, marker=marker, label=label(method).replace("best of ", "best of n"), capsize=2, **line
-            )
+            look = {"linestyle": style or "none", "color": "black", "markerfacecolor": "white"}
+            said = "best of n" if method == "best_of_n" else label(method)
+            axis.errorbar(x, y, yerr=bars, marker=marker, label=said, capsize=2, **look)
         axis.set(xlabel="sqrt(KL to SFT), sqrt(nats)", ylabel={"reward": "reward model", "gold": "gold reward"}[key])
         axis.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,14 +122,15 @@ def draw(path: Path, points: Points) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, ".frontier")
     parser.add_argument("--kl-coef", type=float, nargs="*", default=[0.05, 0.1, 0.2, 0.5, 1.0])
     parser.add_argument("--beta", type=float, nargs="*", default=[0.2, 0.5, 1.0, 2.0])
     parser.add_argument("--n", type=int, nargs="+", default=[2, 4, 8, 16])
-    parser.add_argument("--work", type=Path, default=ROOT / ".frontier")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    points = measure(train(given.work, given.kl_coef, given.beta), sorted(set(given.n)))
+    runs = plan(given.work, given.kl_coef, given.beta)
+    for run in make(runs.values(), given.processes):
+        print(f"{run.folder.name}: trained", flush=True)
+    points = measure({name: adapter(run) for name, run in runs.items()}, sorted(set(given.n)))
     write_json(given.out / "frontier.json", points)
     write_text(given.out / "frontier.md", table(points))
     draw(given.out / "frontier.png", points)
@@ -132,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

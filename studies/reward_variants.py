@@ -1,4 +1,4 @@
-"""`make reward-variants`: how much of the gap between a linear head and the noise ceiling each reward model closes.
+"""`make reward-variants`: measure how much of the gap from a linear head to the noise ceiling each reward model closes.
 
     python -m studies.reward_variants [--seeds 0 1 2] [--ways linear tuned] [--work .studies]
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.core.artifacts import read_json
-from studies.chain import STAGES, run_chain
-from studies.study import Found, run_study
+from rlhf.core.layout import Layout
+from studies.command import Entry, Found, run_command, run_study
+from studies.run import STAGES, Run, seed_run
 
 COMMON: dict[str, Any] = {"reward.referee_share": 0.0, "reward.normalise_prompts": 100}
 LOGPROBS: dict[str, Any] = {"reward.logprobs": True}
@@ -45,29 +46,32 @@ SHOWN = (
 )  # fmt: skip
 
 
-def one_run(work: Path, seed: int, variant: str) -> dict[str, Any]:
-    """What the stage's metrics say of one variant on one seed, and what the stage cost."""
-    start = work / f"seed{seed}"
-    run_chain(start, {"seed": seed}, stages=STAGES[: STAGES.index("reward")])
-    folder = work / f"seed{seed}-reward-{variant}"
+def plan(work: Path, seed: int, variant: str) -> Entry:
+    """Plan the stage of one variant on one seed."""
     changes = {"seed": seed, **COMMON, **VARIANTS[variant][1]}
-    metrics = run_chain(folder, changes, stages=("resolve", "reward"), start=start)
-    cost = read_json(folder / ".costs" / "reward.json")
+    start = seed_run(work, seed, STAGES[: STAGES.index("reward")])
+    run = Run(work / f"seed{seed}-reward-{variant}", changes, ("reward",), start=start, measured=True)
+    return Entry((run,), lambda: read(run, seed, variant))
+
+
+def read(run: Run, seed: int, variant: str) -> dict[str, Any]:
+    """Read the stage's metrics, and what it cost."""
+    metrics, cost = run.metrics(), read_json(Layout(run.folder).costs / "reward.json")
     own = {name: metrics[name] for name in SHOWN if name in metrics}
     return {"variant": variant, "seed": seed, **own, "cpu_s": cost["cpu_s"], "peak_memory_mb": cost["peak_memory_mb"]}
 
 
 def gap(own: dict[str, Any], linear: dict[str, Any]) -> float:
-    """Share of the way from the linear head's accuracy to the ceiling; 1 is the ceiling.
+    """Compute the share of the way from the linear head's accuracy to the ceiling; 1 is the ceiling.
 
-    own, linear: of one seed, as `one_run` gives them.
+    own, linear: of one seed, as `read` gives them.
     """
     start = linear["reward_accuracy"]
     return float((own["reward_accuracy"] - start) / (linear["reward_noise_ceiling"] - start))
 
 
 def table(found: Found) -> str:
-    """One variant a row: of each seed it ran on; the gap is the mean over these."""
+    """Render a table of one variant a row: each seed that it ran on; the gap is the mean over these."""
     rows = [
         "| variant | seeds | validation loss | accuracy | gold agreement | gap closed | CPU s of the stage |",
         "|---|---|---|---|---|---|---|",
@@ -95,8 +99,8 @@ def table(found: Found) -> str:
 
 
 def main() -> None:
-    run_study("reward_variants", __doc__, tuple(VARIANTS), one_run, table)
+    run_study("reward_variants", __doc__, plan, table, ways=tuple(VARIANTS))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

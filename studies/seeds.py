@@ -1,18 +1,16 @@
-"""`make seeds`: the whole default pipeline with other seeds. They vary everything: corpus, base, SFT, pairs, PPO.
+"""`make seeds`: run the whole default pipeline with other seeds, which vary everything: corpus, base, SFT, pairs, PPO.
 
-    python -m studies.seeds [--seeds 0 1 2] [--work .seeds]
+    python -m studies.seeds [--seeds 0 1 2] [--processes 1] [--work .seeds]
 
-Each seed takes as long as `make repro`. The table goes to
-benchmarks/results/seeds.{json,md}, and from there into the README.
+Each seed takes as long as `make repro`. The table goes to benchmarks/results/seeds.{json,md}, and from there into the
+README.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from rlhf.core.artifacts import write_json, write_text
-from studies.chain import run_chain
-from studies.study import RESULTS, ROOT, span
+from studies.command import Entry, Found, run_command, run_study, span
+from studies.run import seed_run
 
 SHOWN = (
     "reward_accuracy", "reward_length_baseline", "reward_noise_ceiling", "eval_gold_base", "eval_gold_sft",
@@ -20,14 +18,20 @@ SHOWN = (
 )  # fmt: skip
 
 
-def chosen(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics that the table shows, with the ends of their intervals."""
+def plan(work: Path, seed: int, way: str) -> Entry:
+    """Plan the whole pipeline of one seed."""
+    run = seed_run(work, seed)
+    return Entry((run,), lambda: read(run.metrics()))
+
+
+def read(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Keep the metrics that the table shows, with the ends of their intervals."""
     names = [name + end for name in SHOWN for end in ("", "_low", "_high")]
     return {name: metrics[name] for name in names if name in metrics}
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """One seed a row."""
+def table(found: Found) -> str:
+    """Render a table of one seed a row."""
     rows = [
         "| seed | reward-model accuracy | length baseline | noise ceiling | gold base / SFT / PPO | gold win rate |",
         "|---|---|---|---|---|---|",
@@ -42,16 +46,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, default=ROOT / ".seeds")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    found = {str(seed): chosen(run_chain(given.work / f"seed{seed}", {"seed": seed})) for seed in given.seeds}
-    write_json(given.out / "seeds.json", found)
-    write_text(given.out / "seeds.md", table(found))
-    print(table(found))
+    run_study("seeds", __doc__, plan, table, work=".seeds")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

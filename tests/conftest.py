@@ -1,6 +1,7 @@
 """Fixtures for all tests. Nothing here or below reaches the network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -8,18 +9,52 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import tests.typechecker  # noqa: F401 - first: pytest lays its checker over every module of rlhf imported after it
 from tests.model_fixtures import tiny_llama_dir, tiny_model_dir
+from tests.stages.forker import Forker
 
 __all__ = ["tiny_llama_dir", "tiny_model_dir"]
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = [
+    "stages/test_pipeline.py",
+    "stages/test_kill.py",
+    "stages/test_experiments.py",
+    "stages/test_kill_offline.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first (in this order, then those that run stages), so that no worker is left with one
+    of them when the others have nothing more to do."""
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        file = item.path.relative_to(ROOT / "tests").as_posix()
+        return LONGEST.index(file) if file in LONGEST else len(LONGEST), item.get_closest_marker("pipeline") is None
+
+    ranks: dict[Path, tuple[int, bool]] = {}
+    for item in items:
+        ranks[item.path] = min(ranks.get(item.path, rank(item)), rank(item))
+    items.sort(key=lambda item: ranks[item.path])
+
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
 def _few_threads() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """Stage commands without the seconds of their imports, for all tests of a session."""
+    forker = Forker()
+    yield forker
+    forker.close()
 
 
 @pytest.fixture(scope="session")

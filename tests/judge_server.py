@@ -1,14 +1,13 @@
 """A judge on 127.0.0.1 that speaks the chat-completions protocol, and misbehaves as it is told.
 
 with JudgeServer() as server:
-    server.script = [status(429, retry_after="0"), silence(2.0)]  # the next answers; then `opinion` decides
+    server.script = [status(429, retry_after="0"), SILENCE]  # the next answers; then `opinion` decides
     endpoint = server.url
 """
 
 import json
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +23,7 @@ class Answer:
     body: bytes = b""
     kind: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
-    wait_s: float = 0.0
+    silent: bool = False  # nothing is said while the server runs
 
 
 def completion(text: Any, tokens: int | None = 10) -> Answer:
@@ -42,8 +41,7 @@ def status(code: int, message: str = "no", retry_after: str | None = None) -> An
     return Answer(code, json.dumps({"error": {"message": message}}).encode(), headers=headers)
 
 
-def silence(seconds: float) -> Answer:
-    return Answer(body=completion("{}").body, wait_s=seconds)
+SILENCE = Answer(silent=True)
 
 
 def longer_wins(a: str, b: str) -> str:
@@ -57,10 +55,19 @@ class JudgeServer:
     script: list[Answer] = field(default_factory=list)
     key: str | None = None  # the key that opens it, where it asks for one
     asked: list[dict[str, Any]] = field(default_factory=list)
+    _closed: threading.Event = field(default_factory=threading.Event, init=False)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def heard(self, count: int) -> None:
+        """Wait until so many requests have come in: a client that gives up early may be ahead of the server."""
+        for _ in range(6000):
+            if len(self.asked) >= count:
+                return
+            self._closed.wait(0.01)
+        raise AssertionError(f"{len(self.asked)} requests within a minute, and not {count}")
 
     def answer(self, request: dict[str, Any], authorization: str | None) -> Answer:
         if self.key is not None and authorization != f"Bearer {self.key}":
@@ -83,7 +90,9 @@ class JudgeServer:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 owner.asked.append(request | {"path": self.path})
                 answer = owner.answer(request, self.headers.get("Authorization"))
-                time.sleep(answer.wait_s)
+                if answer.silent:
+                    owner._closed.wait()
+                    return
                 try:
                     self.send_response(answer.status)
                     for name, value in {"Content-Type": answer.kind, **answer.headers}.items():
@@ -99,5 +108,6 @@ class JudgeServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()

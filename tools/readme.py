@@ -1,99 +1,143 @@
-"""`make readme`: draw docs/figures/ and fill the blocks of README and docs from metrics/, plots/, benchmarks/results/.
+"""`make readme`: draw docs/figures/ and fill the blocks of README and docs/ from metrics/, plots/, benchmarks/results/.
 
     python tools/readme.py [--check]
 
-With --check, exit with status 1 if their numbers are not those of the files. Nothing is typed by hand.
+A block stands between `<!-- name -->` and `<!-- /name -->`, each on a line of its own, in README.md or any page of
+docs/; `BLOCKS` says what fills it. With --check, write nothing and exit with status 1 if a block's text is not that of
+the files.
+Nothing is typed by hand.
 """
 
-import csv
 import json
+import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import run_figure
 import speed
 
 ROOT = Path(__file__).resolve().parents[1]
-FIGURE = ROOT / "docs" / "figures" / "default-run.png"
+MARK = re.compile(r"<!-- (/?)([a-z_-]+) -->")
 
 
-def main() -> None:
-    """Rewrite what stands between `<!-- name -->` and `<!-- /name -->`; draw the figures."""
-    metrics = {
-        name: value
-        for path in sorted((ROOT / "metrics").glob("*.json"))
-        for name, value in json.loads(path.read_text(encoding="utf-8")).items()
-    }
-    blocks = {
-        ROOT / "README.md": {
-            "results": results(metrics),
-            "planted": planted(),
-            "kl_coef": kl_coef(),
-            "compare": stored("alternatives"),
-            "seeds": stored("seeds"),
-            "speed-summary": speed.summary(),
-        },
-        ROOT / "docs" / "speed.md": {"speed": speed.block()},
-        ROOT / "docs" / "studies.md": {
-            "early_stopping": stored("early_stopping"),
-            "ensembles": stored("ensembles"),
-            "reward_variants": stored("reward_variants"),
-            "frontier": stored("frontier"),
-            "planted-full": stored("planted").partition("\n")[2].strip().replace("\n## ", "\n### "),
-        },
-    }
-    for path, texts in blocks.items():
-        before = path.read_text(encoding="utf-8")
-        after = filled(before, texts)
-        if "--check" not in sys.argv[1:]:
+def main(root: Path = ROOT) -> None:
+    """Fill every block of every page, or check them; draw the figures."""
+    checking = "--check" in sys.argv[1:]
+    stale, met = [], set[str]()
+    for path in pages(root):
+        name, before = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+        after, filled_here, changed = filled(before, BLOCKS, name)
+        met |= filled_here
+        stale += [f"{name}: {block}" for block in changed]
+        if not checking and after != before:
             path.write_text(after, encoding="utf-8")
-        elif after != before:
-            sys.exit(f"{path.name}: the numbers are not those of metrics/ and benchmarks/results/; run `make readme`")
-    if "--check" not in sys.argv[1:]:
-        draw(metrics)
+    if unused := sorted(set(BLOCKS) - met):
+        sys.exit(f"README.md and docs/: there is no block {', '.join(unused)}")
+    if checking and stale:
+        sys.exit(f"not the numbers of metrics/ and benchmarks/results/: {'; '.join(stale)}; run `make readme`")
+    if not checking:
+        run_figure.draw(metrics())
         speed.draw()
 
 
+def pages(root: Path) -> list[Path]:
+    """List README.md and the Markdown files under docs/."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def filled(page: str, blocks: Mapping[str, Callable[[], str]], name: str) -> tuple[str, set[str], list[str]]:
+    """Put each block's text between its marks.
+
+    Returns:
+        The page, the blocks in it, and those whose text was another.
+
+    Raises:
+        SystemExit: a mark is of no known block, or its other half is missing; the message names page and line.
+    """
+    lines, found, changed = [], set[str](), []
+    opened: str | None = None
+    held: list[str] = []
+    for number, line in enumerate(page.splitlines(), start=1):
+        mark = MARK.fullmatch(line)
+        if mark and mark[2] not in blocks:
+            sys.exit(f"{name}:{number}: unknown block {mark[2]!r}; known are {', '.join(sorted(blocks))}")
+        if mark and (bool(mark[1]) == (opened is None) or (mark[1] and mark[2] != opened)):
+            sys.exit(f"{name}:{number}: found {line} {f'within {opened}' if opened else 'outside a block'}")
+        if mark and not mark[1]:
+            opened, held = mark[2], []
+            lines.append(line)
+        elif mark and opened:
+            text = blocks[opened]().strip()
+            if text != "\n".join(held):
+                changed.append(opened)
+            found.add(opened)
+            lines += [text, line]
+            opened = None
+        else:
+            (lines if opened is None else held).append(line)
+    if opened:
+        sys.exit(f"{name}: there is no <!-- /{opened} -->")
+    return "\n".join(lines) + "\n", found, changed
+
+
+class Metrics(dict[str, float]):
+    """Metrics of all stages by name; one that is missing ends the program with a line that says which."""
+
+    def __missing__(self, name: str) -> float:
+        """Exit, naming the metric."""
+        sys.exit(f"metrics/: there is no {name}; `dvc repro` makes the metrics anew")
+
+
+def metrics(root: Path = ROOT) -> Metrics:
+    """Read metrics/*.json into one mapping; names are unique over files."""
+    found = Metrics()
+    for path in sorted((root / "metrics").glob("*.json")):
+        found.update(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
 def stored(name: str) -> str:
-    """A table as its benchmark wrote it."""
+    """Return a table as its study wrote it."""
     return (ROOT / "benchmarks" / "results" / f"{name}.md").read_text(encoding="utf-8").strip()
 
 
+def cost() -> str:
+    """Say what the default run took on the machine that `make costs` last saw."""
+    found = json.loads((ROOT / "benchmarks" / "results" / "stages.json").read_text(encoding="utf-8"))
+    stages, machine = found["stages"].values(), found["machine"]
+    minutes = sum(stage["cpu_s"] for stage in stages) / 60
+    peak = max(stage["peak_memory_mb"] for stage in stages) / 1000
+    return (
+        f"The pipeline takes {minutes:.0f} minutes of processor time ({machine['processor']}, one core at work) and"
+        f" {peak:.1f} GB of memory at its peak."
+    )
+
+
 def planted() -> str:
-    """The judged set of planted failures: the table with gold, and what it is without."""
+    """Return the judged set of planted failures: the table with gold, and what comes out without."""
     parts = {part.splitlines()[0]: part for part in stored("planted").split("\n## ")[1:]}
-    judged = {kind: next(p for title, p in parts.items() if "Judged" in title and kind in title) for kind in _GOLD}
+    kinds = ("with gold", "without gold")
+    judged = {kind: next(p for title, p in parts.items() if "Judged" in title and kind in title) for kind in kinds}
     table = judged["with gold"].partition("\n\n")[2].strip()
     _, _, blind = judged["without gold"].partition("\n\n")
     return f"{table}\n\nWithout gold: {blind.strip().rpartition(chr(10) * 2)[2]}"
 
 
 def kl_coef() -> str:
-    """The frontier's rows of SFT and PPO, without the column that only best of n fills."""
+    """Return the frontier's rows of SFT and PPO, without the column that only best of n fills."""
     rows = [row.split(" | ") for row in stored("frontier").splitlines()]
     kept = [cells[:2] + cells[3:] for cells in rows if cells[0].startswith(("| policy", "| SFT", "| PPO"))]
     return "\n".join([" | ".join(kept[0]), "|---" * len(kept[0]) + "|", *(" | ".join(cells) for cells in kept[1:])])
 
 
-_GOLD = ("with gold", "without gold")
-
-
-def filled(page: str, texts: dict[str, str]) -> str:
-    """The page with these texts in its blocks."""
-    for name, text in texts.items():
-        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        head, found, rest = page.partition(start)
-        if not found:
-            sys.exit(f"there is no block {start}")
-        page = f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}"
-    return page
-
-
-def results(metrics: dict[str, float]) -> str:
-    """The result table of the offline default."""
+def results() -> str:
+    """Return the result table of the default run."""
+    found = metrics()
 
     def span(name: str, digits: int = 2) -> str:
-        low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
-        return f"{metrics[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+        low, high = found[f"{name}_low"], found[f"{name}_high"]
+        return f"{found[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
     rows = [
         "| | base | SFT | PPO |",
@@ -108,51 +152,33 @@ def results(metrics: dict[str, float]) -> str:
         rows.append(f"| {label} | {cells} |")
     rows += [
         "",
-        f"PPO wins against SFT on {span('eval_gold_winrate')} of {metrics['eval_prompts']} held-out prompts by gold"
-        f" reward and on {span('eval_rm_winrate')} by the reward model, at a KL of {metrics['eval_kl']:.2f} nats a"
+        f"PPO wins against SFT on {span('eval_gold_winrate')} of {found['eval_prompts']} held-out prompts by gold"
+        f" reward and on {span('eval_rm_winrate')} by the reward model, at a KL of {found['eval_kl']:.2f} nats a"
         f" response. On prompts about things never seen in training the gold win rate is"
         f" {span('eval_ood_gold_winrate')}.",
         f"The reward model ranks {span('reward_accuracy', 3)} of held-out pairs as their annotators did; always"
-        f" taking the longer response ranks {metrics['reward_length_baseline']:.3f}; perfect knowledge of the truth"
-        f" would reach {metrics['reward_noise_ceiling']:.3f}, since annotators err. It gets"
-        f" {100 * metrics['reward_share_of_ceiling']:.0f} % of the way from chance to there.",
+        f" taking the longer response ranks {found['reward_length_baseline']:.3f}; perfect knowledge of the truth"
+        f" would reach {found['reward_noise_ceiling']:.3f}, since annotators err. It gets"
+        f" {100 * found['reward_share_of_ceiling']:.0f} % of the way from chance to there.",
     ]
     return "\n".join(rows)
 
 
-def draw(metrics: dict[str, float]) -> None:
-    """Gold reward by policy; score and gold along PPO; both over the distance from SFT."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with (ROOT / "plots" / "overoptimisation.csv").open(encoding="utf-8") as file:
-        points = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    policies = ["base", "sft", "ppo"]
-    means = [metrics[f"eval_gold_{policy}"] for policy in policies]
-    errors = [
-        [metrics[f"eval_gold_{p}"] - metrics[f"eval_gold_{p}_low"] for p in policies],
-        [metrics[f"eval_gold_{p}_high"] - metrics[f"eval_gold_{p}"] for p in policies],
-    ]
-    left.bar(["base", "SFT", "PPO"], means, yerr=errors, capsize=5, color=["0.8", "0.55", "#0072b2"])
-    left.axhline(0, color="black", linewidth=0.8)
-    left.set(title="Gold reward on held-out prompts", ylabel="gold reward (95 % interval)")
-    for axis, x, label, lines in (
-        (middle, "iteration", "PPO iteration", ("--", "-")),
-        (right, "sqrt_kl", "√(KL to SFT), √nats", ("x", "o")),
-    ):
-        xs = [point[x] for point in points]
-        axis.plot(xs, [p["proxy"] for p in points], lines[0], color="#d55e00", label="proxy: reward model")
-        axis.plot(xs, [p["gold"] for p in points], lines[1], color="#0072b2", label="gold: the truth")
-        axis.set(xlabel=label, ylabel="mean reward of the rollouts")
-        axis.legend(frameon=False)
-    middle.set_title("During PPO")
-    right.set_title("Against the distance from SFT")
-    FIGURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
-
+BLOCKS: dict[str, Callable[[], str]] = {
+    "results": results,
+    "cost": cost,
+    "planted": planted,
+    "planted-full": lambda: stored("planted").partition("\n")[2].strip().replace("\n## ", "\n### "),
+    "kl_coef": kl_coef,
+    "compare": lambda: stored("alternatives"),
+    "seeds": lambda: stored("seeds"),
+    "early_stopping": lambda: stored("early_stopping"),
+    "ensembles": lambda: stored("ensembles"),
+    "reward_variants": lambda: stored("reward_variants"),
+    "frontier": lambda: stored("frontier"),
+    "speed": speed.block,
+    "speed-summary": speed.summary,
+}
 
 if __name__ == "__main__":
     main()

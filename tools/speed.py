@@ -1,4 +1,4 @@
-"""README's "How fast" and docs/speed.md: tables of benchmarks/results/; docs/figures/speed.png, from peer.json."""
+"""Fill docs/speed.md with the tables of benchmarks/results/ and draw docs/figures/speed.png from peer.json."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`make bench-gpu`: the PPO step on one NVIDIA GPU, against trl 1.12.0 and against the hardware's limits.
+"""`make bench-gpu`: time the PPO step on one NVIDIA GPU, against trl 1.12.0 and against the hardware's limits.
 
     python -m benchmarks.gpu wheels                 # where there is a network: fetch what the GPU machine lacks
     python -m benchmarks.gpu install                # on the GPU machine, without one
@@ -91,7 +91,7 @@ def measure(given: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """Do as told."""
+    """Run the verb that was given."""
     given = arguments()
     if given.verb == "wheels":
         download(given.to, python=given.python, also=given.also)

@@ -1,4 +1,4 @@
-"""What a GPU machine without a network lacks: wheels, downloaded beforehand where there is one and carried along.
+"""Carry to a GPU machine without a network the wheels that it lacks, downloaded where there is one.
 
 Only the standard library is imported here, so that it runs before anything is installed.
 """
@@ -14,7 +14,7 @@ FOLDER = ROOT / ".gpu"  # ignored by git
 WHEELS, SITE = FOLDER / "wheels", FOLDER / "site"
 # The project's own needs beyond torch, transformers and peft, in the versions that are installed here.
 OURS = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "ruamel.yaml")
-OURS += ("click", "jaxtyping", "wadler-lindig")
+OURS += ("click", "jaxtyping", "pathspec", "wadler-lindig")
 PEER = ("trl==1.12.0", "datasets==5.2.0", "dill==0.4.1", "multiprocess==0.70.19")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
@@ -40,7 +40,7 @@ def install(folder: Path, site: Path) -> None:
 
 
 def module_path(site: Path = SITE) -> str:
-    """PYTHONPATH for child processes: what was installed, then the project, then what was there."""
+    """Build PYTHONPATH for child processes: what was installed, then the project, then what was there."""
     given = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join(filter(None, [str(site) if site.is_dir() else "", str(ROOT), given]))
 

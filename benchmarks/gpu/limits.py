@@ -1,4 +1,4 @@
-"""What the hardware could do at most: by its data sheet, and measured here.
+"""Find what the hardware could do at most: by its data sheet, and measured here.
 
     python -m benchmarks.gpu.limits --device cuda
 
@@ -16,7 +16,7 @@ from benchmarks.workload import Shape
 
 @dataclass(frozen=True)
 class Peak:
-    """Of one GPU: dense matrix products with float32 sums, and memory."""
+    """The limits of one GPU: dense matrix products with float32 sums, and memory."""
 
     name: str  # as torch reports it, a part of it
     bfloat16_tflops: float
@@ -38,7 +38,7 @@ PEAKS = (
 
 
 def peak_of(device: str) -> Peak | None:
-    """The data sheet's figures for a device name; None for one that is not in the table."""
+    """Look up the data sheet's figures for a device name; None for one that is not in the table."""
     return next((peak for peak in PEAKS if peak.name.lower() in device.lower()), None)
 
 
@@ -53,7 +53,7 @@ class Work:
 
 
 def work_of(shape: Shape, *, width: int, rescored: bool) -> Work:
-    """2 FLOP for each weight and token, attention's products besides; the backward pass of LoRA makes no weight
+    """Count 2 FLOP for each weight and token, and attention's products. LoRA's backward pass makes no weight
     gradients, so it costs one forward. `width`: bytes of a number. `rescored`: rollouts end with one more forward."""
     body, head = 12 * shape.layers * shape.hidden**2, shape.vocab * shape.hidden
     length, responses = shape.prompt + shape.response, shape.batch * shape.response
@@ -70,7 +70,7 @@ def work_of(shape: Shape, *, width: int, rescored: bool) -> Work:
 
 
 def best(call: Callable[[], object], now: Callable[[], float], times: int) -> float:
-    """Seconds of the fastest of several calls, after two that warm up."""
+    """Time the fastest of several calls, after two that warm up."""
     found = []
     for number in range(times + 2):
         start = now()
@@ -81,7 +81,7 @@ def best(call: Callable[[], object], now: Callable[[], float], times: int) -> fl
 
 
 def measured(device: str, *, size: int, megabytes: int, launches: int) -> dict[str, float | str]:
-    """Rates on this device: products of two random size x size matrices, a copy (bytes read and written), launches."""
+    """Measure this device: products of two random size x size matrices, a copy (bytes read and written), launches."""
     import torch
 
     from benchmarks.workload import clock_of

@@ -1,4 +1,4 @@
-"""The pieces of `make bench-gpu`: each a process of its own or two, each under ten minutes, each stored when done."""
+"""Run the pieces of `make bench-gpu`: each a process or two, each under ten minutes, each stored when done."""
 
 import json
 import os
@@ -23,7 +23,7 @@ MICRO = Shape(1, 32, 1, 64, 4, 6, 6, 6, 2, 4)
 
 @dataclass(frozen=True)
 class Plan:
-    """How the pieces are run."""
+    """The settings that all pieces share."""
 
     device: str
     dtype: str
@@ -35,7 +35,7 @@ class Plan:
     dry: bool
 
     def shape(self, batch: int) -> Shape:
-        """GPT-2 small with 128 + 128 tokens; in a dry run the smallest thing that works."""
+        """Choose GPT-2 small with 128 + 128 tokens, or in a dry run the smallest thing that works."""
         base = MICRO if self.dry else GPT2
         return replace(base, batch=batch, microbatch=min(batch, self.microbatch))
 
@@ -45,7 +45,7 @@ class PieceError(Exception):
 
 
 def pieces(plan: Plan) -> dict[str, Callable[[], dict[str, Any]]]:
-    """All pieces by name, in the order they are run: peer and ours in turn."""
+    """List all pieces by name, in the order they are run: peer and ours in turn."""
     batches = (4,) if plan.dry else BATCHES
     found: dict[str, Callable[[], dict[str, Any]]] = {"limits": partial(limits, plan)}
     for batch in batches:
@@ -57,19 +57,19 @@ def pieces(plan: Plan) -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def limits(plan: Plan) -> dict[str, Any]:
-    """Rates of this device."""
+    """Measure the rates of this device."""
     small = ["--size", "64", "--megabytes", "1", "--launches", "10"] if plan.dry else []
     return _json(_run(plan, ["-m", "benchmarks.gpu.limits", "--device", plan.device, *small]))
 
 
 def ours(plan: Plan, batch: int) -> dict[str, Any]:
-    """This project's step."""
+    """Time this project's step."""
     shape = plan.shape(batch)
     return _json(_run(plan, ["-m", "benchmarks.workload", *_words(asdict(shape)), *_common(plan)]))
 
 
 def peer(plan: Plan, batch: int) -> dict[str, Any]:
-    """The peer's step. Where the memory is too small for all episodes at once, half as many, and so on."""
+    """Time the peer's step. Where the memory is too small for all episodes at once, try half as many, and so on."""
     numbers = asdict(plan.shape(batch))
     script = [str(ROOT / "benchmarks" / "trl_step.py"), *_words(numbers), *_common(plan), "--value", plan.value]
     at_once = batch
@@ -86,7 +86,7 @@ def peer(plan: Plan, batch: int) -> dict[str, Any]:
 
 
 def same_seed(plan: Plan, batch: int) -> dict[str, Any]:
-    """Two processes with one seed."""
+    """Compare two processes with one seed."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{name}.safetensors" for name in ("one", "two")]
         for file in files:
@@ -105,7 +105,7 @@ def _common(plan: Plan) -> list[str]:
 
 
 def _run(plan: Plan, words: list[str]) -> str:
-    """Standard output of a Python process. Raises PieceError with the end of what it said, or that it was too slow."""
+    """Run a Python process and give what it printed. Raises PieceError with its last words, or that it was too slow."""
     environment = {**os.environ, "PYTHONPATH": module_path(), "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
     try:
         done = subprocess.run(

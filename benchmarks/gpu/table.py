@@ -1,4 +1,4 @@
-"""gpu.md from gpu.json: whatever pieces are there."""
+"""Render gpu.md from gpu.json, from whatever pieces are there."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _HEAD = (
 
 
 def render(found: dict[str, Any]) -> str:
-    """Markdown of all pieces that have a result."""
+    """Render all pieces that have a result in Markdown."""
     pieces = found["pieces"]
     limits = pieces.get("limits", {})
     peak = peak_of(str(limits.get("device", "")))

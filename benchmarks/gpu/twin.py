@@ -1,4 +1,4 @@
-"""A few steps of PPO with one seed, everything that came of them written down; run twice, it shows the tolerance.
+"""Run a few steps of PPO with one seed and write down all that came of them; run twice, it shows the tolerance.
 
 python -m benchmarks.gpu.twin --device cuda --dtype bfloat16 --out a.safetensors
 """
@@ -15,11 +15,11 @@ from torch import Tensor
 from benchmarks.workload import GPT2_SMALL, TOLERANCES, Shape, make_setup
 from rlhf.core.artifacts import save_tensors
 from rlhf.ppo import step as steps
-from rlhf.ppo.kl import FixedController
+from rlhf.ppo.state import Progress
 
 
 def differences(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> dict[str, float | bool]:
-    """Of two runs with one seed: equal to the byte or not, and by how much not.
+    """Compare two runs with one seed: whether they are equal to the byte, and how far apart they are.
 
     Weights are compared relative to the largest weight; logprobs only where both sampled the same tokens so far.
     """
@@ -39,11 +39,11 @@ def differences(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> dict[st
 
 
 def outcome(shape: Shape, given: argparse.Namespace) -> dict[str, Tensor]:
-    """Weights after all steps, and the last step's episodes."""
+    """Run the steps; give the weights after them and the last step's episodes."""
     with tempfile.TemporaryDirectory() as folder:
         setup = make_setup(shape, "fast", Path(folder), given.threads, device=given.device, dtype=given.dtype)
         for iteration in range(given.steps):
-            episodes, _, _ = steps.step(setup, FixedController(0.05), None, iteration=iteration)
+            episodes, _ = steps.step(setup, Progress(kl_coef=0.05, iteration=iteration))
     answers = episodes.rollout.answers
     found = {f"weights/{name}": value for name, value in setup.learner.weights().items()}
     found |= {"response_ids": answers.episodes.response_ids, "logprobs": answers.logprobs}
@@ -51,7 +51,7 @@ def outcome(shape: Shape, given: argparse.Namespace) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """Run and write."""
+    """Run the steps and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in vars(GPT2_SMALL).items():
         parser.add_argument(f"--{name}", type=int, default=value)

@@ -1,4 +1,4 @@
-"""`make repro-gpu`: the reference run at full scale on one NVIDIA GPU, the real stages one after the other, each timed.
+"""`make repro-gpu`: run the real stages at full scale on one NVIDIA GPU, one after the other, each timed.
 
     python -m benchmarks.repro_gpu                              # every stage that has not run yet
     python -m benchmarks.repro_gpu --piece sft                  # this one, or on with it where it was stopped
@@ -57,7 +57,7 @@ def arguments() -> argparse.Namespace:
 
 
 def changes(given: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """What this run sets in params.yaml."""
+    """List what this run sets in params.yaml."""
     from benchmarks.repro_gpu.workspace import parsed
 
     model, pairs = given.model or work / "made" / "model", given.pairs or work / "made" / "pairs.jsonl"
@@ -72,7 +72,7 @@ def changes(given: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def make_inputs(given: argparse.Namespace, work: Path) -> None:
-    """What no path was given for, once."""
+    """Make the model and the pairs that no path was given for, once."""
     from benchmarks.repro_gpu.made_up import write_model, write_pairs
 
     shape, made = (MICRO if given.dry_run else GPT2), work / "made"
@@ -84,7 +84,7 @@ def make_inputs(given: argparse.Namespace, work: Path) -> None:
 
 
 def run_stage(stage: str, work: Path, limit_s: float) -> tuple[int, float]:
-    """Exit status and seconds of a stage; at the limit it is asked to stop, and saves."""
+    """Run a stage and give its exit status and seconds; at the limit it is asked to stop, and saves."""
     path = os.pathsep.join([str(SITE)] * SITE.is_dir() + [str(work)] + [os.environ.get("PYTHONPATH", "")]).strip(
         os.pathsep
     )
@@ -100,7 +100,7 @@ def run_stage(stage: str, work: Path, limit_s: float) -> tuple[int, float]:
 
 
 def numbers(work: Path, stage: str) -> dict[str, Any]:
-    """The metrics that say whether the stage did what it should have."""
+    """Read the metrics that show whether a stage did what it should have."""
     from rlhf.core.artifacts import read_json
 
     path = work / "metrics" / f"{stage}.json"
@@ -143,13 +143,13 @@ def measure(given: argparse.Namespace) -> int:
 
 
 def chosen(given: argparse.Namespace, times: dict[str, Any]) -> list[str]:
-    """The pieces asked for, or those not done yet; always with resolve, so that what --set says holds."""
+    """Choose the pieces asked for, or those not done yet; always with resolve, so that what --set says holds."""
     undone = {stage for stage in STAGES if not times.get(stage, {}).get("done")}
     return [stage for stage in STAGES if stage == "resolve" or stage in (given.piece or undone)]
 
 
 def report(given: argparse.Namespace, times: dict[str, Any]) -> None:
-    """repro-gpu.json: the times so far, of what, and on what."""
+    """Write repro-gpu.json: the times so far, of what, and on what."""
     import torch
 
     from rlhf.core.artifacts import write_json
@@ -170,7 +170,7 @@ def report(given: argparse.Namespace, times: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Do as told; bad input is one line."""
+    """Run the command; bad input is one line."""
     sys.path[:0] = [str(SITE)] if SITE.is_dir() else []
     from rlhf.core.errors import UserError
 

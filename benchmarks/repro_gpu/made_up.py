@@ -1,4 +1,4 @@
-"""Where there are no real weights or data: a random GPT-2 and preference pairs as long as those of HH helpful-base.
+"""Make up, where there are no real ones, a random GPT-2 and pairs as long as those of HH helpful-base.
 
 Texts are made-up words, one token each, drawn by Zipf's law. Chosen replies hold more words of one half of the
 vocabulary, so that there is something to learn. What is learnt means nothing; what it costs does.
@@ -26,14 +26,14 @@ _LEAN = 0.75  # share of a chosen reply's words that are of the even half
 
 
 def draw_length(kind: str, at: float) -> int:
-    """The length below which a share `at` in [0, 1) of the real ones lie, by lines between the quantiles."""
+    """Find the length below which a share `at` in [0, 1) of the real ones lie, by lines between the quantiles."""
     place = bisect_right(SHARES, at) - 1
     low, high = LENGTHS[kind][place : place + 2]
     return round(low + (high - low) * (at - SHARES[place]) / (SHARES[place + 1] - SHARES[place]))
 
 
 def rows(count: int, *, words: int, shrink: int, seed: int) -> Iterator[dict[str, str]]:
-    """Rows {prompt, chosen, rejected} over `words` words. `shrink` divides the lengths, for dry runs."""
+    """Draw rows {prompt, chosen, rejected} over `words` words. `shrink` divides the lengths, for dry runs."""
     draw = random.Random(seed)
     weights = list(accumulate(1 / (rank + 2) for rank in range(words)))
 
@@ -51,13 +51,13 @@ def rows(count: int, *, words: int, shrink: int, seed: int) -> Iterator[dict[str
 
 
 def write_pairs(path: Path, count: int, *, vocab: int, shrink: int = 1, seed: int = 0) -> None:
-    """A file of pairs in the words of `write_model`'s tokenizer."""
+    """Write a file of pairs in the words of `write_model`'s tokenizer."""
     found = rows(count, words=(vocab - 1 - len(FRAME)) // 2 * 2, shrink=shrink, seed=seed)
     write_text(path, "".join(json.dumps(row) + "\n" for row in found))
 
 
 def write_model(folder: Path, *, layers: int, width: int, heads: int, vocab: int, context: int) -> None:
-    """A GPT-2 with drawn weights, in save_pretrained form, and a tokenizer of whole words."""
+    """Write a GPT-2 with drawn weights, in save_pretrained form, and a tokenizer of whole words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast

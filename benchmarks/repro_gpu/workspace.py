@@ -1,4 +1,4 @@
-"""A folder to run the stages in: the project's code and parameters, with the values of this run written into them."""
+"""Prepare a folder to run the stages in: the project's code and parameters, with the values of this run."""
 
 import shutil
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from rlhf.core.errors import UserError
+from studies.folder import put
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("inputs/reward", "inputs/benchmarks", "inputs/people")  # dependencies of ppo and evaluate, empty or not
 CODE = ("rlhf", "stages", "profiles", *INPUTS)
-FILES = ("dvc.yaml", "params.yaml")
+FILES = ("dvc.yaml", "params.yaml", ".dvcignore")  # the last, or compiled code would count, and nothing be resumed
 
 
 def prepare_workspace(folder: Path, changes: dict[str, Any]) -> None:
@@ -29,20 +30,13 @@ def set_values(path: Path, changes: dict[str, Any]) -> None:
     """Change values by dotted key. Raises UserError for a key that is not in the file."""
     yaml = YAML()
     values = yaml.load(path.read_text(encoding="utf-8"))
-    for dotted, new in changes.items():
-        *parents, last = dotted.split(".")
-        place = values
-        for parent in parents:
-            place = place.get(parent, {})
-        if last not in place:
-            raise UserError(f"{path}: no key {dotted}")
-        place[last] = new
+    put(values, changes, where=str(path))
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(values, file)
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` words as changes, values read as YAML."""
+    """Read `KEY=VALUE` words as changes, values as YAML."""
     yaml = YAML(typ="safe", pure=True)
     changes = {}
     for word in words:

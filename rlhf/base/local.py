@@ -1,4 +1,4 @@
-"""A model folder checked and copied: safetensors, a known architecture, a tokenizer that fits."""
+"""Check and copy a model folder: safetensors, a known architecture, a tokenizer that fits."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def copy_model(source: Path, target: Path, *, dtype: torch.dtype) -> PreTrainedM
 
 
 def _names(source: Path) -> Iterator[str]:
-    """The files to copy, after checking that what must be there is there."""
+    """List the files to copy, after checking that those that are needed exist."""
     if not source.is_dir():
         raise UserError(f"base.path: {source}: no such folder; a model in save_pretrained form is needed there")
     check_model_folder(source)

@@ -1,22 +1,22 @@
-"""The base model made local, from whichever source, and its metrics."""
+"""Make the base model local, from whichever source, and return its metrics."""
 
 from pathlib import Path
 
 from rlhf.base.local import copy_model
 from rlhf.base.params import BaseParams
 from rlhf.base.pretrain import pretrain
-from rlhf.core.artifacts import atomic_dir, read_jsonl, write_text
+from rlhf.core.artifacts import atomic_dir, write_text
 from rlhf.core.checkpoint import Checkpoints
-from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
+from rlhf.models.text.corpus_split import read_documents
 from rlhf.models.text.load import load_tokenizer
 
 Metrics = dict[str, float | int | None]
 
 
 def make_base(params: BaseParams, layout: Layout, runtime: Runtime, checkpoints: Checkpoints) -> Metrics:
-    """Write artifacts/base (config, safetensors, tokenizer) and plots/base.csv; returns the metrics.
+    """Write artifacts/base (config, safetensors, tokenizer) and plots/base.csv; return the metrics.
 
     Losses are in nats a token, on documents held out from pretraining; None where nothing was pretrained.
 
@@ -37,7 +37,7 @@ def make_base(params: BaseParams, layout: Layout, runtime: Runtime, checkpoints:
 
 
 def _pretrain(params: BaseParams, layout: Layout, runtime: Runtime, checkpoints: Checkpoints) -> Metrics:
-    texts = [_text(layout.corpus, number, row) for number, row in enumerate(read_jsonl(layout.corpus), start=1)]
+    texts = read_documents(layout.corpus)
     tokenizer = load_tokenizer(layout.tokenizer)
     made = pretrain(
         texts, tokenizer, params.pretrain, runtime=runtime, checkpoints=checkpoints, curve=layout.plot("base")
@@ -58,10 +58,3 @@ def _pretrain(params: BaseParams, layout: Layout, runtime: Runtime, checkpoints:
 def _metrics(parameters: int, **pretrained: float | int) -> Metrics:
     names = ("train_tokens", "best_step", "train_loss", "validation_loss", "perplexity")
     return {"base_parameters": parameters, **{f"base_{name}": pretrained.get(name) for name in names}}
-
-
-def _text(path: Path, number: int, row: dict[str, object]) -> str:
-    text = row.get("text")
-    if not isinstance(text, str):
-        raise UserError(f"{path}:{number}: 'text' must be a string, found {type(text).__name__}")
-    return text

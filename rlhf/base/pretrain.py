@@ -1,4 +1,4 @@
-"""A small GPT-2 pretrained from scratch, so that the offline default needs no download."""
+"""Pretrain a small GPT-2 from scratch, so that the offline default needs no download."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 from rlhf.base.params import PretrainParams
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
+from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive, generator
 from rlhf.models.text.corpus_split import split_documents
-from rlhf.training.token_loss import Batch, token_loss
+from rlhf.training.batches import IGNORED, Batch, in_batches
+from rlhf.training.token_loss import token_loss
 from rlhf.training.trainer import Plan, fit
 
 _VALIDATION_BLOCKS = 32  # in one forward
@@ -24,7 +26,7 @@ _VALIDATION_BLOCKS = 32  # in one forward
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """The model at its best step, and how it got there. Losses in nats a token."""
+    """The model at its best step, with losses in nats a token."""
 
     model: GPT2LMHeadModel
     best_step: int
@@ -34,7 +36,7 @@ class Pretrained:
 
     @property
     def perplexity(self) -> float:
-        """Of held-out documents, a token."""
+        """Return the perplexity a token on the validation documents."""
         return math.exp(self.validation_loss)
 
 
@@ -47,7 +49,7 @@ def pretrain(
     checkpoints: Checkpoints,
     curve: Path,
 ) -> Pretrained:
-    """Train a GPT-2 on the packed documents; validation is on documents held out whole.
+    """Train a GPT-2 on the packed documents; whole documents are kept for validation.
 
     Raises:
         UserError: the documents do not fill a block; the loss became NaN.
@@ -55,11 +57,8 @@ def pretrain(
     """
     train_texts, validation_texts = split_documents(texts, validation_share=params.validation_share, seed=runtime.seed)
     train = pack(train_texts, tokenizer, block=params.context)
-    held_out = pack(validation_texts, tokenizer, block=params.context)
-    batches = [
-        as_batch(list(held_out[start : start + _VALIDATION_BLOCKS]))
-        for start in range(0, len(held_out), _VALIDATION_BLOCKS)
-    ]
+    validation = pack(validation_texts, tokenizer, block=params.context)
+    batches = in_batches(list(validation), _VALIDATION_BLOCKS, as_batch)
     model = new_model(params, tokenizer, seed=runtime.seed)
     result = fit(
         model,
@@ -76,7 +75,8 @@ def pretrain(
 
 
 def new_model(params: PretrainParams, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> GPT2LMHeadModel:
-    """A GPT-2 with drawn weights (N(0, init_range), residual projections scaled by 1/sqrt(2 layers)), no dropout."""
+    """Make a GPT-2 with drawn weights (N(0, init_range), residual projections scaled by 1/sqrt(2 layers)), no
+    dropout."""
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=params.context,
@@ -94,11 +94,13 @@ def new_model(params: PretrainParams, tokenizer: PreTrainedTokenizerBase, *, see
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "base", "weights"))
-        return GPT2LMHeadModel(config)
+        model = GPT2LMHeadModel(config)
+    through_onednn(model)
+    return model
 
 
 def block_order(blocks: int, count: int, *, seed: int) -> list[int]:
-    """`count` block indices: every block once, in a drawn order, then all again in another."""
+    """Draw `count` block indices: every block once, then all again in another order."""
     order: list[int] = []
     while len(order) < count:
         epoch = len(order) // blocks
@@ -107,19 +109,19 @@ def block_order(blocks: int, count: int, *, seed: int) -> list[int]:
 
 
 def as_batch(rows: list[Int[Tensor, " T"]]) -> Batch:
-    """Blocks as a batch in which every token but the first is predicted.
+    """Make a batch of blocks in which every token but the first is predicted.
 
     The first is masked although no position predicts it: transformers divides the loss by the number of labels, and
     counts it for models whose class name does not say that they shift labels (GPT2LMHeadModel).
     """
     ids = torch.stack(rows)
     labels = ids.clone()
-    labels[:, 0] = -100
+    labels[:, 0] = IGNORED
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
 def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, block: int) -> Int[Tensor, "N T"]:
-    """The documents one after another, each ended by EOS, cut into blocks of `block` tokens; the rest is dropped.
+    """Join the documents, each ended by EOS, and cut them into blocks of `block` tokens; the rest is dropped.
 
     Nothing is padded, and a block may begin inside a document (GPT-2's way; Radford et al. 2019, section 2).
 

@@ -1,4 +1,4 @@
-"""A dialogue with each policy in the form of the training prompts, and what was said last."""
+"""Keep a dialogue with each policy, in the form of the training prompts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from rlhf.chat.measure import Measured, measure
 from rlhf.chat.streaming import ReplyStream
 from rlhf.core.errors import UserError
 from rlhf.models.policy.sampling import Sample
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import encode_prompt
 
 _TURN = "\n\nHuman: {prompt}\n\nAssistant:"
@@ -24,7 +25,7 @@ class Settings:
 
 @dataclass
 class Dialogue:
-    """One history for each policy, since each hears its own replies. All draw with the same random numbers, so that
+    """One history for each policy, which holds its own replies. All policies draw with the same random numbers, so that
     equal policies give equal replies."""
 
     cast: Cast
@@ -35,7 +36,7 @@ class Dialogue:
     last: dict[str, Sample] = field(default_factory=dict)
 
     def ask(self, text: str) -> Iterator[tuple[str, Iterator[str]]]:
-        """Each policy's name with its reply as it is made. A history is extended once its reply has been read.
+        """Yield each policy's name with its reply as it is made. A history is extended once its reply has been read.
 
         Raises:
             UserError: the text alone leaves no room for a reply.
@@ -47,7 +48,7 @@ class Dialogue:
         self.turn += 1
 
     def measured(self) -> dict[str, Measured]:
-        """Reward and KL of the last replies."""
+        """Measure reward and KL of the last replies."""
         cast = self.cast
         return {
             name: measure(
@@ -67,8 +68,7 @@ class Dialogue:
             self.cast.backbone,
             prompt,
             self.cast.adapters[name],
-            settings.max_new_tokens,
-            settings.temperature,
+            Sampling(settings.max_new_tokens, settings.temperature),
             (settings.seed, "chat", self.turn),
         )
         yield from stream
@@ -76,7 +76,7 @@ class Dialogue:
         self.histories[name] = prompt + stream.sample.response
 
     def _fitting(self, prompt: str, turn: str) -> str:
-        """The dialogue without its oldest turns, where it would not fit the context; a turn begins as this one does."""
+        """Drop the oldest turns of a dialogue that does not fit the context; a turn begins as this one does."""
         backbone, room = self.cast.backbone, self.cast.backbone.context - self.settings.max_new_tokens
         start = self.template.partition("{prompt}")[0]
         while len(encode_prompt(backbone.tokenizer, prompt)) > room and prompt != turn:
@@ -90,6 +90,6 @@ class Dialogue:
 
 
 def turn_template(data: dict[str, object]) -> str:
-    """The form of a turn in the section `data`: its template where bare prompts are put into one, else HH's."""
+    """Find the form of a turn by the section `data`: its template where bare prompts are put into one, else HH's."""
     made = data["source"] != "synthetic" and data["format"] != "hh"
     return str(data["prompt_template"]) if made else _TURN

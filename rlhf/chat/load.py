@@ -1,4 +1,4 @@
-"""Who is in the room: the policies asked for on one backbone, and the reward model if there is one."""
+"""Load the policies asked for on one backbone, and the reward model if there is one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from rlhf.models.reward.scoring import ADAPTER, Scorer, load_reward, read_under,
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Policies by name with the adapters they speak under (None: the bare base), and who scores them."""
+    """Policies by name with their adapters (None: the bare base), and the scorer of their replies."""
 
     backbone: Backbone
     adapters: dict[str, str | None]

@@ -1,4 +1,4 @@
-"""What a reply is worth and how far it is from the SFT policy."""
+"""Measure a reply: its reward, and its distance from the SFT policy."""
 
 from dataclasses import dataclass
 

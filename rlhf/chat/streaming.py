@@ -1,10 +1,11 @@
-"""One response as it is made: the sampler's own draws, handed over token by token."""
+"""Hand over a response token by token while it is sampled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample, Stream, uniforms
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import decode_response, encode_prompt, pad_left
 
 _HALF = "�"  # what a decoder shows for a character whose last bytes are still to come
@@ -21,19 +22,17 @@ class ReplyStream:
     backbone: Backbone
     prompt: str
     adapter: str | None
-    max_new_tokens: int
-    temperature: float
+    sampling: Sampling
     stream: Stream
     ids: list[int] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[str]:
         backbone, shown = self.backbone, ""
-        numbers = uniforms(self.stream, [0], self.max_new_tokens).to(backbone.device)
+        numbers = uniforms(self.stream, [0], self.sampling.max_new_tokens).to(backbone.device)
         steps = backbone.steps(
             *pad_left([encode_prompt(backbone.tokenizer, self.prompt)], backbone.pad_id, backbone.device),
+            self.sampling,
             adapter=self.adapter,
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
             uniforms=numbers,
         )
         for step in steps:
@@ -46,6 +45,6 @@ class ReplyStream:
 
     @property
     def sample(self) -> Sample:
-        """What has been said so far."""
+        """Return the response so far."""
         text = decode_response(self.backbone.tokenizer, self.ids)
         return Sample(self.prompt, text, self.ids[-1:] == [self.backbone.eos_id], tuple(self.ids))

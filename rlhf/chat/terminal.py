@@ -1,10 +1,11 @@
-"""The terminal's side: lines in, commands, replies as they come."""
+"""Run the dialogue in a terminal: lines in, commands, replies as they come."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from rlhf.chat.dialogue import Dialogue
 from rlhf.core.errors import UserError
+from rlhf.core.text import printable
 
 HELP = """\
 /score          reward and KL to SFT of the last replies
@@ -19,7 +20,7 @@ Write = Callable[[str], None]
 
 
 def converse(dialogue: Dialogue, lines: Iterable[str], write: Write) -> None:
-    """Answer line after line until /quit or the end; a line that is wrong is told so, and the next is read."""
+    """Answer line after line until /quit or the end; an error in a line is shown, and the next is read."""
     write(f"{', '.join(dialogue.cast.adapters)}; /help lists the commands\n")
     for line in lines:
         text = line.strip()
@@ -31,21 +32,21 @@ def converse(dialogue: Dialogue, lines: Iterable[str], write: Write) -> None:
             elif text:
                 answer(dialogue, text, write)
         except UserError as error:
-            write(f"error: {error}\n")
+            write(f"error: {printable(str(error))}\n")
 
 
 def answer(dialogue: Dialogue, text: str, write: Write) -> None:
-    """Every policy's reply, token by token, each on a line of its own."""
+    """Every policy's reply, token by token, each on a line of its own, its control characters shown and not obeyed."""
     width = max(map(len, dialogue.cast.adapters))
     for name, pieces in dialogue.ask(text):
         write(f"{name:>{width}} |")
         for piece in pieces:
-            write(piece.replace("\n", f"\n{'':>{width}} |"))
+            write(printable(piece, lines=True).replace("\n", f"\n{'':>{width}} |"))
         write("\n")
 
 
 def scores(dialogue: Dialogue) -> str:
-    """A line for each of the last replies. Raises UserError if nothing was said yet."""
+    """Format a line for each of the last replies. Raises UserError if nothing was said yet."""
     found = dialogue.measured()
     if not found:
         raise UserError("/score: nothing was said yet")
@@ -57,7 +58,8 @@ def scores(dialogue: Dialogue) -> str:
 
 
 def command(dialogue: Dialogue, line: str) -> str:
-    """What a command answers. Raises UserError if there is none of that name, or its value is wrong."""
+    """Carry out a command and return its answer. Raises UserError if there is none of that name, or its value is
+    wrong."""
     name, _, value = line.partition(" ")
     if name in ("/temperature", "/seed"):
         return _set(dialogue, name, value.strip())

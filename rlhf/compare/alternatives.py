@@ -1,4 +1,4 @@
-"""The alternatives to PPO, asked and measured exactly as `evaluate` asks and measures PPO."""
+"""Measure the alternatives to PPO with the prompts, random numbers and measures by which `evaluate` measures PPO."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,17 +10,18 @@ from rlhf.core.progress import track
 from rlhf.core.runtime import Runtime
 from rlhf.core.stats import mean_interval
 from rlhf.measure.drift import response_logprobs
-from rlhf.measure.forgetting import perplexity, read_documents, validation_documents
+from rlhf.measure.forgetting import document_logprobs, perplexity, validation_documents
 from rlhf.measure.metrics import comparison_metrics, policy_metrics
-from rlhf.measure.panel import Panel, answered, fitting, load_panel, measured, sampled
+from rlhf.measure.panel import Panel, load_panel
 from rlhf.measure.params import MeasureParams
-from rlhf.measure.prompts import read_prompts
-from rlhf.measure.responses import Answers
+from rlhf.measure.policies import measure_policy, measure_samples, sample_policy
+from rlhf.measure.prompts import SPLIT_PROMPTS, choose_fitting
+from rlhf.measure.responses import Responses
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.reward.best_of_n import best, kl_bound, kl_estimate
 from rlhf.models.reward.scoring import ADAPTER
+from rlhf.models.text.prompts import read_prompts
 
-NAME = "held-out"  # the prompt set, whose random numbers are those of `evaluate`
 Metrics = dict[str, object]
 
 
@@ -32,16 +33,17 @@ def measure_alternatives(
     *,
     corpus_share: float | None,
 ) -> dict[str, Metrics]:
-    """Measures of each policy by its name in the table; best of n is one policy for each n.
+    """Measure each policy, by its name in the table; best of n is one policy for each n.
 
     Raises:
         UserError: an artifact is missing, or the reward model is of another backbone.
     """
     trained = {name: at.offline(name) for name, policy in methods.items() if policy["kind"] == "adapter"}
     panel = load_panel(at, {f"offline_{name}": folder for name, folder in trained.items()}, params, runtime)
-    prompts = fitting(panel, read_prompts(at.pairs / f"{params.split}.jsonl"), params.prompts, NAME).asked
+    read = read_prompts(at.pairs / f"{params.split}.jsonl")
+    prompts = choose_fitting(panel, read, params.prompts, SPLIT_PROMPTS).chosen
     documents = validation_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=panel.seed)
-    sft = answered(panel, prompts, NAME, ADAPTER)
+    sft = measure_policy(panel, prompts, SPLIT_PROMPTS, ADAPTER)
     found: dict[str, Metrics] = {}
     with track(len(methods), "compare", unit="method") as bar:
         for name, policy in methods.items():
@@ -60,9 +62,9 @@ def measure_alternatives(
     return found
 
 
-def of_adapter(panel: Panel, prompts: Sequence[str], adapter: str, sft: Answers) -> Metrics:
-    """Every measure of one trained policy, against SFT's answers to the same prompts."""
-    given = answered(panel, prompts, NAME, adapter)
+def of_adapter(panel: Panel, prompts: Sequence[str], adapter: str, sft: Responses) -> Metrics:
+    """Measure one trained policy, against SFT's responses to the same prompts."""
+    given = measure_policy(panel, prompts, SPLIT_PROMPTS, adapter)
     found = measures(given, sft, given.drift.k1, panel.seed)
     if given.exact_kl:
         found |= mean_interval(given.exact_kl).named("kl_exact")
@@ -70,28 +72,28 @@ def of_adapter(panel: Panel, prompts: Sequence[str], adapter: str, sft: Answers)
 
 
 def best_of_n(
-    panel: Panel, prompts: Sequence[str], sizes: Sequence[int], sft: Answers
-) -> dict[int, tuple[Answers, list[float]]]:
-    """For each n the best by the reward model of the first n samples of SFT, and what each says about the KL.
+    panel: Panel, prompts: Sequence[str], sizes: Sequence[int], sft: Responses
+) -> dict[int, tuple[Responses, list[float]]]:
+    """Choose for each n the best by the reward model of the first n samples of SFT, and estimate each response's KL.
 
     The samples are nested, and the first is the one that SFT itself is measured on: best of 1 is SFT.
     """
     rounds, rewards = [list(sft.samples)], [list(sft.rewards)]
     for number in range(1, max(sizes)):
-        rounds.append(sampled(panel, prompts, ADAPTER, (panel.seed, "evaluate", NAME, "again", number)))
+        rounds.append(sample_policy(panel, prompts, ADAPTER, (panel.seed, "evaluate", SPLIT_PROMPTS, "again", number)))
         rewards.append(panel.scorer.score_samples(rounds[-1], batch_tokens=panel.params.batch_tokens))
     found = {}
     for n in sizes:
         chosen = [_best(rounds[:n], rewards[:n], index) for index in range(len(prompts))]
         logprobs = response_logprobs(
-            panel.scorer.backbone,
+            panel.backbone,
             chosen,
             adapter=ADAPTER,
             temperature=panel.params.temperature,
             batch_tokens=panel.params.batch_tokens,
         )
-        unmeasured = replace(panel, params=panel.params.model_copy(update={"exact_kl_prompts": 0}))
-        found[n] = measured(unmeasured, chosen, ADAPTER), [kl_estimate(n, logprob) for logprob in logprobs]
+        without_exact_kl = replace(panel, params=panel.params.model_copy(update={"exact_kl_prompts": 0}))
+        found[n] = measure_samples(without_exact_kl, chosen, ADAPTER), [kl_estimate(n, logprob) for logprob in logprobs]
     return found
 
 
@@ -99,8 +101,9 @@ def _best(rounds: Sequence[Sequence[Sample]], rewards: Sequence[Sequence[float]]
     return best([samples[index] for samples in rounds], [scores[index] for scores in rewards])
 
 
-def measures(given: Answers, sft: Answers, kl: Sequence[float], seed: int) -> Metrics:
-    """Names without the policy: reward, gold, ..., rm_winrate, ..., kl; ends of intervals as _low and _high."""
+def measures(given: Responses, sft: Responses, kl: Sequence[float], seed: int) -> Metrics:
+    """Compute measures under names without the policy: reward, gold, ..., rm_winrate, ..., kl; ends of intervals as
+    _low and _high."""
     of_policy = {
         name.replace("_x_", "_").removesuffix("_x"): value for name, value in policy_metrics({"x": given}, "").items()
     }
@@ -113,5 +116,5 @@ def _tokens(at: Layout, method: str) -> Metrics:
 
 
 def _perplexity(panel: Panel, documents: Sequence[str], adapter: str) -> float:
-    backbone, room = panel.scorer.backbone, panel.params.batch_tokens
-    return perplexity(read_documents(backbone, documents, adapter=adapter, batch_tokens=room))
+    backbone, room = panel.backbone, panel.params.batch_tokens
+    return perplexity(document_logprobs(backbone, documents, adapter=adapter, batch_tokens=room))

@@ -1,5 +1,5 @@
-"""One table over all policies of a run. SFT and PPO are read from evaluate's metrics, so that no number exists twice;
-only alternatives that were asked for are sampled here (no torch where there are none)."""
+"""Put all policies of a run into one table. SFT and PPO are read from evaluate's metrics, so that no number exists
+twice; only alternatives that were asked for are sampled here (no torch where there are none)."""
 
 import csv
 import re
@@ -38,13 +38,13 @@ WITH_INTERVAL = ("reward", "referee", "gold", "rm_winrate", "referee_winrate", "
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the stage writes: the policies in the table's order, and every number as compare_<measure>_<policy>."""
+    """The policies in the table's order, and every number as compare_<measure>_<policy>."""
 
     policies: list[str]
     metrics: Metrics
 
     def rows(self) -> list[dict[str, Cell]]:
-        """The table: a row a policy, all with the same columns; None where a cell is empty."""
+        """Build the table: a row a policy, all with the same columns; None where a cell is empty."""
         found = []
         for policy in self.policies:
             row: dict[str, Any] = {"policy": policy}
@@ -63,8 +63,8 @@ def compare(
     *,
     corpus_share: float | None,
 ) -> Comparison:
-    """The table of SFT, PPO and the alternatives in `methods` (name -> its policy.json) that have run. `corpus_share`:
-    as for `evaluate`.
+    """Compare SFT, PPO and the alternatives in `methods` (name -> its policy.json) that have run. `corpus_share`: as
+    for `evaluate`.
 
     Raises:
         UserError: evaluate's metrics, or an artifact of a method that has run, are missing.
@@ -83,7 +83,7 @@ def compare(
 
 
 def read_methods(at: Layout, names: tuple[str, ...]) -> dict[str, Metrics]:
-    """Each method's policy.json.
+    """Read each method's policy.json.
 
     Raises:
         UserError: one is missing: the stage `offline` was never run.
@@ -92,7 +92,7 @@ def read_methods(at: Layout, names: tuple[str, ...]) -> dict[str, Metrics]:
 
 
 def from_evaluation(found: Mapping[str, object]) -> Metrics:
-    """base, SFT and PPO as `evaluate` has measured them, under compare's names.
+    """Take base, SFT and PPO from evaluate's metrics, under compare's names.
 
     Raises:
         UserError: these are no metrics of evaluate.
@@ -111,7 +111,7 @@ def from_evaluation(found: Mapping[str, object]) -> Metrics:
 
 
 def named(numbers: Mapping[str, object], policy: str) -> Metrics:
-    """`measure` as compare_<measure>_<policy>; the end of an interval stays at the end of the name."""
+    """Rename each `measure` to compare_<measure>_<policy>; the end of an interval stays at the end of the name."""
     return {re.sub(r"^(.*?)(_low|_high)?$", rf"compare_\1_{policy}\2", name): value for name, value in numbers.items()}
 
 
@@ -122,7 +122,7 @@ def _take(into: Metrics, found: Mapping[str, object], name: str, new: str) -> No
 
 
 def _ppo_tokens(at: Layout) -> Metrics:
-    """Response tokens that PPO sampled and trained on, from its curve (a mean length an iteration)."""
+    """Count the response tokens that PPO sampled and trained on, from its curve (a mean length an iteration)."""
     params = read_json(at.provenance("ppo"))["params"]["ppo"]
     sampled = trained = 0.0
     with at.plot("ppo").open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""The comparison for eyes: a Markdown table and a figure of reward over distance."""
+"""Show the comparison: a Markdown table, and a figure of reward over distance."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from rlhf.core.artifacts import write_bytes, write_text
 Row = Mapping[str, object]
 
 HEADS = {
-    "gold": "gold reward", "referee": "held-out reward", "reward": "reward (proxy)",
-    "gold_winrate": "gold win rate", "referee_winrate": "held-out win rate", "rm_winrate": "proxy win rate",
+    "gold": "gold reward", "referee": "referee reward", "reward": "reward (proxy)",
+    "gold_winrate": "gold win rate", "referee_winrate": "referee win rate", "rm_winrate": "proxy win rate",
     "kl": "KL to SFT, nats", "kl_bound": "KL bound", "length": "length, tokens", "distinct2": "distinct-2",
     "tax_perplexity": "perplexity of the corpus",
     "tokens_sampled": "sampled, k tokens", "tokens_trained": "trained on, k tokens",
@@ -18,7 +18,7 @@ HEADS = {
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A row a policy; columns that no policy has are left out."""
+    """Format a row a policy; columns that no policy has are left out."""
     heads = {key: head for key, head in HEADS.items() if any(row.get(key) is not None for row in rows)}
     lines = ["| policy | " + " | ".join(heads.values()) + " |", "|---" * (len(heads) + 1) + "|"]
     for row in rows:
@@ -27,7 +27,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def write_table(folder: Path, rows: Sequence[Row]) -> None:
-    """Write compare.md; and compare.png where there is more than SFT and PPO to compare."""
+    """Write compare.md, and compare.png where there is more than SFT and PPO to compare."""
     note = (
         "Win rates are over SFT on the same prompts. Behind a number its 95 % interval. The reward model is what PPO, "
         "RRHF, rejection sampling and best of n are given; DPO and IPO see pairs alone."
@@ -38,7 +38,7 @@ def write_table(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def draw(path: Path, rows: Sequence[Row]) -> None:
-    """Proxy and gold reward over sqrt(KL to SFT), a point a policy, intervals as bars."""
+    """Draw proxy and gold reward over sqrt(KL to SFT), a point a policy, intervals as bars."""
     from io import BytesIO
 
     from matplotlib.figure import Figure

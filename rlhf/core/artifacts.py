@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, in the same bytes every time.
+"""Write files whole or not at all, in the same bytes every time.
 
 Every writer goes to a temporary name on the same file system, is flushed to disk and renamed. A full disk, a kill or
 an exception therefore leaves the previous file, or none.
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf.core.errors import UserError
+from rlhf.core.text import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SIGNIFICANT_DIGITS = 6  # of floats in JSON: enough to compare runs, few enough to read
+PAGES = (".md", ".html")  # what people open
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -46,7 +48,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, with Unix line ends."""
+    """Write UTF-8 text atomically, with Unix line ends.
+
+    Pages (.md, .html) hold no control characters: what a model or a file has said is shown by `printable`.
+    """
+    text = printable(text, lines=True) if path.suffix in PAGES else text
     write_bytes(path, text.encode("utf-8"))
 
 
@@ -75,7 +81,7 @@ def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
 
 
 def rounded(value: object) -> object:
-    """The same data with every float rounded to six significant digits (so that 0.1 + 0.2 reads 0.3)."""
+    """Round every float of the data to six significant digits (so that 0.1 + 0.2 reads 0.3)."""
     if isinstance(value, float):
         return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
     if isinstance(value, Mapping):
@@ -103,7 +109,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def iter_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) for each line that is not blank. Raises UserError with file:line and the reason."""
+    """Yield (line number from 1, object) for each line that is not blank. Raises UserError with file:line and the
+    reason."""
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
@@ -128,7 +135,8 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends well, and is removed if it does not."""
+    """Open a temporary folder beside `path` that takes its place when the block ends well, and is removed if it does
+    not."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -166,7 +174,7 @@ def load_tensors(path: Path) -> dict[str, "Tensor"]:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Hash a file's bytes: SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -223,7 +231,7 @@ class Refused(UserError):  # noqa: N818 - the system refused; what it names is n
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one line about `path`, the place that the reader knows."""
+    """Turn the operating system's refusals into one line about `path`, the one that the reader knows."""
     try:
         yield
     except Exception as error:
@@ -234,7 +242,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def refusal(error: BaseException) -> str | None:
-    """What the operating system's refusal behind a failed write means to the reader; None if it was something else.
+    """Explain the operating system's refusal behind a failed write to the reader; None if it was something else.
 
     Libraries in Rust give the number as text only, "... (os error 28)"; torch gives none.
     """

@@ -1,7 +1,8 @@
-"""Model cards in the hub's form: a README.md with YAML front matter beside every saved model.
+"""Write model cards in the hub's form: a README.md with YAML front matter beside every saved model.
 
 A stage writes the card from what it knows itself: its parameters and its metrics. What is measured later (the
-evaluation) is on the cards that the report writes. Cards hold no time and no place, so equal models have equal cards.
+evaluation) is on the cards that the report writes. Cards hold neither a time nor an absolute path, so equal models have
+equal cards.
 """
 
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ reward = load_reward(Path("{folder}"), base=Path("{base}"), sft=Path("artifacts/
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is said of one sort of model."""
+    """The texts about one sort of model."""
 
     title: str
     what: str
@@ -71,13 +72,13 @@ KINDS = {
 
 
 def kind_of(stage: str) -> Kind:
-    """The kind of a stage's model; any other name is a method that trains an adapter on the same pairs."""
+    """Find the kind of a stage's model; any other name is a method that trains an adapter on the same pairs."""
     what = f"A LoRA adapter trained by the method {stage} on the same preference pairs and base model as PPO."
     return KINDS.get(stage) or Kind(f"Policy aligned by {stage}", what, (stage, "lora"), provenance=f"offline_{stage}")
 
 
 def handed_on(stage: str, known: Mapping[str, object]) -> str | None:
-    """The method whose policy a stage handed on in place of its own (`ppo.fallback`), if it did."""
+    """Name the method whose policy a stage handed on in place of its own (`ppo.fallback`), if it did."""
     other = known.get(f"{stage}_fallback", NONE)
     return None if other == NONE else str(other)
 
@@ -108,7 +109,7 @@ def model_card(
     dataset: str | None = None,
     licence: str | None = None,
 ) -> str:
-    """The card's text.
+    """Format the card's text.
 
     `params` are the sections that made the model, `metrics` what is known of it (ends of intervals beside their
     means). `base` is the base model's name on the hub and `dataset` the data's, `licence` an SPDX identifier; what is
@@ -164,7 +165,7 @@ def _front(
 
 
 def _measured(known: Mapping[str, object]) -> dict[str, str]:
-    """Means with their intervals behind them."""
+    """Format means with their intervals behind them."""
     shown = {}
     for name, value in known.items():
         if name.endswith(ENDS) or isinstance(value, Mapping | list):
@@ -175,12 +176,12 @@ def _measured(known: Mapping[str, object]) -> dict[str, str]:
 
 
 def number(value: object) -> str:
-    """Four significant digits; integers and texts as they are."""
+    """Format a number with four significant digits; integers and texts as they are."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _flat(params: Mapping[str, object], key: str = "") -> dict[str, str]:
-    """Dotted names and their values."""
+    """Flatten nested parameters to dotted names and their values."""
     rows: dict[str, str] = {}
     for name, value in params.items():
         dotted = f"{key}{name}"

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment, and are never picked up by another run.
+"""Save checkpoints that survive a kill at any moment, and are never picked up by another run.
 
 They live outside the stage's outs, because DVC removes outs before it runs a stage: in
 `<root>/<stage>-<fingerprint>/`, where the fingerprint is a hash of everything the stage depends on (its parameters,
@@ -42,7 +42,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What was saved after `step` steps. `state` holds JSON data with floats at full precision."""
+    """The state after `step` steps. `state` holds JSON data with floats at full precision."""
 
     step: int
     tensors: "dict[str, Tensor]"
@@ -77,16 +77,16 @@ class Checkpoints:
         self._last_time, self._last_step = time.monotonic(), 0
 
     def within(self, name: str) -> "Checkpoints":
-        """Those of a part of the run that counts its own steps; they go when the run's go."""
+        """Return the checkpoints of a part of the run that counts its own steps; they go when the run's go."""
         return Checkpoints(self.folder / name, every_s=self._every_s, every_steps=self._every_steps, keep=self._keep)
 
     def due(self, step: int) -> bool:
-        """Whether it is time to save after `step` steps. When it is saved never changes what is computed."""
+        """Say whether it is time to save after `step` steps. The moment of saving never changes what is computed."""
         by_steps = self._every_steps > 0 and step - self._last_step >= self._every_steps
         return by_steps or time.monotonic() - self._last_time >= self._every_s
 
     def claim(self) -> None:
-        """Take this run for this process, until it ends.
+        """Reserve this run for this process, until it ends.
 
         Raises:
             UserError: another process is at it: the two would write into each other's files.
@@ -119,7 +119,7 @@ class Checkpoints:
         self._last_time, self._last_step = time.monotonic(), step
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that verifies, or None. Broken ones are named on stderr and removed."""
+        """Load the newest checkpoint that verifies, or return None. Broken ones are named on stderr and removed."""
         folders = self._folders()
         whole = next((folder for folder in folders if sealed(folder)), None)
         for folder in folders[: folders.index(whole) if whole else None]:
@@ -144,7 +144,7 @@ class Checkpoints:
         shutil.rmtree(done, ignore_errors=True)
 
     def _folders(self) -> list[Path]:
-        """Newest first."""
+        """List the folders, newest first."""
         if not self.folder.is_dir():
             return []
         return sorted((f for f in self.folder.iterdir() if re.fullmatch(r"step-\d{9}", f.name)), reverse=True)
@@ -166,7 +166,7 @@ def seal(folder: Path) -> None:
 
 
 def sealed(folder: Path) -> bool:
-    """Whether a checkpoint folder is whole: it has a manifest, and every file in it still has its hash."""
+    """Say whether a checkpoint folder is whole: it has a manifest, and every file in it still has its hash."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return all(sha256_file(folder / name) == digest for name, digest in files.items())
@@ -175,7 +175,7 @@ def sealed(folder: Path) -> bool:
 
 
 def checkpoint_root(default: Path) -> Path:
-    """Where checkpoints live: RLHF_CHECKPOINT_DIR (absolute), or `default` under the project.
+    """Find the folder of checkpoints: RLHF_CHECKPOINT_DIR (absolute), or `default` under the project.
 
     `dvc exp run --temp` and queued experiments work in a new folder below the project each time. DVC names the project
     in DVC_ROOT: checkpoints lie there, and the experiment finds them when it is run again.

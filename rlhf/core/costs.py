@@ -1,4 +1,4 @@
-"""What a stage's process cost: time, memory and, where the machine lets it be read, energy.
+"""Measure what a stage's process cost: time, memory and, where the machine lets it be read, energy.
 
 These are facts of one machine on one day, so they stay out of metrics and of dvc.lock: they are written to the
 git-ignored `.costs/<stage>.json`, and `make costs` gathers them into a file that git tracks.
@@ -10,8 +10,7 @@ this process since it was started, or of a child that it has waited for: of the 
 there is no /proc, and of the children, of whom the system keeps nothing else; `gpu_peak_memory_mb` is the most that
 torch's allocator held at once; `cpu_energy_j` is the difference of the processor packages' RAPL counters, whatever else
 ran on them included; `gpu_energy_j` the difference of NVML's counters of the GPUs that the process used, idle power
-included. What cannot
-be read is None, never an estimate.
+included. A cost that cannot be read is None, never an estimate.
 """
 
 import contextlib
@@ -34,7 +33,7 @@ MEGA = 1e6
 
 
 def packages(powercap: Path = POWERCAP) -> dict[str, tuple[int, int]]:
-    """RAPL's (counter, where it wraps) in microjoules for each processor package; empty where it cannot be read."""
+    """Read RAPL's (counter, wrap-around) in microjoules for each processor package; empty where it cannot be read."""
     found = {}
     for zone in sorted(powercap.glob("intel-rapl:*")):  # AMD's too; subzones (cores, memory) are intel-rapl:0:1
         if zone.name.count(":") == 1:
@@ -47,21 +46,22 @@ def packages(powercap: Path = POWERCAP) -> dict[str, tuple[int, int]]:
 
 
 def joules(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]]) -> float | None:
-    """Energy between two readings; a counter that fell has wrapped once. None unless both name the same packages."""
+    """Compute the energy between two readings; a counter that fell has wrapped once. None unless both name the same
+    packages."""
     if not before or set(before) != set(after):
         return None
     return sum((after[name][0] - start) % wrap for name, (start, wrap) in before.items()) / MEGA
 
 
 class Meter:
-    """Started when a stage starts; `read` says what it has cost since."""
+    """A meter that runs from its making; `read` gives the costs since."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self._packages, self._gpus = packages(), energy_mj()
 
     def read(self) -> dict[str, float | None]:
-        """The costs so far, named as in the module's text."""
+        """Read the costs so far, named as in the module's text."""
         wall = time.perf_counter() - self._started
         own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes there, KiB on Linux
@@ -80,7 +80,7 @@ class Meter:
 
 
 def high_water(status: Path = Path("/proc/self/status")) -> int | None:
-    """The largest resident set of this process since exec, in bytes, as Linux tells it; None where it is not told."""
+    """Read the largest resident set of this process since exec, in bytes, as Linux tells it; None elsewhere."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in status.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
@@ -89,7 +89,8 @@ def high_water(status: Path = Path("/proc/self/status")) -> int | None:
 
 
 def gpu_use() -> tuple[float | None, set[str]]:
-    """The most GPU memory that torch held, in 10^6 bytes, and the UUIDs of its GPUs; None if this process used none."""
+    """Read the most GPU memory that torch held, in 10^6 bytes, and the UUIDs of its GPUs; None if this process used
+    none."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None, set()
@@ -99,7 +100,7 @@ def gpu_use() -> tuple[float | None, set[str]]:
 
 
 def machine() -> dict[str, object]:
-    """The processor, its share that this process may use, memory, and the GPUs that torch sees."""
+    """Describe the processor, the cores this process may use, memory, and the GPUs that torch sees."""
     torch = sys.modules.get("torch")
     gpus = []
     if torch is not None and torch.cuda.is_available():
@@ -123,6 +124,7 @@ def _processor(info: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def settings_hash(resolved: Mapping[str, Any], names: Iterable[str]) -> str:
-    """SHA-256 of the named parts of the resolved parameters: whether a cost belongs to a run with these settings."""
+    """Hash the named parts of the resolved parameters (SHA-256), to tell whether a cost belongs to a run with these
+    settings."""
     part = {name: dug(resolved, name) for name in sorted(names)}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()

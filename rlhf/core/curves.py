@@ -1,4 +1,4 @@
-"""Training curves as CSV files that DVC, editors and people can read while a run is going on."""
+"""Write training curves as CSV files that DVC, editors and people can read while a run is going on."""
 
 import csv
 import io
@@ -38,6 +38,6 @@ class Curve:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a curve as they stand in the file; an empty cell is an empty string."""
+    """Read the rows of a curve as they stand in the file; an empty cell is an empty string."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -20,7 +20,7 @@ class StageSpec:
 
 
 def declared(path: Path, stage: str) -> StageSpec:
-    """What `stage` declares in the dvc.yaml at `path`, with `${...}` filled in from params.yaml beside it.
+    """Read what `stage` declares in the dvc.yaml at `path`, with `${...}` filled in from params.yaml beside it.
 
     `name@item` is one of the stages that a `foreach` over a list makes, as DVC calls them.
 
@@ -70,7 +70,7 @@ def ignored(root: Path = Path()) -> Callable[[Path], bool]:
 
 
 def _filled(text: str, values: dict[str, Any]) -> str:
-    """`text` with each ${dotted.key} replaced, as DVC does."""
+    """Replace each ${dotted.key} in `text`, as DVC does."""
     while (start := text.find("${")) >= 0:
         end = text.index("}", start)
         value: Any = values

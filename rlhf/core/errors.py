@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the user can put right: one line that names the file, line or key, what was found, what is allowed.
+    """An error the user can put right: one line that names the file, line or key, what was found, what is allowed.
 
     Stages print it without a traceback and exit with status 1.
     """

@@ -1,4 +1,4 @@
-"""Where everything lies on disk: the one place that knows the names in `dvc.yaml`."""
+"""Know where everything lies on disk: the only module that holds the names in `dvc.yaml`."""
 
 import os
 from dataclasses import dataclass
@@ -53,12 +53,12 @@ class Layout:
 
     @property
     def referee(self) -> Path:
-        """The second reward model, on prompts that the first never sees; without one it only says so."""
+        """The second reward model, on prompts that the first never sees; a note where there is none."""
         return self.artifacts / "referee"
 
     @property
     def reward_learned(self) -> Path:
-        """What the reward model goes by: features, words, examples."""
+        """What the reward model has learnt: features, words, examples."""
         return self.artifacts / "reward_learned.json"
 
     @property
@@ -71,7 +71,7 @@ class Layout:
         return self.artifacts / "rollouts" / "ppo.jsonl"
 
     def offline(self, method: str) -> Path:
-        """What PPO's alternative `method` made: an adapter as in artifacts/sft, or only policy.json."""
+        """The output of PPO's alternative `method`: an adapter as in artifacts/sft, or only policy.json."""
         return self.artifacts / "offline" / method
 
     @property
@@ -84,13 +84,13 @@ class Layout:
 
     @property
     def verdicts(self) -> Path:
-        """Verdicts with evidence, thresholds and remedies, for eyes."""
+        """Verdicts with evidence, thresholds and remedies, for readers."""
         return self.artifacts / "diagnose.md"
 
     @property
     def judge_cache(self) -> Path:
-        """A language model's verdicts, kept between runs. RLHF_JUDGE_CACHE names another place, as for experiments that
-        run in folders of their own."""
+        """A language model's judgements, kept between runs. RLHF_JUDGE_CACHE names another folder, as for experiments
+        that run in folders of their own."""
         return Path(os.environ.get("RLHF_JUDGE_CACHE") or self.root / ".judge_cache")
 
     def metrics(self, stage: str) -> Path:
@@ -109,7 +109,7 @@ class Layout:
 
     @property
     def costs(self) -> Path:
-        """What each stage's last finished run cost on this machine; git ignores it."""
+        """The cost of each stage's last finished run on this machine; git ignores it."""
         return self.root / ".costs"
 
     @property

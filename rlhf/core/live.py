@@ -1,5 +1,6 @@
-"""Curves for editors and dashboards while a stage trains. They change no result: nothing here is an output of a stage,
-and no stage declares the section `live`, so that switching it re-runs nothing and a killed run resumes either way.
+"""Show curves in editors and dashboards while a stage trains. They change no result: nothing here is an output of a
+stage, and no stage declares the section `live`, so that switching it re-runs nothing and a killed run resumes either
+way.
 
 What is shown is a function of the curve's rows. The first row that a process logs replaces what an earlier one left, so
 that a resumed run, whose checkpoint may lie behind the points shown, doubles none.
@@ -21,7 +22,7 @@ Row = Mapping[str, float | int | str | None]
 
 
 class LiveParams(Section):
-    """Where curves are shown while they grow."""
+    """The programs that show curves while they grow."""
 
     to: list[Kind]
 
@@ -62,7 +63,7 @@ _WRITERS: Mapping[str, type[_TensorBoard] | type[_DVCLive]] = {"dvclive": _DVCLi
 
 
 class Live:
-    """What this process shows, under <folder>/<kind>/<curve>."""
+    """The curves that this process shows, under <folder>/<kind>/<curve>."""
 
     def __init__(self, folder: Path, kinds: Sequence[Kind]) -> None:
         """Raises UserError if a library that was asked for is not installed."""
@@ -92,7 +93,8 @@ class Live:
 
 
 def _numbers(row: Row, number: int) -> tuple[int, dict[str, float]]:
-    """The step, which is the first column where that counts whole steps, and the other columns that hold numbers."""
+    """Split a row into its step (the first column where that holds whole steps) and the other columns that hold
+    numbers."""
     (first, step), *rest = row.items()
     values = {name: float(value) for name, value in rest if isinstance(value, int | float)}
     if isinstance(step, int):
@@ -104,7 +106,7 @@ _current: list[Live] = []  # of this process: none or one
 
 
 def start(folder: Path, kinds: Sequence[Kind]) -> None:
-    """From now on show every row that a curve of this process gets; no kinds show nothing.
+    """Show from now on every row that a curve of this process gets; no kinds show nothing.
 
     Raises:
         UserError: a library that was asked for is not installed.
@@ -113,6 +115,6 @@ def start(folder: Path, kinds: Sequence[Kind]) -> None:
 
 
 def show(curve: str, rows: Sequence[Row]) -> None:
-    """Called by curves at each new row."""
+    """Show a curve's new row; curves call it."""
     for live in _current:
         live.show(curve, rows)

@@ -1,4 +1,4 @@
-"""Mean, variance and whitening over the real tokens of a padded tensor.
+"""Compute mean, variance and whitening over the real tokens of a padded tensor.
 
 `mask` is True on real tokens. Masked entries are never read, so a NaN in the padding does no harm. Over no real
 token at all a mean is 0/0 = NaN, which is what the training guards look for.
@@ -12,7 +12,7 @@ EPSILON = 1e-8  # added to the variance before its root, as in lm-human-preferen
 
 
 def keep(x: Float[Tensor, "*A"], mask: Bool[Tensor, "*A"]) -> Float[Tensor, "*A"]:
-    """`x` at real tokens and 0 elsewhere, whatever stood there; no gradient reaches masked entries."""
+    """Keep `x` at real tokens and put 0 elsewhere, whatever stood there; no gradient reaches masked entries."""
     return torch.where(mask, x, torch.zeros_like(x))
 
 
@@ -23,19 +23,19 @@ def masked_sum(x: Float[Tensor, "*A"], mask: Bool[Tensor, "*A"], dim: int | None
 
 
 def masked_mean(x: Float[Tensor, "*A"], mask: Bool[Tensor, "*A"], dim: int | None = None) -> Float[Tensor, "*Z"]:
-    """Mean over real tokens, of everything (every token weighs the same) or along `dim`."""
+    """Average over real tokens, of everything (every token weighs the same) or along `dim`."""
     count = mask.sum() if dim is None else mask.sum(dim)
     return masked_sum(x, mask, dim) / count
 
 
 def masked_var(x: Float[Tensor, "*A"], mask: Bool[Tensor, "*A"], *, unbiased: bool) -> Float[Tensor, ""]:
-    """Variance over real tokens: sum of squared deviations / n, or / (n - 1) if `unbiased`."""
+    """Compute the variance over real tokens: sum of squared deviations / n, or / (n - 1) if `unbiased`."""
     deviations = keep(x - masked_mean(x, mask), mask)
     return deviations.square().sum() / (mask.sum() - int(unbiased))
 
 
 def whiten(x: Float[Tensor, "*A"], mask: Bool[Tensor, "*A"], *, shift_mean: bool) -> Float[Tensor, "*A"]:
-    """(x - mean) / sqrt(var + 1e-8) over real tokens, biased variance; masked entries become 0.
+    """Compute (x - mean) / sqrt(var + 1e-8) over real tokens, biased variance; masked entries become 0.
 
     With `shift_mean` the result has mean 0; without it the mean is put back afterwards, so that only the scale
     changes about the mean. lm-human-preferences, utils/core.py, `whiten`.

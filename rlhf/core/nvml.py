@@ -1,4 +1,4 @@
-"""The energy counters of NVIDIA GPUs, through the driver's own library where there is one."""
+"""Read the energy counters of NVIDIA GPUs, through the driver's own library where there is one."""
 
 import contextlib
 import ctypes
@@ -10,7 +10,8 @@ _SUCCESS = 0
 
 
 def energy_mj() -> dict[str, int]:
-    """Millijoules since the driver was loaded (nvmlDeviceGetTotalEnergyConsumption, Volta and newer) by GPU's UUID.
+    """Read the millijoules since the driver was loaded (nvmlDeviceGetTotalEnergyConsumption, Volta and newer) by GPU's
+    UUID.
 
     Empty without a driver or a GPU; a GPU without the counter is left out.
     """

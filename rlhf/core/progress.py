@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left; on a terminal a live line, in a log a line now and then."""
+"""Show progress bars with rate and time left: on a terminal a live line, in a log a line now and then."""
 
 import sys
 from typing import NoReturn
@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 
 def track(total: int, desc: str, *, initial: int = 0, unit: str = "step") -> "tqdm[NoReturn]":
-    """A bar on stderr over `total` steps. Call `.update()` a step; `.set_postfix_str()` shows the latest numbers."""
+    """Make a bar on stderr over `total` steps. Call `.update()` a step; `.set_postfix_str()` shows the latest
+    numbers."""
     interactive = sys.stderr.isatty()
     return tqdm(
         total=total,
@@ -23,5 +24,5 @@ def track(total: int, desc: str, *, initial: int = 0, unit: str = "step") -> "tq
 
 
 def say_resumed(stream: str, unit: str, done: int, total: int) -> None:
-    """One line on stderr: what was taken up, and where."""
+    """Say on stderr, in one line, that a run resumes and from where."""
     sys.stderr.write(f"{stream}: resuming after {unit} {done} of {total}\n")

@@ -1,4 +1,4 @@
-"""What made a model: its parameters, the hashes of what it was made from, and the library versions.
+"""Record how a model was made: its parameters, the hashes of its inputs, and the library versions.
 
 Written beside the models and not inside them, so that equal models have equal bytes.
 """
@@ -31,7 +31,7 @@ def write_provenance(
 
 
 def library_versions() -> dict[str, str | None]:
-    """Installed versions of the libraries that numbers depend on; None where one is absent."""
+    """Find the installed versions of the libraries that numbers depend on; None where one is absent."""
     found: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:

@@ -1,4 +1,4 @@
-"""Everything that is per process: device, precision, threads, rank, seeds, and sums over processes.
+"""Set up the process: device, precision, threads, rank, seeds, and sums over processes.
 
 The one place that talks to `accelerate`, so that data-parallel runs change this file and not the algorithms.
 """
@@ -25,6 +25,7 @@ class RuntimeParams(Section):
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
     threads: int = Field(ge=1, le=256)
+    portable: bool
     checkpoint_s: float = Field(gt=0)
     checkpoint_steps: int = Field(ge=0)
 
@@ -86,15 +87,15 @@ class Runtime:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and draws progress bars."""
+        """Say whether this process writes files and draws progress bars."""
         return bool(self._state.is_main_process)
 
     def generator(self, *stream: str | int) -> "torch.Generator":
-        """A CPU generator for one place; each rank draws its own."""
+        """Make a CPU generator for one random stream; each rank draws its own."""
         return generator(self.seed, *stream, "rank", self.rank)
 
     def mean(self, value: "torch.Tensor") -> "torch.Tensor":
-        """Mean of a tensor over processes (itself, with one)."""
+        """Average a tensor over processes (itself, with one)."""
         from accelerate.utils import reduce
 
         return value if self.world_size == 1 else reduce(value, reduction="mean")

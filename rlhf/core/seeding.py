@@ -1,4 +1,4 @@
-"""Randomness by name: every draw is derived from (seed, stream, step, ...), never from hidden global state.
+"""Derive every random draw from (seed, stream, step, ...), never from hidden global state.
 
 Stopping, resuming, splitting a batch or adding a stage therefore changes no draw that was not meant to change.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def derive(seed: int, *stream: str | int) -> int:
-    """A 63-bit seed for one place in the program: the first bits of SHA-256 over the seed and the place's parts.
+    """Derive a 63-bit seed for one random stream: the first bits of SHA-256 over the seed and the stream's parts.
 
     Parts are tagged with their type and length, so ("a", "bc") and ("ab", "c") or "1" and 1 never coincide.
     """
@@ -23,19 +23,20 @@ def derive(seed: int, *stream: str | int) -> int:
 
 
 def rng(seed: int, *stream: str | int) -> random.Random:
-    """Python's generator for one place."""
+    """Make Python's generator for one random stream."""
     return random.Random(derive(seed, *stream))
 
 
 def numpy_rng(seed: int, *stream: str | int) -> "numpy.random.Generator":
-    """NumPy's generator (PCG64) for one place."""
+    """Make NumPy's generator (PCG64) for one random stream."""
     import numpy
 
     return numpy.random.Generator(numpy.random.PCG64(derive(seed, *stream)))
 
 
 def generator(seed: int, *stream: str | int) -> "torch.Generator":
-    """Torch's CPU generator for one place. Draw on the CPU and move: the numbers are then the same on every device."""
+    """Make torch's CPU generator for one random stream. Draw on the CPU and move: the numbers are then the same on
+    every device."""
     import torch
 
     return torch.Generator().manual_seed(derive(seed, *stream))

@@ -1,4 +1,4 @@
-"""Means and rates with 95 % intervals."""
+"""Compute means and rates with 95 % intervals."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,6 +11,8 @@ from rlhf.core.seeding import numpy_rng
 
 T = TypeVar("T")
 
+TIE = 1e-6  # of a score's unit: equal responses get equal scores up to the rounding of a batched forward
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -21,12 +23,21 @@ class Interval:
     high: float | None
 
     def named(self, name: str) -> dict[str, float | None]:
-        """As three metrics: `name`, `name_low`, `name_high`."""
+        """Name the three numbers as metrics: `name`, `name_low`, `name_high`."""
         return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
+def wins(margins: Sequence[float], *, tie: float = TIE) -> list[float]:
+    """Say of each margin whether it is a win: 1 where it is positive, 0 where negative, one half where it is a tie.
+
+    A scorer that cannot tell two responses apart has to earn what guessing earns. Counting ties as wins has let a
+    constant reward model report an accuracy of .995 at a loss of log 2.
+    """
+    return [0.5 if abs(margin) <= tie else float(margin > 0) for margin in margins]
+
+
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
-    """A rate with Wilson's score interval (Wilson 1927); half successes (ties) are allowed.
+    """Compute a rate with Wilson's score interval (Wilson 1927); half successes (ties) are allowed.
 
     Raises:
         ValueError: n < 1, or successes outside 0..n.
@@ -41,7 +52,8 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
 
 
 def tied_rate(outcomes: Sequence[float], confidence: float = 0.95) -> Interval:
-    """A win rate with ties, and Tango's score interval (Tango 1998, Statistics in Medicine 17:891, eq. 11 to 13).
+    """Compute a win rate with ties, and Tango's score interval (Tango 1998, Statistics in Medicine 17:891, eq. 11 to
+    13).
 
     Wins, ties and losses (1, one half, 0) are a trinomial, and the win rate is (1 + p_win - p_loss) / 2. Without ties
     this is Wilson's interval to the last digit. With ties it is the narrower: a tie varies less than a coin, and
@@ -67,7 +79,7 @@ def tied_rate(outcomes: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """A mean with Student's t interval; a single value has no interval.
+    """Compute a mean with Student's t interval; a single value has no interval.
 
     Raises:
         ValueError: no values.
@@ -87,7 +99,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
 def paired_difference(
     a: Sequence[float], b: Sequence[float], seed: int, *, confidence: float = 0.95, resamples: int = 2000
 ) -> Interval:
-    """Mean of a - b over pairs with a percentile bootstrap over the pairs (Efron 1979).
+    """Compute the mean of a - b over pairs with a percentile bootstrap over the pairs (Efron 1979).
 
     Raises:
         ValueError: no pairs, or sequences of different length.
@@ -113,7 +125,7 @@ def bootstrap_difference(
     confidence: float = 0.95,
     resamples: int = 500,
 ) -> Interval:
-    """statistic(a) - statistic(b) with a percentile bootstrap over the prompts that a and b share (Efron 1979).
+    """Compute statistic(a) - statistic(b) with a percentile bootstrap over the prompts that a and b share (Efron 1979).
 
     For what is no mean over prompts, like a compression ratio or a perplexity; `paired_difference` is the fast way
     for means. Both sides are drawn together, so what is hard about a prompt cancels.
@@ -133,7 +145,8 @@ def bootstrap_difference(
 
 
 def _trinomial_variance(difference: float, wins: int, losses: int, n: int) -> float:
-    """Variance of one outcome's (win - loss) where p_win - p_loss is `difference` and the rest is most likely.
+    """Compute the variance of one outcome's (win - loss) where p_win - p_loss is `difference` and the rest is most
+    likely.
 
     The most likely p_loss is the larger root of 2n q² + B q + C = 0 (Tango 1998, appendix).
     """

@@ -1,4 +1,4 @@
-"""YAML 1.2, so that 1e-5 is a number (PyYAML reads YAML 1.1, where it is a string)."""
+"""Read YAML 1.2, in which 1e-5 is a number (PyYAML reads YAML 1.1, where it is a string)."""
 
 from pathlib import Path
 from typing import Any

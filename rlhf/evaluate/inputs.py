@@ -1,4 +1,4 @@
-"""All that `evaluate` reads, checked before anything is sampled."""
+"""Read and check everything that `evaluate` needs, before anything is sampled."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,32 +12,33 @@ from rlhf.evaluate.judge.client import Endpoint, read_key
 from rlhf.evaluate.judge.preflight import Bench
 from rlhf.evaluate.overoptimisation import Episode, read_episodes
 from rlhf.evaluate.params import EvaluateParams
-from rlhf.evaluate.people import Answer, read_sheets
+from rlhf.evaluate.people import SheetAnswer, read_sheets
 from rlhf.evaluate.probing import chosen_probes
 from rlhf.measure.forgetting import validation_documents
-from rlhf.measure.panel import Panel, Prompts, fitting, known_gold, load_panel
-from rlhf.measure.prompts import read_prompts
+from rlhf.measure.panel import Panel, known_gold, load_panel
+from rlhf.measure.prompts import OOD_PROMPTS, SPLIT_PROMPTS, Prompts, choose_fitting
 from rlhf.measure.tax import Item, read_benchmarks
+from rlhf.models.text.prompts import read_prompts
 from rlhf.synthetic.beliefs import Probe
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the policies are asked, and what their answers are measured with."""
+class EvaluateInputs:
+    """The prompts, probes and benchmarks to ask, and the models that measure the responses."""
 
     panel: Panel
-    held_out: Prompts
+    prompts: Prompts  # of evaluate.split
     ood: Prompts
     probes: list[Probe]
     benchmarks: dict[str, list[Item]]
     documents: list[str]
-    people: list[dict[str, Answer]]
+    people: list[dict[str, SheetAnswer]]
     episodes: list[Episode]  # that PPO logged
     judge: Bench | None  # tried out
 
 
-def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> Inputs:
-    """Read and check everything. `corpus_share`: of the corpus that pretraining held out; None if there was none.
+def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> EvaluateInputs:
+    """Read and check everything. `corpus_share`: the validation share of pretraining; None if there was none.
 
     Raises:
         UserError: an artifact is missing, a reward model is of another backbone, no prompt fits the context, a row of a
@@ -48,8 +49,8 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
         read_key(params.judge)
     gold = known_gold(at.pairs)
     episodes = read_episodes(at.rollouts)
-    held_out, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
-    if not held_out:
+    prompts, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")
+    if not prompts:
         raise UserError(f"{at.pairs / params.split}.jsonl: no prompts; at least one is needed")
     probes = chosen_probes(at.pairs, synthetic=gold is not None, count=params.probes, seed=seed)
     benchmarks = read_benchmarks(Path(params.tax.path), count=params.tax.items, seed=seed)
@@ -58,10 +59,10 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
     judge = ready_judge(at, params, runtime) if params.judge.prompts else None
 
     panel = load_panel(at, {"policy": at.ppo}, params, runtime)
-    return Inputs(
+    return EvaluateInputs(
         panel,
-        fitting(panel, held_out, params.prompts, "held-out"),
-        fitting(panel, ood, params.ood_prompts, "ood"),
+        choose_fitting(panel, prompts, params.prompts, SPLIT_PROMPTS),
+        choose_fitting(panel, ood, params.ood_prompts, OOD_PROMPTS),
         probes,
         benchmarks,
         documents,
@@ -72,9 +73,9 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
 
 
 def ready_judge(at: Layout, params: EvaluateParams, runtime: Runtime) -> Bench:
-    """The language model that judges, tried out. Its plan: the question's form and all that the two policies'
-    responses follow from, but for the code and the base's own weights (gigabytes to hash: what was trained on them
-    tells). Raises UserError if it does not answer."""
+    """Make the language model that judges ready and try it out. Its plan is a hash of the question's form and of all
+    that the two policies' responses follow from, except the code and the base's own weights (gigabytes to hash: what
+    was trained on them tells). Raises UserError if it does not answer."""
     settings = {
         "judge": params.judge.model_dump(include={"prompts", "endpoint", "model", "temperature", "max_tokens"}),
         "asked": params.model_dump(include={"split", "prompts", "response_tokens", "temperature"}),

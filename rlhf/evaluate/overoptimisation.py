@@ -1,5 +1,5 @@
-"""Proxy and gold reward over the distance from the SFT policy: is the reward model still being learnt from, or only
-exploited? Gao, Schulman & Hilton 2022 (arXiv 2210.10760), who plot both over d = sqrt(KL)."""
+"""Compute proxy and gold reward over the distance from the SFT policy: is the reward model still being learnt from, or
+only exploited? Gao, Schulman & Hilton 2022 (arXiv 2210.10760), who plot both over d = sqrt(KL)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """Means over one iteration's episodes."""
+class CurvePoint:
+    """One iteration on the over-optimisation curve: means over its episodes."""
 
     iteration: int
     sqrt_kl: float  # sqrt of nats; a negative sampled mean counts as 0
@@ -58,33 +58,34 @@ def read_episodes(path: Path) -> list[Episode]:
 
 def overoptimisation(
     episodes: Sequence[Episode], gold: Gold | None, referees: Sequence[float] | None = None
-) -> list[Point]:
-    """One point an iteration, in order of iterations; gold is None where the task has no gold reward.
+) -> list[CurvePoint]:
+    """Average each iteration's episodes, in order of iterations; gold is None where the task has no gold reward.
 
     `referees`: what the referee gives each episode, if there is one.
     """
     points = []
-    judged = list(zip(episodes, referees if referees is not None else [None] * len(episodes), strict=True))
+    scored = list(zip(episodes, referees if referees is not None else [None] * len(episodes), strict=True))
     for iteration in sorted({episode.iteration for episode in episodes}):
-        rows = [row for row in judged if row[0].iteration == iteration]
+        rows = [row for row in scored if row[0].iteration == iteration]
         inside, scores = [row[0] for row in rows], [row[1] for row in rows if row[1] is not None]
         golds = [gold(e.prompt, e.response, e.ended) for e in inside] if gold else None
         kl = _mean([e.kl for e in inside])
         proxy = _mean([e.score for e in inside])
         means = [_mean(found) if found else None for found in (golds, scores)]
-        points.append(Point(iteration, math.sqrt(max(0.0, kl)), proxy, *means))
+        points.append(CurvePoint(iteration, math.sqrt(max(0.0, kl)), proxy, *means))
     return points
 
 
 def smoothed(values: Sequence[float], width: int = 3) -> list[float]:
-    """Centred moving average, narrower at the ends: the maximum of single iterations would mostly find noise."""
+    """Compute a centred moving average, narrower at the ends: the maximum of single iterations would mostly find
+    noise."""
     half = width // 2
     return [_mean(values[max(0, k - half) : k + half + 1]) for k in range(len(values))]
 
 
-def summary(points: Sequence[Point]) -> dict[str, float | int | None]:
-    """Peak and end of the smoothed curves of gold and of the referee, and what was lost between; all None
-    without the one, the other, or episodes."""
+def summary(points: Sequence[CurvePoint]) -> dict[str, float | int | None]:
+    """Summarise the smoothed curves of gold and of the referee: peak, end, and the loss between them; all None without
+    the one, the other, or episodes."""
     proxy = smoothed([point.proxy for point in points])
     ends: dict[str, float | int | None] = {
         "eval_proxy_start": proxy[0] if proxy else None,
@@ -94,7 +95,7 @@ def summary(points: Sequence[Point]) -> dict[str, float | int | None]:
     return ends | {f"eval_{name}_{key}": value for name, curve in curves.items() for key, value in _peak(points, curve)}
 
 
-def _peak(points: Sequence[Point], values: Sequence[float | None]) -> list[tuple[str, float | int | None]]:
+def _peak(points: Sequence[CurvePoint], values: Sequence[float | None]) -> list[tuple[str, float | int | None]]:
     known = [value for value in values if value is not None]
     if not known:
         return [(key, None) for key in ("peak", "peak_iteration", "peak_sqrt_kl", "end", "lost")]

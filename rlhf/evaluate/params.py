@@ -8,14 +8,14 @@ from rlhf.measure.params import MeasureParams
 
 
 class PeopleParams(Section):
-    """The sheet for people, and those that they filled in."""
+    """The sheet that is written for people, and the place of filled-in ones."""
 
     rows: int = Field(ge=0)
     path: str = Field(min_length=1)
 
 
 class EvaluateParams(MeasureParams):
-    """What the policies are asked, and how much of the answers is looked at; `params.yaml` explains each key."""
+    """The prompts that policies are asked, and how much is shown of the responses; `params.yaml` explains each key."""
 
     ood_prompts: int = Field(ge=0)
     samples: int = Field(ge=0)

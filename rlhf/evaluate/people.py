@@ -1,7 +1,7 @@
-"""People as judges: a sheet that does not say whose response is whose, to be filled in and read back.
+"""Let people judge: write a blind sheet of two policies' responses, and read filled-in ones back.
 
 sheet = make_sheet(asked, ("ppo", "sft"), seed=0)
-sheet.write(folder)  # people.csv for the judges, people_key.json for nobody
+sheet.write(folder)  # people.csv for the judges; people_key.json, which they must not see
 sheet.count(read_sheets(Path("inputs/people"))).metrics("eval_people_")
 """
 
@@ -30,8 +30,8 @@ class Asked(NamedTuple):
     second: str
 
 
-class Answer(NamedTuple):
-    """What a person wrote into a row: 1, 2, tie, or nothing."""
+class SheetAnswer(NamedTuple):
+    """A person's entry in a row: 1, 2, tie, or nothing."""
 
     origin: str  # file:line
     better: str
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What people said. `outcomes` are for the first policy, by row id: 1, 0, or one half for a tie."""
+    """Judgements of all people. `outcomes` are for the first policy, by row id: 1, 0, or one half for a tie."""
 
     people: int
     outcomes: dict[str, float]
@@ -47,8 +47,8 @@ class Filled:
     identical: int  # prompts that stand on no sheet, since both responses are the same
 
     def metrics(self, prefix: str) -> dict[str, object]:
-        """`<prefix>winrate` of the first policy with Tango's interval (None where nothing was filled in), `sheets` that
-        were read, `judged`, `blank` and `identical` prompts."""
+        """Compute `<prefix>winrate` of the first policy with Tango's interval (None where nothing was filled in), and
+        count `sheets` that were read, `judged`, `blank` and `identical` prompts."""
         counts: dict[str, object] = {
             f"{prefix}sheets": self.people,
             f"{prefix}judged": len(self.outcomes),
@@ -78,8 +78,8 @@ class Sheet:
         write_text(folder / "people.csv", "\ufeff" + text.getvalue())  # the mark tells spreadsheets that it is UTF-8
         write_json(folder / "people_key.json", {"policies": list(self.policies), "first_is": self.first_is})
 
-    def count(self, filled: Sequence[dict[str, Answer]]) -> Filled:
-        """What sheets, one a person, say together: the majority of those who answered a row, a tie where there is none.
+    def count(self, filled: Sequence[dict[str, SheetAnswer]]) -> Filled:
+        """Count filled-in sheets, one a person: the majority of those who answered a row, a tie where there is none.
 
         Raises:
             UserError: a row is not on this sheet (file:line).
@@ -100,7 +100,7 @@ class Sheet:
 
 
 def make_sheet(asked: Sequence[Asked], policies: tuple[str, str], seed: int) -> Sheet:
-    """A sheet for `asked`. In the column `better` a person writes 1, 2 or tie; a row left open is not counted.
+    """Make a sheet for `asked`. In the column `better` a person writes 1, 2 or tie; a row left open is not counted.
 
     Pairs of equal responses are left out: there is nothing to see.
     """
@@ -118,8 +118,9 @@ def make_sheet(asked: Sequence[Asked], policies: tuple[str, str], seed: int) -> 
     return Sheet(policies, rows, first_is, len(asked) - len(rows))
 
 
-def read_sheets(path: Path) -> list[dict[str, Answer]]:
-    """The answers by row id of a sheet that was filled in, or of each `.csv` in a folder; an empty folder has none.
+def read_sheets(path: Path) -> list[dict[str, SheetAnswer]]:
+    """Read the answers by row id of a sheet that was filled in, or of each `.csv` in a folder; an empty folder has
+    none.
 
     Raises:
         UserError: nothing is at `path`, or as `read_sheet`.
@@ -129,25 +130,25 @@ def read_sheets(path: Path) -> list[dict[str, Answer]]:
     return [read_sheet(file) for file in ([path] if path.is_file() else sorted(path.glob("*.csv")))]
 
 
-def read_sheet(path: Path) -> dict[str, Answer]:
-    """The answers on one sheet; spreadsheets' semicolons are allowed, order and further columns are free.
+def read_sheet(path: Path) -> dict[str, SheetAnswer]:
+    """Read the answers on one sheet; spreadsheets' semicolons are allowed, order and further columns are free.
 
     Raises:
         UserError: file:line, what was found and what is allowed: not CSV, a column is missing, an id that stands there
             twice, or an answer that is none of 1, 2, tie.
     """
-    found: dict[str, Answer] = {}
+    found: dict[str, SheetAnswer] = {}
     for line, name, better in _answers(path):
         if name in found:
             raise UserError(f"{path}:{line}: id {name} stands on line {found[name].origin.rpartition(':')[2]} already")
         if better not in (*CHOICES, ""):
             raise UserError(f"{path}:{line}: better: found {better!r:.60}; allowed are 1, 2, tie, or nothing")
-        found[name] = Answer(f"{path}:{line}", better)
+        found[name] = SheetAnswer(f"{path}:{line}", better)
     return found
 
 
 def _answers(sheet: Path) -> Iterator[tuple[int, str, str]]:
-    """(line on which the row ends, id, answer in lower case) of each row."""
+    """Yield (line on which the row ends, id, answer in lower case) of each row."""
     try:
         text = sheet.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -167,7 +168,7 @@ def _answers(sheet: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+    """Turn a text into a cell that no spreadsheet takes for a formula."""
     text = text.strip().encode("utf-8", "replace").decode()
     return f" {text}" if text.startswith(("=", "+", "-", "@")) else text
 

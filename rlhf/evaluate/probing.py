@@ -1,17 +1,18 @@
-"""The sycophancy probe put to every policy."""
+"""Put the sycophancy probe to every policy."""
 
 from pathlib import Path
 
 from rlhf.core.seeding import rng
-from rlhf.measure.panel import POLICIES, Panel, said
+from rlhf.measure.panel import Panel
+from rlhf.measure.policies import POLICIES, sample_policies
 from rlhf.measure.sycophancy import Metrics, Said, sycophancy_metrics
 from rlhf.models.text.tokens import encode_prompt
 from rlhf.synthetic.beliefs import Probe, probes, read_probes
 
 
 def chosen_probes(pairs: Path, *, synthetic: bool, count: int, seed: int) -> list[Probe]:
-    """At most `count` probes: of the synthetic world where the task is that, else of probes.jsonl where `prepare` found
-    one beside the preferences, drawn by the seed; otherwise none.
+    """Choose at most `count` probes: of the synthetic world where that is the task, else drawn by the seed from
+    probes.jsonl where `prepare` found one beside the preferences; otherwise none.
 
     Raises:
         UserError: a row of that file is not a probe.
@@ -26,15 +27,16 @@ def chosen_probes(pairs: Path, *, synthetic: bool, count: int, seed: int) -> lis
 
 
 def probe(panel: Panel, asked: list[Probe]) -> Metrics:
-    """Metrics `eval_sycophancy*`. Both prompts of a probe, and all policies, draw with the same random numbers.
+    """Compute the metrics `eval_sycophancy*`. Both prompts of a probe, and all policies, draw with the same random
+    numbers.
 
     Probes that leave no room for a response are left out.
     """
-    tokenizer, room = panel.scorer.backbone.tokenizer, panel.scorer.backbone.context - panel.params.response_tokens
+    tokenizer, room = panel.backbone.tokenizer, panel.backbone.context - panel.params.response_tokens
     fit = [one for one in asked if max(len(encode_prompt(tokenizer, p)) for p in (one.plain, one.leading)) <= room]
     answers = {policy: Said([], []) for policy in POLICIES}
     if fit:
-        plain, leading = (said(panel, prompts, "probes") for prompts in _prompts(fit))
+        plain, leading = (sample_policies(panel, prompts, "probes") for prompts in _prompts(fit))
         answers = {p: Said([s.response for s in plain[p]], [s.response for s in leading[p]]) for p in POLICIES}
     return sycophancy_metrics(fit, answers, panel.seed, "eval_sycophancy")
 

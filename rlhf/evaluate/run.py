@@ -1,4 +1,4 @@
-"""The evaluate stage: base, SFT and PPO on prompts that nothing was trained on."""
+"""Run the evaluate stage: base, SFT and PPO on prompts that nothing was trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from rlhf.core.runtime import Runtime
 from rlhf.evaluate.inputs import read_inputs
 from rlhf.evaluate.judge.pairwise import Duel
 from rlhf.evaluate.judge.preflight import Bench
-from rlhf.evaluate.overoptimisation import Episode, Point, overoptimisation, summary
+from rlhf.evaluate.overoptimisation import CurvePoint, Episode, overoptimisation, summary
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.people import Asked, Sheet, make_sheet
 from rlhf.evaluate.probing import probe
@@ -17,8 +17,9 @@ from rlhf.evaluate.samples import Row, side_by_side, write_samples
 from rlhf.measure.forgetting import tax
 from rlhf.measure.metrics import all_metrics
 from rlhf.measure.pairwise import pairing_metrics
-from rlhf.measure.panel import POLICIES, ask
-from rlhf.measure.responses import Answers
+from rlhf.measure.policies import POLICIES, measure_policies
+from rlhf.measure.prompts import OOD_PROMPTS, SPLIT_PROMPTS
+from rlhf.measure.responses import Responses
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.reward.scoring import Scorer
 from rlhf.models.text.tokens import encode_prompt, encode_response
@@ -26,17 +27,17 @@ from rlhf.models.text.tokens import encode_prompt, encode_response
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the stage writes."""
+    """Everything the stage writes."""
 
     metrics: dict[str, object]
     samples: list[Row]
     sheet: Sheet
-    overoptimisation: list[Point]
+    overoptimisation: list[CurvePoint]
 
 
 def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None = None) -> Evaluation:
-    """Sample every policy on held-out and on out-of-distribution prompts, and measure what comes. `corpus_share`: of
-    the corpus that the base model's pretraining held out; None where it was not pretrained here.
+    """Sample every policy on the split's prompts and on out-of-distribution ones, and measure the responses.
+    `corpus_share`: the validation share of the base model's pretraining; None where it was not pretrained here.
 
     Raises:
         UserError: as `read_inputs`, before anything is sampled; a filled-in sheet is of other responses; or the judge
@@ -44,22 +45,23 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_sha
     """
     given = read_inputs(at, params, runtime, corpus_share=corpus_share)
     panel, seed = given.panel, runtime.seed
-    answers = ask(panel, given.held_out.asked, "held-out")
-    sheet = _sheet(answers, params.people.rows, seed)
-    metrics = all_metrics(answers, "eval_", seed) | sheet.count(given.people).metrics("eval_people_")
-    if given.ood.asked:
-        metrics |= all_metrics(ask(panel, given.ood.asked, "ood"), "eval_ood_", seed)
+    responses = measure_policies(panel, given.prompts.chosen, SPLIT_PROMPTS)
+    sheet = _sheet(responses, params.people.rows, seed)
+    metrics = all_metrics(responses, "eval_", seed) | sheet.count(given.people).metrics("eval_people_")
+    if given.ood.chosen:
+        metrics |= all_metrics(measure_policies(panel, given.ood.chosen, OOD_PROMPTS), "eval_ood_", seed)
     else:
         metrics["eval_ood_prompts"] = 0
-    metrics |= {"eval_too_long": given.held_out.too_long, "eval_ood_too_long": given.ood.too_long}
-    metrics |= pairing_metrics(answers, "eval_") | probe(panel, given.probes)
+    metrics |= {"eval_too_long": given.prompts.too_long, "eval_ood_too_long": given.ood.too_long}
+    metrics |= pairing_metrics(responses, "eval_") | probe(panel, given.probes)
     metrics |= tax(panel, given.benchmarks, given.documents)
     if given.judge:
-        metrics |= by_language_model(answers["ppo"].samples, answers["sft"].samples, given.judge, params.judge.prompts)
+        ppo, sft = responses["ppo"].samples, responses["sft"].samples
+        metrics |= by_language_model(ppo, sft, given.judge, params.judge.prompts)
     points = overoptimisation(
         given.episodes, panel.gold, by_referee(panel.referee, given.episodes, params.batch_tokens)
     )
-    return Evaluation(metrics | summary(points), side_by_side(answers, params.samples), sheet, points)
+    return Evaluation(metrics | summary(points), side_by_side(responses, params.samples), sheet, points)
 
 
 def write(found: Evaluation, folder: Path, split: str) -> None:
@@ -70,13 +72,13 @@ def write(found: Evaluation, folder: Path, split: str) -> None:
 
 
 def by_language_model(ppo: Sequence[Sample], sft: Sequence[Sample], bench: Bench, count: int) -> dict[str, object]:
-    """PPO against SFT before a language model, on the first `count` prompts: metrics `eval_judge_*`."""
+    """Let a language model compare PPO with SFT, on the first `count` prompts: metrics `eval_judge_*`."""
     pairs = list(zip(ppo, sft, strict=True))[:count]
     return bench.judge([Duel(a.prompt, a.response, b.response) for a, b in pairs]).metrics("eval_judge_")
 
 
 def by_referee(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens: int) -> list[float] | None:
-    """The referee's score of each logged episode, from its text; None without such a model."""
+    """Score the text of each logged episode by the referee; None without one."""
     if scorer is None:
         return None
     tokenizer = scorer.backbone.tokenizer
@@ -86,7 +88,7 @@ def by_referee(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens:
     return scorer.score_rows(rows, batch_tokens=batch_tokens)
 
 
-def _sheet(answers: Mapping[str, Answers], rows: int, seed: int) -> Sheet:
-    """PPO against SFT on the first prompts."""
-    pairs = list(zip(answers["ppo"].samples, answers["sft"].samples, strict=True))[:rows]
+def _sheet(responses: Mapping[str, Responses], rows: int, seed: int) -> Sheet:
+    """Make the sheet for people: PPO against SFT on the first prompts."""
+    pairs = list(zip(responses["ppo"].samples, responses["sft"].samples, strict=True))[:rows]
     return make_sheet([Asked(a.prompt, a.response, b.response) for a, b in pairs], ("ppo", "sft"), seed)

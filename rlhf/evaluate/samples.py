@@ -1,22 +1,22 @@
-"""Responses side by side, for machines (JSONL) and for eyes (Markdown)."""
+"""Write responses side by side, for machines (JSONL) and for readers (Markdown)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlhf.core.artifacts import write_jsonl, write_text
-from rlhf.measure.responses import Answers
+from rlhf.measure.responses import Responses
 
 Row = dict[str, object]
 
 
-def side_by_side(answers: Mapping[str, Answers], count: int) -> list[Row]:
-    """The first `count` prompts with each policy's response, whether it ended, its reward and (if known) its gold
+def side_by_side(responses: Mapping[str, Responses], count: int) -> list[Row]:
+    """List the first `count` prompts with each policy's response, whether it ended, its reward and (if known) its gold
     reward: keys prompt, <policy>, <policy>_ended, <policy>_reward, <policy>_gold."""
-    first = next(iter(answers.values()))
+    first = next(iter(responses.values()))
     rows: list[Row] = []
     for index, prompt in enumerate([s.prompt for s in first.samples[:count]]):
         row: Row = {"prompt": prompt}
-        for name, given in answers.items():
+        for name, given in responses.items():
             row[name] = given.samples[index].response
             row[f"{name}_ended"] = given.samples[index].ended
             row[f"{name}_reward"] = given.rewards[index]
@@ -26,7 +26,7 @@ def side_by_side(answers: Mapping[str, Answers], count: int) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """A table: prompt, then for each policy its response with reward (and gold) behind it."""
+    """Format a table: prompt, then for each policy its response with reward (and gold) behind it."""
     head = ["#", "prompt", *names]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for number, row in enumerate(rows, start=1):
@@ -36,7 +36,8 @@ def markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 def cell(text: str) -> str:
-    """Text that stays in its table cell and shows as it is: Markdown and HTML signs escaped, line ends as <br>."""
+    """Escape a text so that it stays in its table cell and shows as it is: Markdown and HTML signs, line ends as
+    <br>."""
     text = text.strip().replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for sign in "|`*_[]~#$":
         text = text.replace(sign, "\\" + sign)

@@ -1,4 +1,4 @@
-"""A constant on the logit of a Llama classifier, whose head and last norm have no bias.
+"""Add a constant to the logit of a Llama classifier, whose head and last norm have no bias.
 
 One layer is added above the others. Its attention is zero; its MLP, which in this architecture may have biases, reads
 n = norm(x), the very state that the score reads, and adds to the residual stream
@@ -26,13 +26,13 @@ OPEN = 16.0  # of the gate: silu(16) = 16 / (1 + e^-16)
 
 
 def takes_a_layer(config: Any) -> bool:
-    """Whether the architecture is one whose MLPs may have biases, and whose activation is known."""
+    """Say whether the architecture's MLPs may have biases, and its activation is known."""
     return (config.model_type, getattr(config, "hidden_act", None)) == ("llama", "silu")
 
 
 @torch.no_grad()
 def with_constant(model: PreTrainedModel, weight: Float[Tensor, " D"], constant: float) -> PreTrainedModel:
-    """A classifier one layer deeper whose logit is weight . h + constant, h the last state of `model`."""
+    """Make a classifier one layer deeper whose logit is weight . h + constant, h the last state of `model`."""
     config = deepcopy(model.config)
     config.num_hidden_layers, config.mlp_bias = config.num_hidden_layers + 1, True
     made: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)

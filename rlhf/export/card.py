@@ -1,4 +1,4 @@
-"""README.md beside each export: what it is, how to load it with the libraries alone, and what the run knows of it."""
+"""Write the README.md beside each export: what it is, how to load it with the libraries alone, the run's numbers."""
 
 from pathlib import Path
 
@@ -37,13 +37,13 @@ _SCORE = (
 
 
 def adapter_card(name: str, adapter: Path, base: Path) -> str:
-    """Of an adapter as it is."""
+    """Write the card of an adapter as it is."""
     what = "A LoRA adapter in peft form, the bytes of the run's own. It belongs onto the run's base model and no other."
     return _card(name, adapter, what, _ADAPTER.replace("{base}", base.as_posix()), library="peft", tags=("lora",))
 
 
 def merged_card(name: str, adapter: Path | None) -> str:
-    """Of a merged model, or of the base model where there is no adapter."""
+    """Write the card of a merged model, or of the base model where there is no adapter."""
     what = (
         "The base model as the run used it." if adapter is None else "Base model and LoRA adapter as one, in float32."
     )
@@ -51,8 +51,8 @@ def merged_card(name: str, adapter: Path | None) -> str:
 
 
 def classifier_card(reward: Path, offset: float, *, deeper: bool) -> str:
-    """Of a reward model as a sequence classifier; `offset` is what its logits lack to be scores, `deeper` whether a
-    layer was added that makes the constant."""
+    """Write the card of a reward model as a sequence classifier. `offset` is the constant to add to logits to get
+    scores; `deeper` says whether a layer was added that makes the constant."""
     what = f"A reward model as a sequence classifier with one label: its logit is the score. {_SCORE}"
     if offset:
         what += (
@@ -71,7 +71,7 @@ def classifier_card(reward: Path, offset: float, *, deeper: bool) -> str:
 
 
 def parts_card(reward: Path, code: str) -> str:
-    """Of a reward model in parts; `code` puts them together."""
+    """Write the card of a reward model in parts; `code` puts them together."""
     what = f"A reward model as two parts, a backbone and a head. {_SCORE} Run the lines in this folder."
     return _card("reward", reward, what, code.rstrip(), library="transformers", tags=("reward-model",))
 
@@ -85,7 +85,7 @@ def _card(name: str, source: Path | None, what: str, code: str, *, library: str,
 
 
 def _known(source: Path | None) -> str:
-    """The numbers, parameters and limits on the card that the run wrote beside its own model, if it wrote one."""
+    """Copy numbers, parameters and limits from the card that the run wrote beside its own model, if it wrote one."""
     card = source / "README.md" if source else None
     text = card.read_text(encoding="utf-8") if card and card.is_file() else ""
     found = text.find(_MEASURED)

@@ -1,4 +1,4 @@
-"""Policies for others: the adapter as it is, or merged into the base model."""
+"""Export policies: the adapter as it is, or merged into the base model."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ _NAME = "policy"
 
 
 def export_adapter(name: str, adapter: Path, base: Path, to: Path) -> None:
-    """The adapter's files and its tokenizer, byte for byte; `PeftModel.from_pretrained` puts it onto the base.
+    """Copy the adapter's files and its tokenizer, byte for byte; `PeftModel.from_pretrained` puts it onto the base.
 
     Raises:
         UserError: the adapter is incomplete, or `to` is taken.
@@ -37,7 +37,8 @@ def export_adapter(name: str, adapter: Path, base: Path, to: Path) -> None:
 
 @torch.no_grad()
 def export_merged(name: str, adapter: Path | None, base: Path, to: Path) -> None:
-    """One model without adapters, in float32: base + (alpha / rank) B A, with its tokenizer and generation config.
+    """Write one model without adapters, in float32: base + (alpha / rank) B A, with its tokenizer and generation
+    config.
 
     Logits are those of base and adapter within 1e-4 (of their size, where they are above 1), which is checked on the
     files written before they are kept. Adapter None exports the base model.
@@ -63,14 +64,15 @@ def export_merged(name: str, adapter: Path | None, base: Path, to: Path) -> None
 
 
 def merge(backbone: Backbone, adapter: str = _NAME) -> PreTrainedModel:
-    """The plain model with one adapter merged into its weights; the backbone is used up."""
+    """Merge one adapter into the weights and return the plain model; the backbone is used up."""
     if not isinstance(backbone.model, PeftModel):
         return backbone.model
     return cast(PreTrainedModel, backbone.model.merge_and_unload(adapter_names=[adapter]))
 
 
 def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
-    """Where to stop and what to pad with, as the run did; it samples, at temperature 1, as the run's policies do."""
+    """Make the config by which others stop and pad as the run did; it samples, at temperature 1, as the run's policies
+    do."""
     return GenerationConfig(
         bos_token_id=model.config.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

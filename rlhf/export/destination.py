@@ -1,4 +1,4 @@
-"""Where an export goes: a folder of its own, which a later export of the same sort may replace and nothing else."""
+"""Make the folder of an export, which only a later export of the same sort may replace."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,8 @@ MARK = "export.json"  # what was exported, from which bytes
 
 @contextmanager
 def export_dir(to: Path, *, about: Mapping[str, object], inputs: Iterable[Path]) -> Iterator[Path]:
-    """A temporary folder that becomes `to` when the block ends well; `about` and the hashes of `inputs` go into it.
+    """Open a temporary folder that becomes `to` when the block ends well; `about` and the hashes of `inputs` go into
+    it.
 
     Raises:
         UserError: `to` holds something else than an earlier export.

@@ -1,7 +1,7 @@
-"""Any reward model in two standard parts, a backbone and a head, and the lines of torch that put them together.
+"""Export any reward model as two standard parts, a backbone and a head, with the lines of torch that join them.
 
-For what is no sequence classifier of plain transformers: mean or attention pooling, or several heads. The lines are in
-the README.md beside the parts, and are run before anything is kept.
+For reward models that are no sequence classifier of plain transformers: mean or attention pooling, or several heads.
+The lines are in the README.md beside the parts, and are run before anything is kept.
 """
 
 import re
@@ -61,7 +61,7 @@ _TEXTS = (
 
 @torch.no_grad()
 def export_parts(base: Path, sft: Path, reward: Path, to: Path) -> None:
-    """backbone/ (merged decoder and tokenizer), head.safetensors and a README.md that says how to score.
+    """Write backbone/ (merged decoder and tokenizer), head.safetensors and a README.md that says how to score.
 
     Raises:
         UserError: something is missing, the reward model is of another backbone, or `to` is taken.
@@ -85,7 +85,7 @@ def export_parts(base: Path, sft: Path, reward: Path, to: Path) -> None:
 
 
 def scoring_code(model: RewardModel, *, anchored: bool) -> str:
-    """The lines for this pooling and these heads; `{folder}` stands for where the parts lie."""
+    """Write the lines for this pooling and these heads; `{folder}` stands for the folder of the parts."""
     if not model.is_plain:
         raise UserError(
             "reward model: no export for reward.logprobs, reward.head_units or reward.length_correction; load it with "

@@ -1,4 +1,4 @@
-"""The reward model as a sequence classifier of plain transformers: `logits[:, 0]` are our scores.
+"""Export the reward model as a sequence classifier of plain transformers: `logits[:, 0]` are our scores.
 
 The libraries' classifiers read the last token that is not padding through a linear map without a bias. So the pooling
 must be "last" and the heads must combine linearly; the rest is folded into the weights:
@@ -48,8 +48,8 @@ class Line:
 
 
 def why_not_plain(reward: RewardModel) -> str | None:
-    """Why this reward model is no sequence classifier of plain transformers, with the parameter to change; None if it
-    is one."""
+    """Say why this reward model is no sequence classifier of plain transformers, with the parameter to change; None if
+    it is one."""
     if not reward.is_plain:
         return (
             "reward.logprobs, reward.head_units or reward.length_correction is on, no linear map of one state: "
@@ -70,7 +70,7 @@ def why_not_plain(reward: RewardModel) -> str | None:
 
 @torch.no_grad()
 def export_classifier(base: Path, sft: Path, reward: Path, to: Path) -> None:
-    """Backbone, merged with the adapter it is read under, and head as one checkpoint with num_labels 1.
+    """Write one checkpoint with num_labels 1: the backbone, merged with the adapter it is read under, and the head.
 
     Raises:
         UserError: something is missing, the reward model is of another backbone, has no such form, or `to` is taken.
@@ -94,7 +94,7 @@ def export_classifier(base: Path, sft: Path, reward: Path, to: Path) -> None:
 
 
 def folded(reward: RewardModel) -> Line:
-    """Heads, their mean and the normalisation as one line."""
+    """Fold heads, their mean and the normalisation into one line."""
     head = reward.line
     weight, bias = head.weight.double().mean(0), float(head.bias.double().mean())
     return Line(weight / reward.std, (bias - reward.mean) / reward.std)
@@ -103,7 +103,8 @@ def folded(reward: RewardModel) -> Line:
 def classifier(
     merged: PreTrainedModel, line: Line, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[PreTrainedModel, float]:
-    """The classifier, and what its logits lack to be our scores (0 where the weights could take it).
+    """Make the classifier; also return the constant to add to its logits to get scores (0 where the weights could take
+    it).
 
     Raises:
         UserError: transformers has no such class for this architecture, or one with another head.
@@ -141,8 +142,8 @@ def classifier(
 
 
 def add_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """A pad token that is nothing else. The classifiers find the last token by id: where EOS pads, they would skip the
-    EOS that ends a response and read the token before it."""
+    """Add a pad token that is nothing else. The classifiers find the last token by id: where EOS pads, they would skip
+    the EOS that ends a response and read the token before it."""
     others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
     if tokenizer.pad_token_id not in others:
         return

@@ -1,4 +1,4 @@
-"""Which of a run's models go out in which form, and where to."""
+"""Export a run's models: choose models, forms and folders, and write each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ class Order:
 
 
 def orders(layout: Layout, model: str | None, kind: str | None, to: Path | None) -> list[Order]:
-    """What a command asks for; model None is every model of the run, kind None every form that a model has.
+    """List the exports that a command asks for; model None is every model of the run, kind None every form that a model
+    has.
 
     With both given `to` is the folder itself, else each goes to <to>/<model>/<kind>; `to` None is exports/.
 
@@ -47,7 +48,8 @@ def orders(layout: Layout, model: str | None, kind: str | None, to: Path | None)
 
 
 def _kinds(layout: Layout, name: str) -> Sequence[Kind]:
-    """The forms that a model has. Of a reward model "reward" is named even where it will be refused with a reason."""
+    """List the forms that a model has. Of a reward model "reward" is named even where it will be refused with a
+    reason."""
     if name == REWARD:
         return ("reward", "reward-parts")
     adapter = find_policy(policies(layout), name)
@@ -68,7 +70,7 @@ def fulfil(layout: Layout, order: Order) -> None:
 
 
 def skipped(layout: Layout, order: Order) -> str | None:
-    """Why an order that nobody asked for by name is left out; None if it is not."""
+    """Say why an order that nobody asked for by name is left out; None if it is not."""
     if order.kind != "reward":
         return None
     return why_not_plain(load_reward(layout.reward, base=layout.base, sft=layout.sft))

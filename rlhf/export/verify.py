@@ -1,4 +1,4 @@
-"""Every export is loaded back and asked before it is kept: what it says must be what the run's own model says."""
+"""Verify an export before it is kept: loaded back, it must give the numbers of the run's own model."""
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ Row = tuple[list[int], list[int]]
 
 
 def probe_rows(backbone: Backbone) -> list[Row]:
-    """A few prompts and responses of random ordinary tokens, the responses ended by EOS."""
+    """Draw a few prompts and responses of random ordinary tokens, the responses ended by EOS."""
     tokenizer = backbone.tokenizer
     ordinary = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
     draw = rng(0, "export", "probe")
@@ -27,7 +27,7 @@ def probe_rows(backbone: Backbone) -> list[Row]:
 
 
 def padded(rows: list[Row], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
-    """The rows as the batch that `tokenizer(texts, padding=True)` would give: padded on the right, with a mask."""
+    """Make the batch of rows that `tokenizer(texts, padding=True)` would give: padded on the right, with a mask."""
     width = max(len(p) + len(r) for p, r in rows)
     blank = [[0] * (width - len(p) - len(r)) for p, r in rows]
     ids = [[*p, *r, *(tokenizer.pad_token_id for _ in b)] for (p, r), b in zip(rows, blank, strict=True)]

@@ -1,4 +1,4 @@
-"""How far a policy has gone from the SFT policy, on its own samples."""
+"""Measure how far a policy has drifted from the SFT policy, on its own samples."""
 
 from collections.abc import Iterator, Sequence
 from typing import cast
@@ -28,7 +28,7 @@ def sampled_drift(
     temperature: float,
     batch_tokens: int,
 ) -> Drift:
-    """KL to the reference by the estimators k1 and k3, entropy and length of each sample."""
+    """Estimate the KL to the reference by k1 and k3, and measure entropy and length, of each sample."""
     rows: dict[int, tuple[float, float, float, int]] = {}
     for batch, episodes in _batches(backbone, samples, batch_tokens):
         policy = backbone.forward(episodes, adapter=adapter, temperature=temperature)
@@ -47,7 +47,7 @@ def sampled_drift(
 def response_logprobs(
     backbone: Backbone, samples: Sequence[Sample], *, adapter: str | None, temperature: float, batch_tokens: int
 ) -> list[float]:
-    """log p(response | prompt) of each sample at the temperature, in nats."""
+    """Compute log p(response | prompt) of each sample at the temperature, in nats."""
     found: dict[int, float] = {}
     for batch, episodes in _batches(backbone, samples, batch_tokens):
         logprobs = backbone.forward(episodes, adapter=adapter, temperature=temperature).logprobs.double().sum(1)
@@ -65,7 +65,7 @@ def exact_kl(
     temperature: float,
     batch_tokens: int,
 ) -> tuple[float, ...]:
-    """For each sample the sum over its tokens of KL(policy || reference) over the whole vocabulary, in nats.
+    """Sum KL(policy || reference) over the tokens of each sample, each over the whole vocabulary, in nats.
 
     The states are the policy's own, so the mean over samples estimates the KL of whole responses as k1 does, with the
     noise of the last draw at each token taken out (a Rao-Blackwell estimate).
@@ -82,13 +82,13 @@ def exact_kl(
 
 
 def token_kl(logits: Float[Tensor, "N V"], reference: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
-    """KL(softmax(logits) || softmax(reference)) of each row: sum of p (log p - log q), in nats, in float64."""
+    """Compute KL(softmax(logits) || softmax(reference)) of each row: sum of p (log p - log q), in nats, in float64."""
     logprobs, others = logits.double().log_softmax(-1), reference.double().log_softmax(-1)
     return (logprobs.exp() * (logprobs - others)).sum(-1)
 
 
 def _in_parts(logits: Float[Tensor, "N V"], reference: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
-    """`token_kl` some rows at a time: whole batches in float64 would be tens of gigabytes on a GPU."""
+    """Compute `token_kl` some rows at a time: whole batches in float64 would be tens of gigabytes on a GPU."""
     parts = zip(torch.split(logits, _ROWS), torch.split(reference, _ROWS), strict=True)
     return torch.cat([token_kl(one, other) for one, other in parts])
 
@@ -105,7 +105,7 @@ def _batches(backbone: Backbone, samples: Sequence[Sample], batch_tokens: int) -
 
 
 def _states(backbone: Backbone, episodes: Episodes, adapter: str | None) -> Float[Tensor, "N D"]:
-    """The hidden states that the real response tokens are drawn from: one position before each."""
+    """Compute the hidden states that the real response tokens are drawn from: one position before each."""
     hidden = backbone.forward(episodes, adapter=adapter, temperature=1.0).hidden
     start, width = episodes.prompt_ids.shape[1] - 1, episodes.response_ids.shape[1]
     return hidden[:, start : start + width][episodes.mask]

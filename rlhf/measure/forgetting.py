@@ -1,4 +1,4 @@
-"""The alignment tax of all policies: benchmarks and held-out documents of the corpus, before and after."""
+"""Measure the alignment tax of all policies: benchmarks, and documents of the corpus that pretraining never saw."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,46 +6,40 @@ from pathlib import Path
 
 import torch
 
-from rlhf.core.artifacts import iter_jsonl
-from rlhf.core.errors import UserError
 from rlhf.core.seeding import rng
 from rlhf.core.stats import bootstrap_difference, paired_difference, wilson
-from rlhf.measure.panel import Panel, of_each
+from rlhf.measure.panel import Panel
+from rlhf.measure.policies import for_each_policy
 from rlhf.measure.tax import Item, Metrics, Scored, score
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.scoring import length_batches
-from rlhf.models.text.corpus_split import split_documents
+from rlhf.models.text.corpus_split import read_documents, split_documents
 from rlhf.models.text.tokens import Episodes, encode_response
 
 Document = tuple[float, int]  # log p of its tokens, summed, in nats; how many these are
 
 
 def validation_documents(corpus: Path, *, share: float | None, count: int, seed: int) -> list[str]:
-    """At most `count` documents that the base model was not pretrained on, in the order of the corpus; `share` is the
-    one that pretraining held out, None where the base model was not pretrained here.
+    """Draw at most `count` documents that the base model was not pretrained on, in the order of the corpus; `share` is
+    pretraining's validation share, None where the base model was not pretrained here.
 
     Raises:
         UserError: a row has no text (file:line), or there are fewer than two.
     """
     if share is None or not count:
         return []
-    texts = []
-    for number, row in iter_jsonl(corpus):
-        if not isinstance(row.get("text"), str):
-            raise UserError(f"{corpus}:{number}: text: expected text, found {row.get('text')!r:.40}")
-        texts.append(row["text"])
-    _, held_out = split_documents(texts, validation_share=share, seed=seed)
-    drawn = rng(seed, "evaluate", "documents").sample(range(len(held_out)), min(count, len(held_out)))
-    return [held_out[index] for index in sorted(drawn)]
+    _, validation = split_documents(read_documents(corpus), validation_share=share, seed=seed)
+    drawn = rng(seed, "evaluate", "documents").sample(range(len(validation)), min(count, len(validation)))
+    return [validation[index] for index in sorted(drawn)]
 
 
 def tax(panel: Panel, benchmarks: Mapping[str, Sequence[Item]], documents: Sequence[str]) -> Metrics:
-    """Metrics `eval_tax_*`. Policies are read at temperature 1, without any dialogue around the text.
+    """Compute the metrics `eval_tax_*`. Policies read the texts at temperature 1, without any dialogue around them.
 
     Raises:
         UserError: a benchmark's choice alone fills the model's context.
     """
-    backbone, room = panel.scorer.backbone, panel.params.batch_tokens
+    backbone, room = panel.backbone, panel.params.batch_tokens
     metrics = _perplexities(backbone, documents, room, panel.seed)
     for name, items in benchmarks.items():
         metrics |= benchmark_metrics(_scored(backbone, items, name, room), f"eval_tax_{name}", panel.seed)
@@ -53,8 +47,8 @@ def tax(panel: Panel, benchmarks: Mapping[str, Sequence[Item]], documents: Seque
 
 
 def benchmark_metrics(scored: Mapping[str, Scored], prefix: str, seed: int) -> Metrics:
-    """`<prefix>_<policy>`: accuracy (Wilson); `<prefix>_nats_<policy>`: nats a token of the right continuation, mean
-    over items; of both `_gain`, PPO less SFT, and `_change`, PPO less base (paired bootstrap over items)."""
+    """Compute `<prefix>_<policy>`: accuracy (Wilson); `<prefix>_nats_<policy>`: nats a token of the right continuation,
+    mean over items; of both `_gain`, PPO less SFT, and `_change`, PPO less base (paired bootstrap over items)."""
     metrics: Metrics = {f"{prefix}_items": len(scored["base"].correct)}
     nats = {policy: [-logprob for logprob in found.logprob] for policy, found in scored.items()}
     for policy, found in scored.items():
@@ -68,16 +62,16 @@ def benchmark_metrics(scored: Mapping[str, Scored], prefix: str, seed: int) -> M
 
 
 def perplexity(documents: Sequence[Document]) -> float:
-    """exp of the mean nats a token, over all tokens of all documents."""
+    """Compute exp of the mean nats a token, over all tokens of all documents."""
     return math.exp(-math.fsum(nats for nats, _ in documents) / sum(tokens for _, tokens in documents))
 
 
 @torch.no_grad()
-def read_documents(
+def document_logprobs(
     backbone: Backbone, texts: Sequence[str], *, adapter: str | None, batch_tokens: int
 ) -> list[Document]:
-    """Each document as in pretraining: an EOS stands before it and is predicted behind it; what is longer than the
-    context is cut off."""
+    """Read each document as in pretraining: an EOS stands before it and is predicted behind it; text beyond the context
+    is cut off."""
     rows = [encode_response(backbone.tokenizer, text)[: backbone.context - 1] for text in texts]
     found: dict[int, Document] = {}
     for batch in length_batches([1 + len(row) for row in rows], batch_tokens):
@@ -91,17 +85,20 @@ def read_documents(
 
 
 def _scored(backbone: Backbone, items: Sequence[Item], name: str, batch_tokens: int) -> dict[str, Scored]:
-    return of_each(f"tax {name}", lambda adapter: score(backbone, items, adapter=adapter, batch_tokens=batch_tokens))
+    return for_each_policy(
+        f"tax {name}", lambda adapter: score(backbone, items, adapter=adapter, batch_tokens=batch_tokens)
+    )
 
 
 def _perplexities(backbone: Backbone, texts: Sequence[str], batch_tokens: int, seed: int) -> Metrics:
-    """`eval_tax_perplexity_<policy>`, and PPO less SFT (`_gain`) and less base (`_change`); None without texts."""
+    """Compute `eval_tax_perplexity_<policy>`, and PPO less SFT (`_gain`) and less base (`_change`); None without
+    texts."""
     prefix = "eval_tax_perplexity"
     metrics: Metrics = {"eval_tax_documents": len(texts)}
     if not texts:
         return metrics | dict.fromkeys(f"{prefix}_{name}" for name in ("base", "sft", "ppo", "gain", "change"))
-    read = of_each(
-        "tax documents", lambda adapter: read_documents(backbone, texts, adapter=adapter, batch_tokens=batch_tokens)
+    read = for_each_policy(
+        "tax documents", lambda adapter: document_logprobs(backbone, texts, adapter=adapter, batch_tokens=batch_tokens)
     )
     metrics |= {f"{prefix}_{policy}": perplexity(documents) for policy, documents in read.items()}
     for name, before in (("gain", "sft"), ("change", "base")):

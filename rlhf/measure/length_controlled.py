@@ -1,4 +1,4 @@
-"""Win rates with the effect of length taken out."""
+"""Compute win rates with the effect of length taken out."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ PRIOR_TIES = 1.0  # half a tie where length speaks most for either side: no coef
 def length_controlled_win_rate(
     outcomes: Sequence[float], lengths: Sequence[float], others: Sequence[float], confidence: float = 0.95
 ) -> Interval:
-    """The win rate that would be seen if both policies' responses were equally long.
+    """Estimate the win rate that would be seen if both policies' responses were equally long.
 
     A logistic regression in the manner of AlpacaEval 2 (Dubois et al. 2024, arXiv 2404.04475, section 3.1):
     P(win) = σ(θ + φ tanh((length - other) / std(length - other))), and the rate is σ(θ), its value at equal lengths.
@@ -52,13 +52,13 @@ def length_controlled_win_rate(
 
 
 def _length_term(difference: Array) -> Array:
-    """tanh(difference / std), between -1 and 1; 0 where all differences are the same and 0."""
+    """Compute tanh(difference / std), between -1 and 1; 0 where all differences are the same and 0."""
     spread = difference.std()
     return np.tanh(difference / spread) if spread > 0 else np.sign(difference)
 
 
 def _fit(design: Array, y: Array, weights: Array) -> tuple[float, float]:
-    """The intercept of a weighted logistic regression and its sandwich variance, H⁻¹ M H⁻¹."""
+    """Fit a weighted logistic regression; return its intercept and that one's sandwich variance, H⁻¹ M H⁻¹."""
     from scipy.optimize import root
     from scipy.special import expit
 

@@ -1,4 +1,4 @@
-"""From answers to named numbers."""
+"""Turn measured responses into named metrics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,19 +6,19 @@ from rlhf.core.stats import mean_interval, paired_difference
 from rlhf.measure.diversity import compression_ratio, distinct, repetition
 from rlhf.measure.flattery import flattery_metrics
 from rlhf.measure.length_controlled import length_controlled_win_rate
-from rlhf.measure.responses import Answers
+from rlhf.measure.responses import Responses
 from rlhf.measure.winrate import WON_BY, outcomes, win_rate
 
 Metrics = dict[str, object]
 
 
-def policy_metrics(answers: Mapping[str, Answers], prefix: str) -> Metrics:
-    """For each policy `<prefix><measure>_<policy>`; means over responses have 95 % intervals (_low, _high).
+def policy_metrics(responses: Mapping[str, Responses], prefix: str) -> Metrics:
+    """Compute `<prefix><measure>_<policy>` for each policy; means over responses have 95 % intervals (_low, _high).
 
     With a single prompt there are no intervals: they are None.
     """
     metrics: Metrics = {}
-    for policy, given in answers.items():
+    for policy, given in responses.items():
         n = len(given.samples)
         means: dict[str, Sequence[float]] = {"length": given.drift.tokens, **given.scores}
         for measure, values in means.items():
@@ -35,8 +35,9 @@ def policy_metrics(answers: Mapping[str, Answers], prefix: str) -> Metrics:
     return metrics
 
 
-def drift_metrics(ppo: Answers, base: Answers, prefix: str) -> Metrics:
-    """KL of PPO to SFT in nats a response (k1, k3, exact) and a token, and of the base model for scale."""
+def drift_metrics(ppo: Responses, base: Responses, prefix: str) -> Metrics:
+    """Compute the KL of PPO to SFT in nats a response (k1, k3, exact) and a token, and that of the base model for
+    scale."""
     tokens = sum(ppo.drift.tokens)
     metrics: Metrics = {
         **mean_interval(ppo.drift.k1).named(f"{prefix}kl"),
@@ -49,28 +50,28 @@ def drift_metrics(ppo: Answers, base: Answers, prefix: str) -> Metrics:
     return metrics
 
 
-def comparison_metrics(ppo: Answers, sft: Answers, prefix: str, seed: int) -> Metrics:
-    """PPO against SFT on the same prompts, by every scorer: win rates (ties half), the same with the effect of
+def comparison_metrics(ppo: Responses, sft: Responses, prefix: str, seed: int) -> Metrics:
+    """Compare PPO with SFT on the same prompts, by every scorer: win rates (ties half), the same with the effect of
     length taken out, and mean gains (paired bootstrap)."""
     metrics: Metrics = {}
     for scorer, scores in ppo.scores.items():
         others = sft.scores[scorer]
-        judge, won = WON_BY.get(scorer, scorer), outcomes(scores, others)
+        name, won = WON_BY.get(scorer, scorer), outcomes(scores, others)
         at_equal_length = length_controlled_win_rate(won, ppo.drift.tokens, sft.drift.tokens)
-        metrics |= win_rate(won).named(f"{prefix}{judge}_winrate")
-        metrics |= at_equal_length.named(f"{prefix}{judge}_lc_winrate")
+        metrics |= win_rate(won).named(f"{prefix}{name}_winrate")
+        metrics |= at_equal_length.named(f"{prefix}{name}_lc_winrate")
         metrics |= paired_difference(scores, others, seed).named(f"{prefix}{scorer}_gain")
     length = paired_difference(ppo.drift.tokens, sft.drift.tokens, seed)
     return metrics | length.named(f"{prefix}length_gain")
 
 
-def all_metrics(answers: Mapping[str, Answers], prefix: str, seed: int) -> Metrics:
-    """Everything about one set of prompts."""
-    ppo, sft, base = answers["ppo"], answers["sft"], answers["base"]
+def all_metrics(responses: Mapping[str, Responses], prefix: str, seed: int) -> Metrics:
+    """Compute every metric of one set of prompts."""
+    ppo, sft, base = responses["ppo"], responses["sft"], responses["base"]
     return {
         f"{prefix}prompts": len(sft.samples),
-        **policy_metrics(answers, prefix),
+        **policy_metrics(responses, prefix),
         **drift_metrics(ppo, base, prefix),
         **comparison_metrics(ppo, sft, prefix, seed),
-        **flattery_metrics({policy: given.texts for policy, given in answers.items()}, prefix, seed),
+        **flattery_metrics({policy: given.texts for policy, given in responses.items()}, prefix, seed),
     }

@@ -1,4 +1,4 @@
-"""Parameters of measuring: what `evaluate` and `compare` share of the section `evaluate`."""
+"""Parameters of measuring: the part of the section `evaluate` that `evaluate` and `compare` share."""
 
 from typing import Literal
 

@@ -1,27 +1,36 @@
-"""The prompts that policies are compared on."""
+"""Choose the prompts that policies are measured on."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rlhf.core.artifacts import iter_jsonl
-from rlhf.core.errors import UserError
 from rlhf.core.seeding import rng
+from rlhf.measure.panel import Panel
+from rlhf.models.reward.scoring import prompts_that_fit
+
+SPLIT_PROMPTS = "held-out"  # the set of evaluate.split's prompts; it names random streams, so it keeps its word
+OOD_PROMPTS = "ood"  # the set of out-of-distribution prompts
 
 
-def read_prompts(path: Path) -> list[str]:
-    """Each prompt of a file of pairs or prompts once, in order of first appearance; the file may be empty.
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The chosen prompts of a set, and how many of the set leave no room for a response."""
+
+    chosen: list[str]
+    too_long: int
+
+
+def choose_fitting(panel: Panel, prompts: Sequence[str], count: int, name: str) -> Prompts:
+    """Choose at most `count` of the prompts of set `name` that leave room for a response; none of no prompts.
 
     Raises:
-        UserError: the file is missing, or a row has no prompt (file:line).
+        UserError: no prompt leaves room.
     """
-    found: dict[str, None] = {}
-    for number, row in iter_jsonl(path):
-        prompt = row.get("prompt")
-        if not isinstance(prompt, str) or not prompt:
-            raise UserError(f"{path}:{number}: prompt: expected text, found {prompt!r:.40}")
-        found[prompt] = None
-    return list(found)
+    if not prompts or not count:
+        return Prompts([], 0)
+    fit = prompts_that_fit(panel.backbone, prompts, panel.params.response_tokens)
+    return Prompts(choose(fit, count, panel.seed, name), len(prompts) - len(fit))
 
 
 def choose(prompts: list[str], count: int, seed: int, name: str) -> list[str]:
-    """At most `count` prompts, drawn without replacement; the same for every policy and every setting of training."""
+    """Draw at most `count` prompts of set `name`; the same for every policy and every setting of training."""
     return rng(seed, "evaluate", "prompts", name).sample(prompts, min(count, len(prompts)))

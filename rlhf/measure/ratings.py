@@ -1,4 +1,4 @@
-"""One rating for each policy from all their comparisons: Bradley-Terry on the Elo scale."""
+"""Rate each policy by all its matches: Bradley-Terry on the Elo scale."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ PER_LOGIT = 400 / math.log(10)  # 400 Elo points are odds of ten to one
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a judge said of two policies' responses to one prompt: 1 the first won, 0 the second, one half a tie."""
+class Match:
+    """The outcome of two policies' responses to one prompt: 1 the first won, 0 the second, one half a tie."""
 
     prompt: int
     first: str
@@ -27,28 +27,29 @@ class Comparison:
 
 
 def ratings(
-    comparisons: Sequence[Comparison], anchor: str, *, prior_ties: float = 1.0, confidence: float = 0.95
+    matches: Sequence[Match], anchor: str, *, prior_ties: float = 1.0, confidence: float = 0.95
 ) -> dict[str, Interval]:
-    """The Elo rating of every policy, `anchor` at 1000.
+    """Compute the Elo rating of every policy, `anchor` at 1000.
 
     P(i beats j) = σ(θ_i - θ_j) (Bradley and Terry 1952), fitted by choix (I-LSR, Maystre and Grossglauser 2015), ties
     counted as half a win each; a rating is 1000 + 400 / ln 10 · (θ - θ_anchor), so 400 points are odds of ten to one.
-    The intervals are θ ± z s.e. with the sandwich variance clustered by prompt (White 1982; Liang and Zeger 1986): ties
-    and several comparisons on one prompt are what they are. The anchor has none of its own: the others hold its doubt.
+    The intervals are θ ± z s.e. with the sandwich variance clustered by prompt (White 1982; Liang and Zeger 1986),
+    which allows for ties and for several matches on one prompt. The anchor has no interval: its uncertainty is in those
+    of the others.
 
     `prior_ties` adds that many ties to each pair of policies that met: without any, a policy that never lost would be
     infinitely good.
 
     Raises:
-        ValueError: no comparisons, an unknown anchor, an outcome outside 0..1, or policies that no chain of
-            comparisons joins.
+        ValueError: no matches, an unknown anchor, an outcome outside 0..1, or policies that no chain of
+            matches joins.
     """
     import choix
 
-    names = sorted({name for one in comparisons for name in (one.first, one.second)})
+    names = sorted({name for one in matches for name in (one.first, one.second)})
     if anchor not in names:
         raise ValueError(f"ratings: no comparison with {anchor!r}; found {', '.join(names) or 'none'}")
-    wins, at = _wins(comparisons, names), names.index(anchor)
+    wins, at = _wins(matches, names), names.index(anchor)
     counts = wins.sum(0) + prior_ties / 2 * _met(wins.sum(0), names)
     theta = choix.ilsr_pairwise_dense(counts, max_iter=10_000, tol=1e-9)
     half = NormalDist().inv_cdf(0.5 + confidence / 2) * _errors(theta, counts, wins, at)
@@ -58,16 +59,16 @@ def ratings(
 
 
 def expected_win_rate(rating: float, other: float) -> float:
-    """What the model says of a match: 1 / (1 + 10^((other - rating) / 400))."""
+    """Predict the win rate of a match: 1 / (1 + 10^((other - rating) / 400))."""
     return 1 / (1 + 10 ** ((other - rating) / 400))
 
 
-def _wins(comparisons: Sequence[Comparison], names: Sequence[str]) -> Counts:
-    """For each prompt, how often the policy of the row beat that of the column."""
-    rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(one.prompt for one in comparisons))}
+def _wins(matches: Sequence[Match], names: Sequence[str]) -> Counts:
+    """Count for each prompt how often the policy of the row beat that of the column."""
+    rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(one.prompt for one in matches))}
     at = {name: index for index, name in enumerate(names)}
     wins = np.zeros((len(rows), len(names), len(names)))
-    for one in comparisons:
+    for one in matches:
         if not 0 <= one.outcome <= 1 or one.first == one.second:
             raise ValueError(f"ratings: not a comparison of two policies with an outcome from 0 to 1: {one}")
         wins[rows[one.prompt], at[one.first], at[one.second]] += one.outcome
@@ -76,7 +77,7 @@ def _wins(comparisons: Sequence[Comparison], names: Sequence[str]) -> Counts:
 
 
 def _met(totals: Counts, names: Sequence[str]) -> Counts:
-    """1 for each two policies that met. Raises ValueError if they fall into groups that never did."""
+    """Mark with 1 each two policies that met. Raises ValueError if they fall into groups that never did."""
     from scipy.sparse.csgraph import connected_components
 
     met = (totals + totals.T > 0).astype(np.float64)
@@ -88,7 +89,7 @@ def _met(totals: Counts, names: Sequence[str]) -> Counts:
 
 
 def _errors(theta: Counts, counts: Counts, wins: Counts, anchor: int) -> Counts:
-    """Standard errors of θ - θ_anchor: the square roots of the diagonal of H⁻¹ M H⁻¹, 0 for the anchor.
+    """Compute standard errors of θ - θ_anchor: the square roots of the diagonal of H⁻¹ M H⁻¹, 0 for the anchor.
 
     H is the information of all counts, M the sum over prompts of the score's outer product.
     """

@@ -1,4 +1,4 @@
-"""What a policy answered, and what was measured on each answer."""
+"""A policy's responses, and the measurements of each."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """One policy's responses to a list of prompts, in their order, and what was measured on each."""
+class Responses:
+    """One policy's responses to a list of prompts, in their order, with the measurements of each."""
 
     samples: tuple[Sample, ...]
     rewards: tuple[float, ...]  # by the reward model, in standard deviations of SFT responses
@@ -32,11 +32,11 @@ class Answers:
 
     @property
     def scores(self) -> dict[str, tuple[float, ...]]:
-        """By each scorer that there is, from the one that PPO earned from to the truth."""
+        """Return the scores by each scorer that there is, from the one that PPO was trained on to the truth."""
         found = {"reward": self.rewards, "referee": self.referees, "gold": self.golds}
         return {scorer: scores for scorer, scores in found.items() if scores is not None}
 
     @property
     def texts(self) -> list[str]:
-        """The responses."""
+        """Return the responses as text."""
         return [sample.response for sample in self.samples]

@@ -1,4 +1,4 @@
-"""The alignment tax: what a policy has forgotten, on small language benchmarks in JSON lines.
+"""Measure the alignment tax, what a policy has forgotten, on small language benchmarks in JSON lines.
 
 Two forms of rows: {"context": text, "continuation": text}, where the continuation is to be predicted (LAMBADA: the last
 word), and {"query": text, "choices": [text, ...], "gold": number}, where the right choice is to be likeliest (COPA).
@@ -15,6 +15,7 @@ from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import rng
 from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.scoring import Row, length_batches
 from rlhf.models.text.tokens import Episodes, encode_prompt, encode_response
 
@@ -25,7 +26,7 @@ RESERVED = ("perplexity", "documents")  # other metrics of the tax have these na
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A context and what may follow it; with a single choice the question is whether the model would say it."""
+    """A context and its possible continuations; with a single one the question is whether the model would say it."""
 
     context: str
     choices: tuple[str, ...]  # each begins with a space
@@ -34,15 +35,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A policy on a benchmark; one entry an item, in order."""
+    """A policy's results on a benchmark; one entry an item, in order."""
 
     correct: tuple[float, ...]  # 1: the gold choice is the likeliest a token; of a single one, greedy decoding says it
     logprob: tuple[float, ...]  # nats a token of the gold choice, below 0
 
 
 def read_benchmarks(path: Path, *, count: int, seed: int) -> dict[str, list[Item]]:
-    """At most `count` items, drawn by the seed (0: all), of a benchmark file, or of each `.jsonl` and `.jsonl.gz` in a
-    folder, by its name in lower case as it stands in metrics; an empty folder has none.
+    """Read at most `count` items, drawn by the seed (0: all), of a benchmark file, or of each `.jsonl` and `.jsonl.gz`
+    in a folder, by its name in lower case as it stands in metrics; an empty folder has none.
 
     Raises:
         UserError: nothing is at `path`, two files have the same name in metrics or a reserved one, or as
@@ -63,7 +64,7 @@ def read_benchmarks(path: Path, *, count: int, seed: int) -> dict[str, list[Item
 
 
 def read_benchmark(path: Path) -> list[Item]:
-    """All rows of a benchmark.
+    """Read all rows of a benchmark.
 
     Raises:
         UserError: file:line, what was found and what is expected; or there are no rows.
@@ -106,8 +107,8 @@ def _right(item: Item, scores: Sequence[tuple[float, bool]]) -> bool:
 
 
 def _rows(backbone: Backbone, items: Sequence[Item]) -> list[Row]:
-    """Ids of each choice behind its context. All contexts are cut to what the longest choice leaves, so that neither
-    batches nor neighbours change what a policy is shown."""
+    """Encode each choice behind its context. All contexts are cut to the room that the longest choice leaves, so that
+    neither batches nor neighbours change what a policy is shown."""
     tokenizer = backbone.tokenizer
     choices = [[encode_response(tokenizer, choice, ended=False) for choice in item.choices] for item in items]
     longest = max(len(ids) for each in choices for ids in each)
@@ -119,13 +120,12 @@ def _rows(backbone: Backbone, items: Sequence[Item]) -> list[Row]:
 
 
 def _greedy(backbone: Backbone, episodes: Episodes, adapter: str | None) -> list[list[int]]:
-    """What greedy decoding says after each prompt."""
+    """Decode greedily after each prompt."""
     generation = backbone.generate(
         episodes.prompt_ids,
         episodes.prompt_mask,
+        Sampling(episodes.response_ids.shape[1], temperature=1.0),
         adapter=adapter,
-        max_new_tokens=episodes.response_ids.shape[1],
-        temperature=1.0,
         uniforms=None,
     )
     lengths = generation.mask.sum(1).tolist()

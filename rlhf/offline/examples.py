@@ -1,6 +1,6 @@
-"""What the methods are trained on, as token ids: preference pairs, and prompts with candidate responses."""
+"""Training examples as token ids: preference pairs, and prompts with candidate responses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
-from rlhf.models.text.tokens import encode_prompt, encode_response, pad_right
-from rlhf.training.token_loss import Batch
-
-IGNORED = -100  # the label that losses leave out
+from rlhf.models.text.tokens import encode_prompt, encode_response
+from rlhf.training.batches import Batch, response_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +23,19 @@ class Candidates:
     scores: tuple[float, ...] = ()
 
     def __len__(self) -> int:
-        """Tokens of the longest row, prompt and response."""
+        """Return the tokens of the longest row, prompt and response."""
         return len(self.prompt) + max(map(len, self.responses))
 
     @property
     def response_tokens(self) -> int:
-        """Of all K responses."""
+        """Count the tokens of all K responses."""
         return sum(map(len, self.responses))
 
 
 def read_pairs(
     path: Path, tokenizer: PreTrainedTokenizerBase, *, context: int, limit: int, seed: int
 ) -> list[Candidates]:
-    """Preference pairs, chosen first, EOS at each end; all, or a drawn `limit` of them (0: all) in the file's order.
+    """Read preference pairs, chosen first, EOS at each end: a drawn `limit` of them (0: all), in the file's order.
 
     Raises:
         UserError: the file is empty; a field is missing or no text; a sequence is longer than the context (file:line).
@@ -50,7 +48,7 @@ def read_pairs(
 
 
 def drawn(count: int, limit: int, seed: int, name: str) -> list[int]:
-    """`limit` of `count` places (0: all), drawn by the seed, in order."""
+    """Draw `limit` of `count` indices (0: all) by the seed, in order."""
     if not 0 < limit < count:
         return list(range(count))
     places = torch.randperm(count, generator=generator(seed, "offline", "examples", name))[:limit]
@@ -76,25 +74,14 @@ def _pair(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase
 
 
 def collator(pad_id: int) -> Callable[[list[Candidates]], Batch]:
-    """A function from B examples of K candidates to a batch of B K rows, an example's rows side by side, padded on the
-    right: (B K, T) ids, mask and labels, and where there are scores, (B, K) scores."""
+    """Make a function from B examples of K candidates to a batch of B K rows, an example's rows side by side, padded on
+    the right: (B K, T) ids, mask and labels, and where there are scores, (B, K) scores."""
 
     def collate(examples: list[Candidates]) -> Batch:
         rows = [(example.prompt, response) for example in examples for response in example.responses]
-        ids, mask = pad_right([prompt + response for prompt, response in rows], pad_id, "cpu")
-        labels = torch.full_like(ids, IGNORED)
-        for index, (prompt, response) in enumerate(rows):
-            labels[index, len(prompt) : len(prompt) + len(response)] = torch.tensor(response)
-        batch = {"input_ids": ids, "attention_mask": mask.long(), "labels": labels}
+        batch = response_batch(rows, pad_id)
         if examples[0].scores:
             batch["scores"] = torch.tensor([example.scores for example in examples])
         return batch
 
     return collate
-
-
-def in_batches(examples: Sequence[Candidates], size: int, pad_id: int) -> list[Batch]:
-    """Examples as batches for validation, those of like length together."""
-    ordered = sorted(examples, key=len)
-    collate = collator(pad_id)
-    return [collate(list(ordered[start : start + size])) for start in range(0, len(ordered), size)]

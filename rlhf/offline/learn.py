@@ -1,4 +1,4 @@
-"""What the trained methods share: they go on from the SFT adapter, and their steps are planned alike."""
+"""Train on from the SFT adapter: the order of examples, the plan and the curve that all trained methods share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,16 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.text.load import load_model
 from rlhf.offline.examples import Candidates
 from rlhf.offline.params import SharedParams, TrainedParams
+from rlhf.training.batches import Batch
 from rlhf.training.order import training_order
-from rlhf.training.token_loss import Batch
-from rlhf.training.trainer import Fit, Plan, fit
+from rlhf.training.trainer import ADAPTER, Fit, Plan, fit
 
-ADAPTER = "default"  # the name under which transformers' Trainer finds it again
 CURVE = "curve.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One method's training, but for its data and its loss."""
+    """One method's training, without its data and its loss."""
 
     method: str
     params: TrainedParams
@@ -35,11 +34,11 @@ class Job:
 
     @property
     def curve(self) -> Path:
-        """The training curve while it grows; it ends beside the adapter."""
+        """Return the file of the training curve while it grows; it ends beside the adapter."""
         return self.checkpoints.folder / CURVE
 
     def order(self, train: Sequence[Candidates]) -> list[int]:
-        """Places of the examples in the order in which they are trained on."""
+        """Draw the order in which the examples are trained on, as indices."""
         return training_order(
             [len(example) for example in train],
             epochs=self.params.epochs,
@@ -58,7 +57,7 @@ class Job:
         validate: Callable[[nn.Module], float],
         **loss: Any,
     ) -> Fit:
-        """Train in index to the lowest validation loss; `loss` goes to `rlhf.training.trainer.fit`."""
+        """Train in place to the lowest validation loss; `loss` goes to `rlhf.training.trainer.fit`."""
         order, shared = self.order(train), self.shared
         plan = Plan.of(
             shared,
@@ -81,12 +80,12 @@ class Job:
         )
 
     def tokens_trained(self, train: Sequence[Candidates]) -> int:
-        """Response tokens that went through forward and backward passes."""
+        """Count the response tokens that go through forward and backward passes."""
         return sum(train[index].response_tokens for index in self.order(train))
 
 
 def sft_policy(at: Layout, runtime: Runtime) -> PeftModel:
-    """The base model under the SFT adapter, which may change; the base is frozen.
+    """Load the base model, frozen, under the SFT adapter, which is trainable.
 
     Raises:
         UserError: there is no adapter, or it does not fit the base model.

@@ -9,7 +9,7 @@ from rlhf.core.params import Section, TrainingSection
 
 
 class SharedParams(TrainingSection):
-    """How all of them sample and train, but for what each sets itself."""
+    """How all methods sample and train, except for what each sets itself."""
 
     engine: Literal["fast", "plain"]
     response_tokens: int = Field(ge=1, le=32_768)

@@ -1,4 +1,5 @@
-"""DPO (Rafailov et al. 2023, arXiv 2305.18290) and IPO (Azar et al. 2023, arXiv 2310.12036), by trl's DPOTrainer.
+"""Train by DPO (Rafailov et al. 2023, arXiv 2305.18290) or IPO (Azar et al. 2023, arXiv 2310.12036), with trl's
+DPOTrainer.
 
 trl brings the losses and keeps the reference policy, a frozen copy of the adapter that training begins with: the SFT
 policy. Ours are the token ids, their order, the checkpoints and the choice of the best step, as in `sft`.
@@ -16,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from rlhf.offline.examples import Candidates
 from rlhf.offline.learn import Job
-from rlhf.training.token_loss import Batch
+from rlhf.training.batches import Batch, in_batches
 from rlhf.training.trainer import Exact, Fit, InOrder
 
 if TYPE_CHECKING:
@@ -35,15 +36,16 @@ def train_preferences(
     beta: float,
     loss: Loss,
 ) -> tuple[Fit, float]:
-    """Train the adapter in index on pairs; also the share of validation pairs whose margin over the SFT policy is above
-    0, log p(chosen)/ref(chosen) > log p(rejected)/ref(rejected), at the end.
+    """Train the adapter in place on pairs; also return the share of validation pairs whose final margin over the SFT
+    policy is above 0: log p(chosen)/ref(chosen) > log p(rejected)/ref(rejected).
 
     Raises:
         UserError: the loss became NaN.
         Stopped: a signal came; everything is saved.
     """
     built: list[DPOTrainer] = []
-    batches = _batches(validation, job.shared.batch_size, tokenizer)
+    collate = partial(collate_pairs, pad_id=int(tokenizer.pad_token_id))
+    batches = in_batches(validation, job.shared.batch_size, lambda pairs: collate([_row(pair) for pair in pairs]))
 
     def build(**arguments: Any) -> "DPOTrainer":
         built.append(dpo_trainer(tokenizer, **arguments))
@@ -52,7 +54,7 @@ def train_preferences(
     result = job.fit(
         model,
         train,
-        collate=partial(collate_pairs, pad_id=int(tokenizer.pad_token_id)),
+        collate=collate,
         validate=lambda _: _validation(built[-1], batches)[0],
         trainer=build,
         arguments=partial(dpo_arguments, beta=beta, loss=loss),
@@ -61,7 +63,7 @@ def train_preferences(
 
 
 def dpo_arguments(*, beta: float, loss: Loss, **arguments: Any) -> TrainingArguments:
-    """trl's DPOConfig for one loss; nothing is cut off, and activations are kept."""
+    """Make trl's DPOConfig for one loss; nothing is cut off, and activations are kept."""
     from trl.trainer.dpo_config import DPOConfig
 
     with warnings.catch_warnings():  # transformers renames what trl still calls gradient_checkpointing
@@ -70,7 +72,7 @@ def dpo_arguments(*, beta: float, loss: Loss, **arguments: Any) -> TrainingArgum
 
 
 def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTrainer":
-    """trl's DPOTrainer with our order of examples and our checkpoints; it sends and writes nothing of its own."""
+    """Make trl's DPOTrainer with our order of examples and our checkpoints; it sends and writes nothing of its own."""
     from datasets import Dataset
     from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -96,7 +98,7 @@ def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTra
 
 
 def collate_pairs(rows: list[dict[str, list[int]]], *, pad_id: int) -> Batch:
-    """trl's batch of pairs: all chosen rows, then all rejected ones, (2 B, T) ids, mask and completion mask."""
+    """Make trl's batch of pairs: all chosen rows, then all rejected ones, (2 B, T) ids, mask and completion mask."""
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     batch: Batch = DataCollatorForPreference(pad_token_id=pad_id)(rows)
@@ -108,14 +110,8 @@ def _row(pair: Candidates) -> dict[str, list[int]]:
     return {"prompt_ids": pair.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
-def _batches(pairs: Sequence[Candidates], size: int, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:
-    rows = [_row(pair) for pair in sorted(pairs, key=len)]
-    pad_id = int(tokenizer.pad_token_id)
-    return [collate_pairs(rows[start : start + size], pad_id=pad_id) for start in range(0, len(rows), size)]
-
-
 def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float, float]:
-    """Mean loss a pair, whatever the batches, and the share of pairs with a margin above 0."""
+    """Compute the mean loss a pair, whatever the batches, and the share of pairs with a margin above 0."""
     model = cast(nn.Module, trainer.model)
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""RRHF: the policy's own likelihoods of n responses are put in the order of their rewards.
+"""Train by RRHF: rank n responses by their rewards, and move the policy's own likelihoods into that order.
 
 Yuan et al. 2023 (arXiv 2304.05302), eq. 2 to 5.
 """
@@ -10,15 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from rlhf.offline.examples import IGNORED
-from rlhf.training.token_loss import Batch
+from rlhf.training.batches import IGNORED, Batch
 from rlhf.training.trainer import ExactTrainer
 
 
 def rrhf_loss(
     logprobs: Float[Tensor, "B K R"], mask: Bool[Tensor, "B K R"], scores: Float[Tensor, "B K"], *, sft_coef: float
 ) -> Float[Tensor, " B"]:
-    """Each prompt's loss, from the logprobs (nats) of the tokens of its K responses; masked entries are 0.
+    """Compute each prompt's loss from the logprobs (nats) of the tokens of its K responses; masked entries are 0.
 
     p_i is the mean logprob a token of response i (eq. 2). Where r_i < r_j, max(0, p_i - p_j) is lost (eq. 3), and
     `sft_coef` times the negative log-likelihood of the response with the highest score (eq. 4 and 5, where the
@@ -33,7 +32,7 @@ def rrhf_loss(
 
 
 class RRHFTrainer(ExactTrainer):
-    """The Trainer with RRHF's loss, the mean over prompts."""
+    """The Trainer with RRHF's loss, averaged over prompts."""
 
     def __init__(self, *, sft_coef: float, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -41,12 +40,12 @@ class RRHFTrainer(ExactTrainer):
         self._sft_coef = sft_coef
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:
-        """Of one batch as `rlhf.offline.examples.collator` makes it."""
+        """Compute the loss of one batch that `rlhf.offline.examples.collator` made."""
         return batch_loss(model, inputs, sft_coef=self._sft_coef).mean()
 
 
 def batch_loss(model: nn.Module, batch: Batch, *, sft_coef: float) -> Float[Tensor, " B"]:
-    """Each prompt's loss of a batch of B K rows."""
+    """Compute each prompt's loss of a batch of B K rows."""
     labels = batch["labels"][:, 1:]
     mask = labels != IGNORED
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
@@ -58,7 +57,7 @@ def batch_loss(model: nn.Module, batch: Batch, *, sft_coef: float) -> Float[Tens
 
 @torch.no_grad()
 def validation_rrhf(model: nn.Module, batches: Sequence[Batch], device: torch.device, *, sft_coef: float) -> float:
-    """Mean loss a prompt over validation batches."""
+    """Compute the mean loss a prompt over validation batches."""
     training = model.training
     model.eval()
     losses: list[float] = []

@@ -1,4 +1,4 @@
-"""One alternative to PPO as a whole: data in, policy and metrics out."""
+"""Run one alternative to PPO: read its data, train, write the policy, return metrics."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,15 @@ from functools import partial
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from rlhf.core.artifacts import atomic_dir, write_json, write_metrics
+from rlhf.core.artifacts import atomic_dir, write_json
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
 from rlhf.models.policy.lora import write_adapter
 from rlhf.models.text.load import load_tokenizer
-from rlhf.offline.examples import Candidates, collator, in_batches, read_pairs
-from rlhf.offline.learn import ADAPTER, CURVE, Job, sft_policy
+from rlhf.offline.examples import Candidates, collator, read_pairs
+from rlhf.offline.learn import CURVE, Job, sft_policy
 from rlhf.offline.methods import POLICY
 from rlhf.offline.params import (
     BestOfNParams,
@@ -29,9 +29,10 @@ from rlhf.offline.params import (
 )
 from rlhf.offline.preference import Loss, train_preferences
 from rlhf.offline.rrhf import RRHFTrainer, validation_rrhf
-from rlhf.offline.samples import Drawn, Sampler
+from rlhf.offline.samples import Sampler, ScoredSamples
+from rlhf.training.batches import in_batches
 from rlhf.training.token_loss import token_loss
-from rlhf.training.trainer import Fit
+from rlhf.training.trainer import ADAPTER, Fit
 
 Metrics = dict[str, object]
 LOSSES: Mapping[str, Loss] = {"dpo": "sigmoid", "ipo": "ipo"}
@@ -39,7 +40,7 @@ LOSSES: Mapping[str, Loss] = {"dpo": "sigmoid", "ipo": "ipo"}
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Where a method is run."""
+    """The process that a method runs in: device, seed, checkpoints."""
 
     runtime: Runtime
     checkpoints: Checkpoints
@@ -47,20 +48,20 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is trained: the model's adapter ADAPTER."""
+    """The trainable policy: the model's adapter ADAPTER."""
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
 
     @property
     def pad_id(self) -> int:
-        """Of the padding."""
+        """Return the padding's token id."""
         return int(self.tokenizer.pad_token_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """A policy, how its training went, and what it cost."""
+class TrainedPolicy:
+    """A policy with the result of its training and what that took."""
 
     policy: Policy
     fit: Fit
@@ -70,7 +71,7 @@ class Trained:
 
 
 def run_method(method: str, params: Switched, shared: SharedParams, at: Layout, process: Process) -> Metrics:
-    """Write artifacts/offline/<method> and metrics/offline_<method>.json; returns the metrics.
+    """Train (or describe) one method and write artifacts/offline/<method>; return the metrics.
 
     Raises:
         UserError: an input is missing or malformed, before training; a loss that became NaN.
@@ -90,12 +91,10 @@ def run_method(method: str, params: Switched, shared: SharedParams, at: Layout, 
             shutil.copyfile(job.curve, folder / CURVE)
             metrics |= _metrics(job, trained)
         write_json(folder / POLICY, policy)
-    named = {f"offline_{method}_{name}": value for name, value in metrics.items()}
-    write_metrics(at.metrics(f"offline_{method}"), named)
-    return named
+    return {f"offline_{method}_{name}": value for name, value in metrics.items()}
 
 
-def _train(job: Job, at: Layout) -> Trained:
+def _train(job: Job, at: Layout) -> TrainedPolicy:
     policy = Policy(sft_policy(at, job.runtime), load_tokenizer(at.base))
     if isinstance(job.params, PreferenceParams):
         return _by_preferences(job, job.params, policy, at)
@@ -109,7 +108,7 @@ def _train(job: Job, at: Layout) -> Trained:
     raise TypeError(f"no training for {type(job.params).__name__}")
 
 
-def _by_preferences(job: Job, params: PreferenceParams, policy: Policy, at: Layout) -> Trained:
+def _by_preferences(job: Job, params: PreferenceParams, policy: Policy, at: Layout) -> TrainedPolicy:
     context, seed = int(policy.model.config.max_position_embeddings), job.runtime.seed
     limits = {"train": job.shared.max_examples, "validation": job.shared.eval_examples}
     train, validation = (
@@ -119,42 +118,44 @@ def _by_preferences(job: Job, params: PreferenceParams, policy: Policy, at: Layo
     result, accuracy = train_preferences(
         job, policy.model, policy.tokenizer, train, validation, beta=params.beta, loss=LOSSES[job.method]
     )
-    return Trained(policy, result, train, 0, {"validation_accuracy": accuracy})
+    return TrainedPolicy(policy, result, train, 0, {"validation_accuracy": accuracy})
 
 
-def _by_ranking(job: Job, params: RRHFParams, policy: Policy, train: Drawn, validation: Drawn) -> Trained:
-    device = job.runtime.device
-    batches = in_batches(validation.examples, job.shared.batch_size, policy.pad_id)
+def _by_ranking(
+    job: Job, params: RRHFParams, policy: Policy, train: ScoredSamples, validation: ScoredSamples
+) -> TrainedPolicy:
+    device, collate = job.runtime.device, collator(policy.pad_id)
+    batches = in_batches(validation.examples, job.shared.batch_size, collate)
     result = job.fit(
         policy.model,
         train.examples,
-        collate=collator(policy.pad_id),
+        collate=collate,
         validate=lambda trained: validation_rrhf(trained, batches, device, sft_coef=params.sft_coef),
         trainer=partial(RRHFTrainer, sft_coef=params.sft_coef),
     )
-    return Trained(policy, result, train.examples, train.tokens, _rewards(train))
+    return TrainedPolicy(policy, result, train.examples, train.tokens, _rewards(train))
 
 
-def _by_rejection(job: Job, policy: Policy, train: Drawn, validation: Drawn) -> Trained:
-    device = job.runtime.device
-    batches = in_batches(validation.best(), job.shared.batch_size, policy.pad_id)
+def _by_rejection(job: Job, policy: Policy, train: ScoredSamples, validation: ScoredSamples) -> TrainedPolicy:
+    device, collate = job.runtime.device, collator(policy.pad_id)
+    batches = in_batches(validation.best(), job.shared.batch_size, collate)
     result = job.fit(
         policy.model,
         train.best(),
-        collate=collator(policy.pad_id),
+        collate=collate,
         validate=lambda trained: token_loss(trained, batches, device),
     )
-    return Trained(policy, result, train.best(), train.tokens, _rewards(train))
+    return TrainedPolicy(policy, result, train.best(), train.tokens, _rewards(train))
 
 
-def _rewards(train: Drawn) -> Metrics:
-    """Mean reward of all samples, and of the best a prompt: what there was to learn."""
+def _rewards(train: ScoredSamples) -> Metrics:
+    """Average the rewards of all samples, and those of each prompt's best: what there was to learn."""
     scores = [score for example in train.examples for score in example.scores]
     tops = [max(example.scores) for example in train.examples]
     return {"reward_sampled": sum(scores) / len(scores), "reward_best": sum(tops) / len(tops)}
 
 
-def _metrics(job: Job, trained: Trained) -> Metrics:
+def _metrics(job: Job, trained: TrainedPolicy) -> Metrics:
     return {
         "train_examples": len(trained.train),
         "best_step": trained.fit.best_step,

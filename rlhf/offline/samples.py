@@ -1,37 +1,37 @@
-"""Samples of the SFT policy for training prompts, scored: RRHF and rejection sampling learn from them."""
+"""Sample the SFT policy on training prompts and score the samples, for RRHF and rejection sampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.progress import track
 from rlhf.core.runtime import Runtime
 from rlhf.models.fast.engine import load_backbone
 from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.best_of_n import best
 from rlhf.models.reward.scoring import ADAPTER, Scorer, load_reward, prompts_that_fit, read_under, reward_adapters
+from rlhf.models.text.prompts import read_prompts
 from rlhf.models.text.tokens import encode_prompt
 from rlhf.offline.examples import Candidates, drawn
 from rlhf.offline.params import SharedParams
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """n scored samples a prompt, and what they cost."""
+class ScoredSamples:
+    """n scored samples a prompt, and their cost in tokens."""
 
     examples: list[Candidates]
     tokens: int  # response tokens that were sampled
 
     def best(self) -> list[Candidates]:
-        """Each prompt with the best of its samples alone, without its score."""
+        """Keep each prompt with its best sample alone, without the score."""
         return [Candidates(e.prompt, (best(e.responses, e.scores),)) for e in self.examples]
 
 
 class Sampler:
-    """The SFT policy and the reward model on one backbone."""
+    """The SFT policy and the reward model, on one backbone."""
 
     def __init__(self, at: Layout, shared: SharedParams, runtime: Runtime) -> None:
         """Raises UserError if an artifact is missing, or the reward model is of another backbone."""
@@ -40,10 +40,13 @@ class Sampler:
         self._scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
         self._at, self._shared, self._seed = at, shared, runtime.seed
 
-    def draw(self, split: str, n: int, limit: int) -> Drawn:
-        """n samples for each prompt of a split (at most `limit` prompts; 0: all). The first of 4 samples are those of
-        a run with 2: a draw belongs to (seed, split, index of the sample, index of the prompt)."""
-        prompts = read_prompts(self._at.pairs / f"{split}.jsonl")
+    def draw(self, split: str, n: int, limit: int) -> ScoredSamples:
+        """Sample and score n responses for each prompt of a split (at most `limit` prompts; 0: all). The first of 4
+        samples are those of a run with 2: a draw depends on (seed, split, index of the sample, index of the prompt)."""
+        path = self._at.pairs / f"{split}.jsonl"
+        prompts = read_prompts(path)
+        if not prompts:
+            raise UserError(f"{path}: empty; at least one prompt is needed")
         fit = prompts_that_fit(self._scorer.backbone, prompts, self._shared.response_tokens)
         asked = [fit[index] for index in drawn(len(fit), limit, self._seed, split)]
         rounds, scores = [], []
@@ -62,32 +65,14 @@ class Sampler:
             )
             for index, prompt in enumerate(asked)
         ]
-        return Drawn(examples, sum(example.response_tokens for example in examples))
+        return ScoredSamples(examples, sum(example.response_tokens for example in examples))
 
     def _sample(self, prompts: Sequence[str], stream: tuple[str, int]) -> list[Sample]:
         return sample_texts(
             self._scorer.backbone,
             prompts,
+            Sampling(self._shared.response_tokens, self._shared.temperature),
             adapter=ADAPTER,
-            max_new_tokens=self._shared.response_tokens,
-            temperature=self._shared.temperature,
             stream=(self._seed, "offline", "samples", *stream),
             batch_size=self._shared.sample_batch,
         )
-
-
-def read_prompts(path: Path) -> list[str]:
-    """Each prompt of a file of pairs once, in order.
-
-    Raises:
-        UserError: a row has no prompt (file:line), or there are no rows.
-    """
-    found: dict[str, None] = {}
-    for number, row in iter_jsonl(path):
-        prompt = row.get("prompt")
-        if not isinstance(prompt, str) or not prompt:
-            raise UserError(f"{path}:{number}: prompt: expected text, found {prompt!r:.40}")
-        found[prompt] = None
-    if not found:
-        raise UserError(f"{path}: empty; at least one prompt is needed")
-    return list(found)

@@ -1,4 +1,4 @@
-"""Who takes part: one backbone with two adapters, a value head and a reward source."""
+"""The models that take part in PPO: one backbone with two adapters, a value head and a reward source."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,16 +22,19 @@ POLICY, REFERENCE = "policy", ADAPTER  # adapter names on the shared backbone
 
 @dataclass(frozen=True)
 class Actors:
-    """The policy is the adapter POLICY with the value head; the reference (and the reward model's backbone) is the
-    frozen adapter REFERENCE. The base weights exist once."""
+    """The models that take part. The base weights exist once.
+
+    The policy is the adapter POLICY with the value head. The reference is the frozen adapter REFERENCE, under which the
+    reward model reads the backbone too, unless it has an adapter of its own.
+    """
 
     backbone: Backbone
     value_head: ValueHead
     source: RewardSource
-    referee: RewardSource | None = None  # the referee, where the policy is chosen by it
+    referee: RewardSource | None = None  # gives the validation scores, where the policy is chosen by them
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Exactly what PPO changes: the policy's LoRA weights ("policy/...") and the value head ("value/...")."""
+        """Name exactly what PPO changes: the policy's LoRA weights ("policy/...") and the value head ("value/...")."""
         policy = self.backbone.parameters_of(POLICY)
         value = dict(self.value_head.named_parameters())
         return {f"policy/{name}": policy[name] for name in sorted(policy)} | {
@@ -39,7 +42,7 @@ class Actors:
         }
 
     def save(self, folder: Path) -> None:
-        """Write the policy adapter in peft form (never merged), the value head and the tokenizer, as one."""
+        """Write the policy adapter in peft form (never merged), the value head and the tokenizer, all or nothing."""
         with atomic_dir(folder) as temporary:
             self.backbone.save_adapter(POLICY, temporary)
             save_tensors(temporary / "value_head.safetensors", self.value_head.state_dict())
@@ -49,14 +52,14 @@ class Actors:
 def load_actors(
     *, base: Path, sft: Path, reward: Path, value_init: Literal["zero", "reward"], engine: Engine, runtime: Runtime
 ) -> Actors:
-    """Policy and reference start equal, both from the adapter in `sft`.
+    """Load all of them. Policy and reference start equal, both from the adapter in `sft`.
 
-    `value_init`: "zero" (lm-human-preferences) or "reward", the normalised reward head read at every token (TL;DR
-    reproduction: learns better).
+    `value_init`: the value head starts at "zero" (lm-human-preferences) or as the "reward" model's head
+    (`ValueHead.load_from_reward`).
 
     Raises:
-        UserError: a folder is incomplete, or the reward model is of another backbone, or `value_init` is "reward"
-            and it reads states that the policy does not have.
+        UserError: a folder is incomplete; the reward model is of another backbone; or `value_init` is "reward" and the
+            reward model is not a linear head on the frozen backbone's states.
     """
     adapters = {**reward_adapters(reward, sft=sft), POLICY: sft}
     if value_init == "reward" and REWARD in adapters:
@@ -84,6 +87,6 @@ def load_actors(
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover range(total)."""
+    """Yield slices of at most `size` that cover range(total)."""
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))

@@ -17,12 +17,13 @@ def estimate_advantages(
     lam: float,
     whitened: bool,
 ) -> Advantages:
-    """GAE: A_t = sum_k (gamma lam)^k delta_{t+k}, delta_t = r_t + gamma V_{t+1} - V_t, returns_t = A_t + V_t.
+    """Estimate advantages and returns: generalised advantage estimation.
 
-    Schulman et al. 2016 (arXiv 1506.02438), eq. 16. V_t is the value of the state BEFORE token t. The value after an
-    episode's last token is 0, whether it ended by itself or was cut off (as lm-human-preferences does: the score of a
-    cut-off episode is final too). Returns come from the advantages before whitening; whitening uses the mean and
-    biased variance over real tokens of the whole batch. All results are 0 where masked.
+    A_t = sum_k (gamma lam)^k delta_{t+k}, delta_t = r_t + gamma V_{t+1} - V_t, returns_t = A_t + V_t; Schulman et al.
+    2016 (arXiv 1506.02438), eq. 16. V_t is the value of the state BEFORE token t. The value after an episode's last
+    token is 0, whether it ended by itself or was cut off (as lm-human-preferences does: the score of a cut-off episode
+    is final too). Returns come from the advantages before whitening; whitening uses the mean and biased variance over
+    real tokens of the whole batch. All results are 0 where masked.
     """
     values, rewards = keep(values, mask), keep(rewards, mask)
     following = torch.nn.functional.pad(values[:, 1:], (0, 1))
@@ -42,8 +43,8 @@ def estimate_advantages(
 def explained_variance(
     values: Float[Tensor, "B R"], returns: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]
 ) -> Float[Tensor, ""]:
-    """1 - Var(returns - values) / Var(returns) over real tokens: 1 is a perfect critic, 0 a constant, below 0 worse.
+    """Compute 1 - Var(returns - values) / Var(returns) over real tokens.
 
-    NaN if the returns do not vary.
+    1 is a perfect value head, 0 no better than a constant, below 0 worse. NaN if the returns do not vary.
     """
     return 1 - masked_var(returns - values, mask, unbiased=False) / masked_var(returns, mask, unbiased=False)

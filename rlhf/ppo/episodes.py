@@ -1,4 +1,4 @@
-"""The log of sampled episodes, from which others compute what PPO does not know (gold reward over KL)."""
+"""The log of sampled episodes, from which `evaluate` computes what PPO does not know (gold reward over KL)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,11 @@ class EpisodeLog:
     """One file an iteration, beside the checkpoints: a resumed run rewrites the same files with the same bytes."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        """`count`: how many episodes of each batch are kept, the first ones (they are in random order)."""
+        """Keep the first `count` episodes of each batch, which is in random order."""
         self._folder, self._count = folder / "episodes", count
 
     def write(self, actors: Actors, rollout: Rollout, iteration: int) -> None:
-        """Log episodes of the policy that has seen `iteration` updates. NaN becomes null."""
+        """Log episodes of the policy that has seen `iteration` updates. NaN and infinities become null."""
         answers = rollout.answers
         texts = response_texts(actors, answers)
         columns = (answers.ended.tolist(), rollout.scores.tolist(), episode_kl(rollout).tolist())
@@ -36,7 +36,7 @@ class EpisodeLog:
         write_jsonl(self._folder / f"{iteration:08d}.jsonl", rows[: self._count])
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """All logged episodes, in order of iteration."""
+        """Yield all logged episodes, in order of iteration."""
         for path in sorted(self._folder.glob("*.jsonl")):
             for _, row in iter_jsonl(path):
                 yield row

@@ -2,24 +2,30 @@
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.errors import UserError
+from rlhf.core.text import printable
 from rlhf.ppo import function_worker
 from rlhf.ppo.reward_sources import Scorable
+
+TIMEOUT = "RLHF_FUNCTION_TIMEOUT_S"  # where the function finds how long it may take
+LONGEST_ANSWER = 1 << 26  # characters of a line; the scores of a batch are a thousandth of it
 
 
 class FunctionSource:
@@ -27,7 +33,8 @@ class FunctionSource:
 
     It runs in a process of its own, started in `folder`, where the module is looked for first. Numbers may come as a
     list, an array or a tensor; they are used as they are, so the function chooses its scale (a reward model's is one
-    standard deviation of the SFT policy). It should say the same of the same text: a run can then be made again.
+    standard deviation of the SFT policy). It should say the same of the same text: a run can then be made again. What
+    looks like a key is not in its environment, and it ends when this process does.
     """
 
     def __init__(self, function: str, *, timeout_s: float, folder: Path) -> None:
@@ -38,19 +45,23 @@ class FunctionSource:
                 `timeout_s`.
         """
         self.function, self.timeout_s, folder = function, timeout_s, folder.resolve()
-        path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"), *_roots())))
+        alive, self._alive = os.pipe()  # ends with this process
         self._process = subprocess.Popen(  # noqa: S603 - the user's own function
-            [sys.executable, "-m", function_worker.__name__, function],
+            [sys.executable, "-m", function_worker.__name__, function, str(os.getpid()), str(alive)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},  # the folder is an input
+            env=_environment(folder, timeout_s),
             encoding="utf-8",
+            errors="replace",
+            pass_fds=[alive],
             start_new_session=True,  # so that what it starts can be ended with it
         )
+        os.close(alive)
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._stdin = cast(TextIOWrapper, self._process.stdin)
+        self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=[cast(TextIOWrapper, self._process.stdout)], daemon=True).start()
+        threading.Thread(target=self._send, args=[cast(TextIOWrapper, self._process.stdin)], daemon=True).start()
         self._answer(60 + timeout_s, "importing it")
 
     def score(self, batch: Scorable) -> Float[Tensor, " B"]:
@@ -64,22 +75,25 @@ class FunctionSource:
         Raises:
             UserError: the function raised, crashed, took longer than `timeout_s`, or returned something else; one line.
         """
-        request = json.dumps({"prompts": list(prompts), "responses": list(responses)})
-        try:
-            self._stdin.write(request + "\n")
-            self._stdin.flush()
-        except (BrokenPipeError, ValueError):  # it died, or was ended after an earlier error
-            raise UserError(f"reward function {self.function}: its process has ended") from None
-        scores: list[float] = self._answer(self.timeout_s, f"scoring {len(responses)} responses")["scores"]
+        if self._process.returncode is not None:  # it was ended after an earlier error
+            raise UserError(f"reward function {self.function}: its process has ended")
+        self._requests.put(json.dumps({"prompts": list(prompts), "responses": list(responses)}) + "\n")
+        doing = f"scoring {len(responses)} responses"
+        scores = self._answer(self.timeout_s, doing).get("scores")
+        if not _are_scores(scores, len(responses)):
+            raise self._nonsense(doing)
         return scores
 
     def close(self) -> None:
         """End the process, and what it may have started."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.returncode is None:  # not waited for: its group is still its own
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        with contextlib.suppress(BrokenPipeError):  # what was not sent is not sent
-            self._stdin.close()
+        self._requests.put(None)
+        if self._alive >= 0:
+            os.close(self._alive)
+            self._alive = -1
 
     def _answer(self, timeout_s: float, doing: str) -> dict[str, Any]:
         try:
@@ -88,21 +102,63 @@ class FunctionSource:
             self.close()
             raise UserError(f"reward function {self.function}: {doing} took longer than {timeout_s:g} s") from None
         if not line:
-            status = self._process.wait()
+            status = self._ended()
             raise UserError(f"reward function {self.function}: its process ended while {doing} (status {status})")
-        said: dict[str, Any] = json.loads(line)
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            raise self._nonsense(doing)
         if "error" in said:
             self.close()
-            raise UserError(f"reward function {self.function}: {said['error']}")
+            raise UserError(f"reward function {self.function}: {printable(str(said['error']))[:500]}")
         return said
+
+    def _ended(self) -> int:
+        """The status of a process that says nothing more; one that lives on all the same is ended."""
+        give_up = time.monotonic() + 1.0
+        while time.monotonic() < give_up:  # looked at, not waited for: `close` ends its group first
+            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                break
+            time.sleep(0.01)
+        self.close()
+        return int(self._process.returncode)
+
+    def _nonsense(self, doing: str) -> UserError:
+        self.close()
+        return UserError(f"reward function {self.function}: its process wrote something of its own while {doing}")
 
     def _listen(self, stdout: TextIOWrapper) -> None:
         try:
             with stdout:
-                for line in stdout:
+                while line := stdout.readline(LONGEST_ANSWER):
                     self._answers.put(line)
         finally:
             self._answers.put("")  # nothing more will come
+
+    def _send(self, stdin: TextIOWrapper) -> None:
+        """Hand on what is asked, in a thread of its own: a process that reads nothing holds up nobody."""
+        with contextlib.suppress(OSError, ValueError), stdin:  # it died: the listener knows
+            while (line := self._requests.get()) is not None:
+                stdin.write(line)
+                stdin.flush()
+
+
+def _are_scores(said: object, count: int) -> TypeGuard[list[float]]:
+    """Whether these are so many finite numbers: a function that writes to its process's pipe may say anything."""
+    if not isinstance(said, list) or len(said) != count:
+        return False
+    return all(isinstance(item, float) and math.isfinite(item) for item in said)
+
+
+def _environment(folder: Path, timeout_s: float) -> dict[str, str]:
+    """The environment of the worker: ours without keys, its folder and this package first among modules."""
+    environment = dict(os.environ)
+    function_worker.hide_keys(environment)
+    path = os.pathsep.join(filter(None, (str(folder), environment.get("PYTHONPATH"), *_roots())))
+    own = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", TIMEOUT: f"{timeout_s:g}"}  # the folder is an input
+    return environment | own
 
 
 def _roots() -> list[str]:

@@ -1,4 +1,4 @@
-"""What stops a run before it is lost: numbers that are not finite, drift, collapse, spikes; and the self-check."""
+"""Guards that stop a run before it is lost (numbers that are not finite, drift, collapse, spikes); self-checks."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Reason = Literal[
 
 
 class Tripped(Exception):  # noqa: N818 - a reason to stop, not an error
-    """A guard says stop. `by_update`: the policy that sampled is sound, its update is what went wrong."""
+    """A guard says stop. `by_update`: the policy that sampled is sound, and its update went wrong."""
 
     def __init__(self, reason: Reason, detail: str, *, by_update: bool) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -32,7 +32,7 @@ class SelfCheckError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Beyond these a run stops; None never does."""
+    """Limits beyond which a run stops; None is no limit."""
 
     kl: float | None  # nats an episode
     entropy: float | None  # nats a token, least
@@ -40,7 +40,7 @@ class Limits:
 
 
 def check_rollout(now: Measures, last_score: float | None, limits: Limits) -> None:
-    """Judge the policy by a batch of its episodes.
+    """Check the policy by a batch of its episodes.
 
     Raises:
         Tripped: its scores or logprobs are not finite, its KL is above the limit, its entropy below the least, or
@@ -62,19 +62,27 @@ def check_rollout(now: Measures, last_score: float | None, limits: Limits) -> No
 
 
 def check_loss(loss: float) -> None:
-    """Raises Tripped if the loss of a minibatch is not finite; nothing was applied yet."""
+    """Check the loss of a minibatch, before its gradients are applied.
+
+    Raises:
+        Tripped: it is not finite.
+    """
     if not math.isfinite(loss):
         raise Tripped("nonfinite_loss", f"loss {loss}", by_update=True)
 
 
 def check_gradient(norm: float) -> None:
-    """Raises Tripped if the gradient of a minibatch is not finite; nothing was applied yet."""
+    """Check the norm of a minibatch's gradient, before it is applied.
+
+    Raises:
+        Tripped: it is not finite.
+    """
     if not math.isfinite(norm):
         raise Tripped("nonfinite_gradient", f"gradient norm {norm}", by_update=True)
 
 
 def check_first_minibatch(ratio_gap: float, approx_kl: float, *, tolerance: float, temperature: float) -> None:
-    """The self-check of every iteration, before its first weights move.
+    """Check, before an iteration moves its first weights, that forward passes agree: the self-check.
 
     Raises:
         SelfCheckError: the ratio is not 1, or approx-KL not 0, within `tolerance` (`allowed`).
@@ -89,7 +97,7 @@ def check_first_minibatch(ratio_gap: float, approx_kl: float, *, tolerance: floa
 
 
 def check_sampler(gap: float, *, tolerance: float, temperature: float) -> None:
-    """What was sampled must be what is trained.
+    """Check that what was sampled is what is trained.
 
     Raises:
         SelfCheckError: the sampler's logprobs and the forward's differ by more than `tolerance` nats (`allowed`).
@@ -102,8 +110,11 @@ def check_sampler(gap: float, *, tolerance: float, temperature: float) -> None:
 
 
 def allowed(tolerance: float, temperature: float) -> float:
-    """The tolerance at a temperature. Logits are divided by it, and their rounding errors with them: two passes that
-    agree to 1e-5 at temperature 1 agree to 1e-4 at 0.1. Above 1 the tolerance stays as it is."""
+    """Compute the tolerance at a temperature from the one at temperature 1.
+
+    Logits are divided by the temperature, and their rounding errors with them: two passes that agree to 1e-5 at
+    temperature 1 agree to 1e-4 at 0.1. Above 1 the tolerance stays as it is.
+    """
     return tolerance / min(1.0, temperature)
 
 

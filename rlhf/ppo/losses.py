@@ -16,7 +16,7 @@ def policy_loss(
     mask: Bool[Tensor, "B R"],
     clip_ratio: float,
 ) -> Float[Tensor, ""]:
-    """Clipped surrogate averaged over real tokens; Schulman et al. 2017 (arXiv 1707.06347), eq. 7, negated.
+    """Average the clipped surrogate over real tokens; Schulman et al. 2017 (arXiv 1707.06347), eq. 7, negated.
 
     mean of -min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A), ratio = exp(logprobs - old_logprobs).
     Only `logprobs` carries gradients.
@@ -34,10 +34,11 @@ def value_loss(
     mask: Bool[Tensor, "B R"],
     clip: float | None,
 ) -> Float[Tensor, ""]:
-    """Half the squared error, averaged over real tokens; the worse of the value and the value kept near the old one.
+    """Average half the squared error over real tokens, of the value or of the value kept near the old one.
 
-    mean of max((V - ret)^2, (old + clip(V - old, -c, c) - ret)^2) / 2; lm-human-preferences, train_policy.py, `loss`.
-    `clip` (reward units) None: plain squared error. Only `values` carries gradients.
+    The larger of the two counts: mean of max((V - ret)^2, (old + clip(V - old, -c, c) - ret)^2) / 2, as in
+    lm-human-preferences, train_policy.py, `loss`. `clip` (reward units) None: the plain squared error. Only `values`
+    carries gradients.
     """
     values, old_values, returns = keep(values, mask), keep(old_values, mask), keep(returns, mask)
     errors = (values - returns).square()
@@ -54,7 +55,7 @@ def clip_fraction(
     mask: Bool[Tensor, "B R"],
     clip_ratio: float,
 ) -> Float[Tensor, ""]:
-    """Share of real tokens at which the clipped term is the one that counts, so that they give no gradient."""
+    """Compute the share of real tokens at which the clipped term counts, so that they give no gradient."""
     ratio = _ratio(logprobs, old_logprobs, mask)
     clipped = ratio.clamp(1 - clip_ratio, 1 + clip_ratio)
     return masked_mean((-clipped * advantages > -ratio * advantages).to(logprobs.dtype), mask)
@@ -63,19 +64,19 @@ def clip_fraction(
 def approx_kl(
     logprobs: Float[Tensor, "B R"], *, old_logprobs: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]
 ) -> Float[Tensor, ""]:
-    """KL(old || new) in nats a token by k3, at tokens that the old policy sampled: never negative."""
+    """Estimate KL(old || new) in nats a token by k3, at tokens that the old policy sampled: never negative."""
     return masked_mean(k3(old_logprobs, logprobs), mask)
 
 
 def ratio_gap(
     logprobs: Float[Tensor, "B R"], *, old_logprobs: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]
 ) -> Float[Tensor, ""]:
-    """The largest |ratio - 1| over real tokens: 0 up to rounding before anything was updated."""
+    """Compute the largest |ratio - 1| over real tokens: 0 up to rounding before anything was updated."""
     return (_ratio(logprobs, old_logprobs, mask) - 1).abs().amax()
 
 
 def _ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
-    """New over old probability; exactly 1 where masked, so that padding can neither overflow nor carry a gradient."""
+    """Divide new by old probability; exactly 1 where masked: padding neither overflows nor carries a gradient."""
     return keep(logprobs - old_logprobs, mask).exp()
 
 

@@ -12,7 +12,7 @@ OffInt = Annotated[int | None, Field(ge=0), AfterValidator(lambda value: value o
 
 
 class PPOParams(Section):
-    """Every knob of PPO. params.yaml says what each means, its unit and a sensible range."""
+    """Parameters of PPO; params.yaml says what each means, its unit and a sensible range."""
 
     iterations: int = Field(ge=1, le=1_000_000)
     batch: int = Field(ge=1, le=65_536)

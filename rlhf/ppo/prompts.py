@@ -1,4 +1,4 @@
-"""Which prompts each iteration sees."""
+"""Read the prompts, and choose those of each iteration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from rlhf.ppo.types import Prompt
 
 
 def load_prompts(path: Path, tokenizer: PreTrainedTokenizerBase, *, longest: int | None) -> tuple[list[Prompt], int]:
-    """The distinct prompts of a file of pairs, in order, and how many of them were left out for being over `longest`.
+    """Read the distinct prompts of a file of pairs, in order; also count those left out for more than `longest` tokens.
 
     Raises:
         UserError: a row has no prompt, or no prompt is left.
@@ -30,7 +30,11 @@ def load_prompts(path: Path, tokenizer: PreTrainedTokenizerBase, *, longest: int
 
 
 def check_fits(prompts: Iterable[Prompt], *, response_tokens: int, context: int) -> None:
-    """Raises UserError, naming the prompt, if one and its response do not fit the model's context together."""
+    """Check that each prompt fits the model's context (tokens) together with its response.
+
+    Raises:
+        UserError: one does not, or has no tokens; it is named.
+    """
     for prompt in prompts:
         if len(prompt.ids) + response_tokens > context:
             raise UserError(
@@ -51,11 +55,11 @@ class PromptStream:
         self._prompts, self._seed = prompts, seed
 
     def batch(self, iteration: int, size: int) -> tuple[Prompt, ...]:
-        """The prompts of iteration 0, 1, ...; every prompt once an epoch, across the borders of batches."""
-        places = range(iteration * size, (iteration + 1) * size)
-        epochs = {place // len(self._prompts) for place in places}
-        orders = {epoch: self._order(epoch) for epoch in epochs}
-        return tuple(self._prompts[orders[p // len(self._prompts)][p % len(self._prompts)]] for p in places)
+        """Choose the prompts of iteration 0, 1, ...; every prompt once an epoch, across the borders of batches."""
+        count = len(self._prompts)
+        positions = range(iteration * size, (iteration + 1) * size)
+        orders = {epoch: self._order(epoch) for epoch in {position // count for position in positions}}
+        return tuple(self._prompts[orders[position // count][position % count]] for position in positions)
 
     def _order(self, epoch: int) -> list[int]:
         order = torch.randperm(len(self._prompts), generator=generator(self._seed, "ppo", "prompts", epoch))

@@ -1,4 +1,4 @@
-"""Where scores come from. A source sees texts and the frozen reference's pass; it returns one score an episode."""
+"""Sources of scores: each sees texts and the frozen reference's pass, and returns one score an episode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,35 +16,38 @@ from rlhf.models.text.tokens import Episodes
 
 @dataclass(frozen=True, slots=True)
 class Scorable:
-    """Answered prompts, to be scored. Axes: B episodes."""
+    """Prompts with their responses, to be scored. Axes: B episodes."""
 
     prompts: Sequence[str]
     responses: Sequence[str]  # without special tokens; they begin with a space where the model wrote one
-    ended: Bool[Tensor, " B"]
+    ended: Bool[Tensor, " B"]  # whether the response has an EOS
     episodes: Episodes
-    reference: Forward  # the frozen reference adapter's pass over `episodes`, made anyway: its features cost nothing
+    reference: Forward  # the frozen reference's pass over `episodes`; PPO makes it anyway, so its states cost nothing
 
 
 @runtime_checkable
 class RewardSource(Protocol):
-    """Gives each answered prompt one number; higher is better. It need not be differentiable, nor a module."""
+    """Gives each response one number, higher is better. It need not be differentiable, nor a module."""
 
     def score(self, batch: Scorable) -> Float[Tensor, " B"]:
-        """Scores, on the device of `batch.episodes`."""
+        """Return the scores, on the device of `batch.episodes`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OwnPassSource:
-    """A reward model that the reference pass is not enough for, because its backbone was trained too, or because it
-    reads logprobs at temperature 1: it makes a pass of its own, under its own adapter."""
+    """A reward model that makes a pass of its own, under its own adapter.
+
+    It is for one that the reference's pass is not enough for: its backbone was trained too, or it reads logprobs at
+    temperature 1.
+    """
 
     model: RewardModel
     backbone: Backbone
     adapter: str
 
     def score(self, batch: Scorable) -> Float[Tensor, " B"]:
-        """Normalised as those of RewardModelSource."""
+        """Return scores, normalised as those of RewardModelSource."""
         features = pooled_episodes(self.backbone, batch.episodes, model=self.model, adapter=self.adapter)
         return self.model.score_features(features, response_lengths(batch.episodes))
 
@@ -56,5 +59,5 @@ class RewardModelSource:
     model: RewardModel
 
     def score(self, batch: Scorable) -> Float[Tensor, " B"]:
-        """Normalised: mean 0 and standard deviation 1 on the reference policy's own responses."""
+        """Return scores, normalised to mean 0 and standard deviation 1 on the reference policy's own responses."""
         return self.model.score(batch.reference.hidden, batch.episodes)

@@ -1,4 +1,4 @@
-"""From one score an episode to one reward a token."""
+"""Turn one score an episode into one reward a token."""
 
 from typing import Literal
 
@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlhf.core.masked import keep, whiten
-from rlhf.ppo.kl import ESTIMATORS, Estimator
 
 MissingEOS = Literal["keep", "replace", "cap"]
 
@@ -20,10 +19,11 @@ def effective_scores(
     missing_eos: MissingEOS,
     penalty: float,
 ) -> Float[Tensor, " B"]:
-    """Scores clipped to [-clip, clip], then the EOS rule for episodes that were cut off.
+    """Clip scores to [-clip, clip] (None: not at all), then apply the EOS rule to episodes that were cut off.
 
-    keep: no rule. replace: the score becomes -penalty (the N details; TL;DR reproduction: -1). cap:
-    min(score, 0) - penalty, which cannot reward an episode for not ending and still tells bad from worse.
+    `missing_eos` is the rule. keep: the score stays. replace: it becomes -penalty (the N details; TL;DR reproduction:
+    -1). cap: it becomes min(score, 0) - penalty, which never rewards an episode for not ending and still tells bad from
+    worse.
     """
     if clip is not None:
         scores = scores.clamp(-clip, clip)
@@ -35,30 +35,26 @@ def effective_scores(
 
 
 def last_token(mask: Bool[Tensor, "B R"]) -> Bool[Tensor, "B R"]:
-    """True on the last real token of each episode, and nowhere in an episode without any."""
+    """Mark the last real token of each episode; an episode without any has none."""
     following = torch.nn.functional.pad(mask[:, 1:], (0, 1), value=False)
     return mask & ~following
 
 
 def token_rewards(
     scores: Float[Tensor, " B"],
-    *,
-    logprobs: Float[Tensor, "B R"],
-    ref_logprobs: Float[Tensor, "B R"],
+    penalties: Float[Tensor, "B R"],
     mask: Bool[Tensor, "B R"],
-    kl_coef: float,
-    estimator: Estimator,
 ) -> Float[Tensor, "B R"]:
-    """-kl_coef * KL estimate at each real token, plus the score at the last one; 0 where masked.
+    """Take the KL penalty off at each real token and add the score at the last one; 0 where masked.
 
-    Ziegler et al. 2019 (arXiv 1909.08593), eq. 2, spread over tokens as in lm-human-preferences (`compute_rewards`).
+    `penalties`: the coefficient times the estimate of KL(policy || reference) at each token, in reward units. Ziegler
+    et al. 2019 (arXiv 1909.08593), eq. 2, spread over tokens as in lm-human-preferences (`compute_rewards`).
     """
-    penalty = kl_coef * ESTIMATORS[estimator](logprobs, ref_logprobs)
-    return keep(-penalty, mask) + keep(scores[:, None].expand_as(penalty), last_token(mask))
+    return keep(-penalties, mask) + keep(scores[:, None].expand_as(penalties), last_token(mask))
 
 
 def whiten_rewards(rewards: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
-    """Rewards scaled to unit variance over real tokens, their mean kept.
+    """Scale rewards to unit variance over real tokens, keeping their mean.
 
     A shifted mean would change the task: every token would earn or cost something, and the policy chooses how many
     it writes. lm-human-preferences, train_policy.py: `whiten(rewards, shift_mean=False)`.

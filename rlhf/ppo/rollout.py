@@ -1,4 +1,4 @@
-"""Sampling answers, and what the frozen reference and the reward source say of them. No gradients here."""
+"""Sample responses, score them and measure the policy that gave them. No gradients here."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.masked import keep, masked_mean, masked_sum
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import Episodes, decode_response, pad_left
 from rlhf.ppo.actors import POLICY, REFERENCE, Actors, chunks
 from rlhf.ppo.advantages import explained_variance
@@ -26,20 +27,20 @@ def respond(
     microbatch: int,
     rescore: bool,
 ) -> Answers:
-    """The policy answers each prompt in at most R tokens, and rates every state on the way.
+    """Sample a response of at most R tokens to each prompt, with its logprobs, entropies and values.
 
-    With `rescore` logprobs and values come from the forward pass that training uses, so that the ratio starts at 1
-    in any precision; the sampler's own are kept to be compared. Without it they are the sampler's, which saves that
-    pass; in float32 they differ by rounding, and the self-check of the first minibatch holds them to it.
+    `uniforms` in [0, 1) decide the tokens (`Backbone.generate`). With `rescore`, logprobs, entropies and values come
+    from the forward pass that training uses, so that the ratio starts at 1 in any precision; the sampler's logprobs are
+    kept to be compared. Without it they are the sampler's, which saves that pass: in float32 the two differ by
+    rounding, and the self-check of the first minibatch holds them to it.
     """
     backbone = actors.backbone
     prompt_ids, prompt_mask = pad_left([prompt.ids for prompt in prompts], backbone.pad_id, backbone.device)
     sampled = backbone.generate(
         prompt_ids,
         prompt_mask,
+        Sampling(uniforms.shape[1], temperature),
         adapter=POLICY,
-        max_new_tokens=uniforms.shape[1],
-        temperature=temperature,
         uniforms=uniforms.to(backbone.device),
     )
     episodes = Episodes(prompt_ids, prompt_mask, sampled.response_ids, sampled.mask)
@@ -56,7 +57,7 @@ def respond(
 
 
 def _rescored(actors: Actors, answers: Answers, *, temperature: float, microbatch: int) -> Answers:
-    """The answers with logprobs, entropy and values of the pass that training uses."""
+    """Replace logprobs, entropies and values by those of the pass that training uses."""
     episodes, width = answers.episodes, answers.episodes.prompt_ids.shape[1]
     logprobs, entropy, values = [], [], []
     for part in chunks(len(episodes), microbatch):
@@ -70,7 +71,11 @@ def _rescored(actors: Actors, answers: Answers, *, temperature: float, microbatc
 
 @torch.no_grad()
 def score(actors: Actors, answers: Answers, *, temperature: float, microbatch: int) -> Rollout:
-    """ONE forward under the frozen reference adapter gives its logprobs and the features that are scored."""
+    """Get reference logprobs and scores; ONE forward of the frozen reference gives both.
+
+    Raises:
+        UserError: a reward function failed (`FunctionSource.score`).
+    """
     texts = response_texts(actors, answers)
     ref_logprobs, scores = [], []
     for part in chunks(len(texts), microbatch):
@@ -84,33 +89,31 @@ def score(actors: Actors, answers: Answers, *, temperature: float, microbatch: i
 
 
 def response_texts(actors: Actors, answers: Answers) -> list[str]:
-    """Each response as text, without special tokens."""
+    """Decode each response, without special tokens."""
     lengths = answers.episodes.mask.sum(1).tolist()
     rows = answers.episodes.response_ids.tolist()
     return [decode_response(actors.backbone.tokenizer, row[:n]) for row, n in zip(rows, lengths, strict=True)]
 
 
 def episode_kl(rollout: Rollout) -> Float[Tensor, " B"]:
-    """KL(policy || reference) of each episode, in nats, by k1."""
+    """Estimate KL(policy || reference) of each episode, in nats, by k1."""
     return masked_sum(k1(rollout.answers.logprobs, rollout.ref_logprobs), rollout.mask, dim=1)
 
 
 def measure(rollout: Rollout, advantages: Advantages, *, rewards: Float[Tensor, "B R"]) -> Measures:
-    """What this batch says about the policy. `rewards` are those before any whitening."""
+    """Measure the policy that sampled a batch. `rewards` are those before any whitening."""
     answers, mask = rollout.answers, rollout.mask
-    pair = (answers.logprobs, rollout.ref_logprobs)
-    gap = keep(answers.sampler_logprobs - answers.logprobs, mask).abs().amax()
-    numbers = (
-        rollout.scores.mean(),
-        rollout.scores.std(unbiased=False),
-        rewards.sum(1).mean(),
-        episode_kl(rollout).mean(),
-        masked_sum(k2(*pair), mask, dim=1).mean(),
-        masked_sum(k3(*pair), mask, dim=1).mean(),
-        masked_mean(answers.entropy, mask),
-        mask.sum(1).float().mean(),
-        answers.ended.float().mean(),
-        explained_variance(answers.values, advantages.returns, mask),
-        gap,
+    logprobs, reference = answers.logprobs, rollout.ref_logprobs
+    return Measures(
+        score=rollout.scores.mean().item(),
+        score_std=rollout.scores.std(unbiased=False).item(),
+        reward=rewards.sum(1).mean().item(),
+        kl=episode_kl(rollout).mean().item(),
+        kl_k2=masked_sum(k2(logprobs, reference), mask, dim=1).mean().item(),
+        kl_k3=masked_sum(k3(logprobs, reference), mask, dim=1).mean().item(),
+        entropy=masked_mean(answers.entropy, mask).item(),
+        length=mask.sum(1).float().mean().item(),
+        ended=answers.ended.float().mean().item(),
+        explained_variance=explained_variance(answers.values, advantages.returns, mask).item(),
+        sampler_gap=keep(answers.sampler_logprobs - logprobs, mask).abs().amax().item(),
     )
-    return Measures(*torch.stack([number.double() for number in numbers]).tolist())

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rlhf.core.artifacts import write_bytes, write_jsonl, write_metrics
+from rlhf.core.artifacts import write_bytes, write_jsonl
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
@@ -23,11 +23,14 @@ from rlhf.ppo.state import finite
 from rlhf.ppo.step import Setup
 from rlhf.ppo.train import Outcome, train
 from rlhf.ppo.types import Prompt
-from rlhf.ppo.validation import choose, referee_source
+from rlhf.ppo.validation import choose_prompts, referee_source
+
+_NO_FALLBACK = "none"  # ppo.fallback, and what metrics/ppo.json says of a run that keeps its own policy
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Checkpoints) -> None:
-    """Train, and write artifacts/ppo, artifacts/rollouts/ppo.jsonl, metrics/ppo.json and plots/ppo.csv.
+def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Checkpoints) -> dict[str, object]:
+    """Train, and write artifacts/ppo, artifacts/rollouts/ppo.jsonl and plots/ppo.csv; return the metrics.
 
     Raises:
         UserError: an input is missing or does not fit, before any work; a self-check failed; a reward function gave
@@ -37,13 +40,19 @@ def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Ch
     if runtime.world_size > 1:
         raise UserError(f"ppo: started as {runtime.world_size} processes; it runs in one")
     check_fallback(params)
-    with _function(params) as source:
-        _run(layout, params, runtime, checkpoints, source)
+    with _reward_function(params) as function:
+        setup, validation, counts = _prepare(layout, params, runtime, function)
+        outcome = train(setup, validation, checkpoints=checkpoints, curve=layout.plot("ppo"))
+    setup.actors.save(layout.ppo)
+    fallback = apply_fallback(layout.ppo, params, guarded=outcome.guarded)
+    write_jsonl(layout.rollouts, EpisodeLog(checkpoints.folder, params.logged_episodes).rows())
+    return metrics(outcome) | _prefixed(counts | {"fallback": fallback})
 
 
-def _run(
-    layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Checkpoints, source: RewardSource | None
-) -> None:
+def _prepare(
+    layout: Layout, params: PPOParams, runtime: Runtime, function: RewardSource | None
+) -> tuple[Setup, list[Prompt], dict[str, object]]:
+    """Load actors and prompts; return the setup, the validation prompts and metrics that count what was loaded."""
     if params.engine == "fast":
         keep_memory()
     actors = load_actors(
@@ -54,17 +63,16 @@ def _run(
         engine=params.engine,
         runtime=runtime,
     )
-    if source is not None:
-        actors = replace(actors, source=source)
+    if function is not None:
+        actors = replace(actors, source=function)
     tokenizer, longest = actors.backbone.tokenizer, params.max_prompt_tokens
     prompts, dropped = load_prompts(layout.pairs / "train.jsonl", tokenizer, longest=longest)
     validation: list[Prompt] = []
     if params.validation_every is not None:
         found, _ = load_prompts(layout.pairs / "validation.jsonl", tokenizer, longest=longest)
-        validation = choose(found, params.validation_prompts, runtime.seed)
+        validation = choose_prompts(found, params.validation_prompts, runtime.seed)
         if params.validation_by == "referee":
-            judge = referee_source(layout.referee, actors, sft=layout.sft)
-            actors = replace(actors, referee=judge)
+            actors = replace(actors, referee=referee_source(layout.referee, actors, sft=layout.sft))
     check_fits([*prompts, *validation], response_tokens=params.response_tokens, context=actors.backbone.context)
     learner = Learner(
         actors,
@@ -73,20 +81,18 @@ def _run(
         adam_eps=params.adam_eps,
         max_grad_norm=params.max_grad_norm,
     )
-    setup = Setup(actors, learner, PromptStream(prompts, runtime.seed), params, runtime)
-    outcome = train(setup, validation, checkpoints=checkpoints, curve=layout.plot("ppo"))
-    actors.save(layout.ppo)
-    fallback = hand_on(layout.ppo, params, guarded=outcome.guarded)
-    write_jsonl(layout.rollouts, EpisodeLog(checkpoints.folder, params.logged_episodes).rows())
-    counts: dict[str, object] = {"prompts": len(prompts), "prompts_dropped": dropped, "fallback": fallback}
-    weights = sum(parameter.numel() for parameter in learner.parameters.values())
-    counts |= {"trainable_parameters": weights, "validation_by": params.validation_by if validation else None}
-    write_metrics(layout.metrics("ppo"), metrics(outcome) | _named(counts))
+    counts: dict[str, object] = {
+        "prompts": len(prompts),
+        "prompts_dropped": dropped,
+        "trainable_parameters": sum(parameter.numel() for parameter in learner.parameters.values()),
+        "validation_by": params.validation_by if validation else None,
+    }
+    return Setup(actors, learner, PromptStream(prompts, runtime.seed), params, runtime), validation, counts
 
 
 @contextmanager
-def _function(params: PPOParams) -> Iterator[RewardSource | None]:
-    """The reward function that the parameters name, running; None where the reward model gives the scores."""
+def _reward_function(params: PPOParams) -> Iterator[RewardSource | None]:
+    """Run the reward function that the parameters name; None where the reward model gives the scores."""
     if params.source == "model":
         yield None
         return
@@ -101,67 +107,54 @@ def _function(params: PPOParams) -> Iterator[RewardSource | None]:
 
 
 def metrics(outcome: Outcome) -> dict[str, object]:
-    """metrics/ppo.json: flat, every name begins with ppo_; None where there is no number.
+    """Make metrics/ppo.json: flat, every name begins with ppo_; None where there is no number.
 
     `_final` is of the policy that is saved, measured on a batch of its own; what only an update can show is of the
     last iteration that ran, or None if there was none.
     """
-    progress, final = outcome.progress, outcome.final
-    last = progress.rows[-1] if progress.rows else {}
-    scores = [(row["score"], row["iteration"]) for row in progress.rows if isinstance(row["score"], float)]
-    best = max(scores, key=lambda pair: pair[0], default=(None, None))
+    last = outcome.progress.rows[-1] if outcome.progress.rows else {}
     measured = ("score", "reward", "kl", "kl_k3", "entropy", "length", "ended", "explained_variance")
     updated = ("clip_fraction", "approx_kl", "policy_loss", "value_loss", "grad_norm")
-    return _named(
+    return _prefixed(
         {
-            **{f"{name}_final": finite(getattr(final, name)) for name in measured},
+            **{f"{name}_final": finite(getattr(outcome.final, name)) for name in measured},
             **{f"{name}_final": last.get(name) for name in updated},
-            "score_first": progress.rows[0]["score"] if progress.rows else None,
-            "score_best": best[0],
-            "score_best_iteration": best[1],
-            "validation_reward_best": progress.best.reward if progress.best else None,
-            "iterations": len(progress.rows),
+            **outcome.progress.summary(),
             "saved_iteration": outcome.saved_iteration,
             "stop_reason": outcome.reason,
             "stop_detail": outcome.detail,
-            "kl_coef_final": progress.kl_coef,
-            "check_ratio_gap": progress.ratio_gap,
-            "check_approx_kl": progress.first_approx_kl,
-            "check_sampler_gap": progress.sampler_gap,
         }
     )
 
 
-def _named(values: dict[str, object]) -> dict[str, object]:
+def _prefixed(values: dict[str, object]) -> dict[str, object]:
     return {f"ppo_{name}": value for name, value in values.items()}
 
 
-NONE = "none"
-FILES = ("adapter_model.safetensors", "adapter_config.json")
-
-
 def check_fallback(params: PPOParams) -> None:
-    """Before any work.
+    """Check that the policy to fall back on exists, before any work.
 
     Raises:
-        UserError: a policy is to be fallen back on, and there is none.
+        UserError: `ppo.fallback` names one, and its adapter is not in `ppo.fallback_path`.
     """
     folder = Path(params.fallback_path)
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if params.fallback != NONE and missing:
+    missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
+    if params.fallback != _NO_FALLBACK and missing:
         raise UserError(
             f"{folder / missing[0]}: no such file; ppo.fallback is {params.fallback}, so "
             f"`python -m stages.offline {params.fallback}` (offline.{params.fallback}.run: true) comes first"
         )
 
 
-def hand_on(policy: Path, params: PPOParams, *, guarded: bool) -> str:
-    """Put the fallback's adapter in the place of PPO's in folder `policy` if the run was stopped by a guard and there
-    is a fallback; returns whose policy lies there now: NONE for PPO's own, or the fallback's name. PPO's value head
-    goes, since it belongs to PPO's policy."""
-    if not guarded or params.fallback == NONE:
-        return NONE
-    for name in FILES:
+def apply_fallback(policy: Path, params: PPOParams, *, guarded: bool) -> str:
+    """Replace the adapter in folder `policy` by the fallback's, if there is one and a guard stopped the run.
+
+    PPO's value head goes as well: it belongs to the policy that is replaced. Returns whose policy the folder holds
+    then: the fallback's name, or "none" for PPO's own.
+    """
+    if not guarded or params.fallback == _NO_FALLBACK:
+        return _NO_FALLBACK
+    for name in _ADAPTER_FILES:
         write_bytes(policy / name, (Path(params.fallback_path) / name).read_bytes())
     (policy / "value_head.safetensors").unlink(missing_ok=True)
     sys.stderr.write(f"ppo: stopped by a guard; {policy} holds the policy of {params.fallback} (ppo.fallback)\n")

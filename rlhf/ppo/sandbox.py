@@ -1,4 +1,4 @@
-"""Running code that nobody has read: bubblewrap, without network, home or project, within hard limits.
+"""Running code that nobody has read: bubblewrap, without network, files to write, processes or project; within limits.
 
 There is no fallback. Where bubblewrap is not installed, or may make no namespaces, nothing is run.
 """
@@ -6,26 +6,29 @@ There is no fallback. Where bubblewrap is not installed, or may make no namespac
 import json
 import math
 import os
+import select
 import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf.core.errors import UserError
+from rlhf.ppo.sandbox_filter import syscall_filter
+from rlhf.ppo.sandbox_root import sandbox_root
+
+START_S = 60.0  # for the interpreter to start, on a machine that has much else to do: no fault of the code
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the code may use; each is enforced by the kernel."""
+    """What the code may use. It may start no process and no thread, and write no file, so each is a limit of all."""
 
-    wall_s: float  # after it everything in the sandbox is killed
+    wall_s: float  # from when the interpreter has started; after it everything in the sandbox is killed
     cpu_s: float
-    memory_bytes: int  # address space of a process
-    file_bytes: int  # of each file, of the answer, and of the sandbox's /tmp as a whole
-    processes: int  # not enforced by the kernel where the caller is root
+    memory_bytes: int  # address space
+    answer_bytes: int  # of all values together, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,115 +49,135 @@ class _Failed:
 
 FAILED = _Failed()
 
-# Runs inside. Expected values never come in, and what the code prints goes nowhere, so all that it can do to seem right
-# is to return what is right.
-_RUNNER = """
-import json, os, resource, sys
-for name, value in json.loads(sys.argv[1]).items():
-    resource.setrlimit(getattr(resource, name), (value, value))
-request = json.load(sys.stdin)
-out = os.fdopen(os.dup(1), "w")
-for number in (1, 2):
-    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-def say(**said):
-    out.write(json.dumps(said) + "\\n")
-    out.flush()
-code = compile(request["code"], "answer.py", "exec")
-say(compiled=True)
-names = {"__name__": "answer"}
-exec(code, names)
-for index, arguments in enumerate(request["calls"]):
-    try:
-        say(call=index, value=names[request["function"]](*arguments))
-    except Exception:  # the answer's own fault: its call stays FAILED
-        pass
-"""
-
 
 def check_sandbox() -> None:
     """Raise UserError unless code can be run in a sandbox here."""
-    if shutil.which("bwrap") is None:
-        raise UserError(
-            "bubblewrap (the program bwrap) is not installed, and code is not run without a sandbox; "
-            "install it, as with `apt-get install bubblewrap`"
-        )
-    command = [*_command(1 << 20), "-c", ""]
-    tried = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
-    if tried.returncode != 0:
-        said = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"bubblewrap (bwrap) cannot make a sandbox here, and code is not run without one: {said}")
+    code = "import os\ndef f(x):\n    try:\n        os.fork()\n    except OSError:\n        return x"
+    tried = run_calls(code, "f", [[1]], Limits(wall_s=60, cpu_s=60, memory_bytes=1 << 30, answer_bytes=1 << 20))
+    if tried.values != (1,):
+        raise UserError("bubblewrap (bwrap) makes no sandbox that holds here, and code is not run without one")
 
 
 def run_calls(code: str, function: str, calls: Sequence[Sequence[object]], limits: Limits) -> Ran:
     """Run `code` in a fresh sandbox and call its `function` once for each list of arguments.
 
-    Arguments and values are JSON. The code sees Python's standard library and an empty /tmp, nothing else. Anything it
-    does wrong (an exception, an endless loop, too much memory, exiting) leaves its calls FAILED and raises nothing.
+    Arguments and values are JSON. The code sees Python's standard library and nothing else. Anything it does wrong (an
+    exception, an endless loop, too much memory, exiting) leaves its calls FAILED and raises nothing.
 
     Raises:
-        UserError: there is no sandbox (`check_sandbox`, which makes one to try, is the earlier and dearer test).
+        UserError: there is no sandbox (`check_sandbox` makes one to try).
     """
-    if shutil.which("bwrap") is None:
-        check_sandbox()
+    program = shutil.which("bwrap")
+    if program is None:
+        raise UserError(
+            "bubblewrap (the program bwrap) is not installed, and code is not run without a sandbox; "
+            "install it, as with `apt-get install bubblewrap`"
+        )
+    request = json.dumps({"code": code, "function": function, "calls": [list(call) for call in calls]})
+    with _Memory(request.encode()) as asked, _Memory(syscall_filter()) as allowed, _Memory() as complaints:
+        process = subprocess.Popen(  # noqa: S603 - the code is data to it
+            [program, *_arguments(allowed.number, limits)],
+            stdin=asked.number,
+            stdout=subprocess.PIPE,
+            stderr=complaints.number,
+            pass_fds=[allowed.number],
+            env={},
+        )
+        try:
+            answer, timed_out = _collect(process, limits)
+        finally:
+            process.kill()  # and with it, since it dies with its parent, everything in the sandbox
+            process.wait()
+        if b"\n" not in answer:
+            raise UserError(f"bubblewrap (bwrap) cannot make a sandbox here, and code is not run without one: "
+                            f"{complaints.last_line() or 'no reason given'}")  # fmt: skip
+    return _read(answer.splitlines()[1 : len(calls) + 2], len(calls), timed_out)
+
+
+class _Memory:
+    """A file without a place, for a program to read or to write to."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.number = os.memfd_create("sandbox")
+        with os.fdopen(os.dup(self.number), "wb") as file:
+            file.write(content)
+        os.lseek(self.number, 0, os.SEEK_SET)
+
+    def __enter__(self) -> "_Memory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.number)
+
+    def last_line(self) -> str:
+        lines = os.pread(self.number, 1 << 16, 0).decode(errors="replace").split("\n")
+        return next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
+
+
+def _arguments(allowed: int, limits: Limits) -> list[str]:
+    """Namespaces of its own, no rights in them, a file system of `sandbox_root`, and the interpreter."""
+    root = sandbox_root()
     seconds = math.ceil(limits.cpu_s)
     caps = {
         "RLIMIT_CPU": seconds,
         "RLIMIT_AS": limits.memory_bytes,
-        "RLIMIT_FSIZE": limits.file_bytes,
-        "RLIMIT_NPROC": limits.processes,
+        "RLIMIT_FSIZE": 0,
         "RLIMIT_CORE": 0,
+        "RLIMIT_NOFILE": 64,
+        "RLIMIT_MEMLOCK": 0,
+        "RLIMIT_MSGQUEUE": 0,
     }
-    command = [*_command(limits.file_bytes), "-c", _RUNNER, json.dumps(caps)]
-    request = json.dumps({"code": code, "function": function, "calls": [list(call) for call in calls]})
-    with tempfile.TemporaryFile() as answer:  # a file and no pipe: its size is limited
-        timed_out = False
-        try:
-            subprocess.run(  # noqa: S603 - the code is data to it
-                command,
-                input=request.encode(),
-                stdout=answer,
-                stderr=subprocess.DEVNULL,
-                timeout=limits.wall_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            timed_out = True
-        answer.seek(0)
-        return _read(answer.read(limits.file_bytes), len(calls), timed_out)
-
-
-def _command(tmp_bytes: int) -> list[str]:
-    """bwrap and the interpreter in it, isolated (-I) and without site packages (-S)."""
-    python = Path(os.path.realpath(sys.executable))
-    places = ["/usr", "/lib", "/lib64", "/bin"]
-    binds = [part for place in places if Path(place).exists() for part in ("--ro-bind", place, place)]
-    prefix = Path(sys.base_prefix)
-    if not prefix.is_relative_to("/usr"):
-        binds += ["--ro-bind", str(prefix), str(prefix)]
+    runner = Path(__file__).with_name("sandbox_runner.py").read_text(encoding="utf-8")
     return [
-        "bwrap",
         *("--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"),
-        *("--uid", "65534", "--gid", "65534"),
-        *binds,
-        *("--proc", "/proc", "--dev", "/dev", "--size", str(tmp_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108 - in the sandbox
-        *("--remount-ro", "/"),
-        *(str(python), "-I", "-S"),
+        *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
+        *root.mounts,
+        *("--chdir", "/", "--seccomp", str(allowed), "--"),
+        *root.python,
+        *("-c", runner, json.dumps(caps)),
     ]
 
 
-def _read(answer: bytes, calls: int, timed_out: bool) -> Ran:
-    """The lines that the runner wrote, as far as they are whole."""
+def _collect(process: "subprocess.Popen[bytes]", limits: Limits) -> tuple[bytes, bool]:
+    """What it writes until it ends, has had its time, or has written more than it may; whether it was the time."""
+    assert process.stdout is not None  # noqa: S101 - for the type checker: it was asked for
+    answer, deadline, started = bytearray(), time.monotonic() + START_S, False
+    with process.stdout as out:
+        while len(answer) <= limits.answer_bytes:
+            wait = deadline - time.monotonic()
+            if wait <= 0 or not select.select([out], [], [], wait)[0]:
+                return bytes(answer), True
+            part = os.read(out.fileno(), 1 << 16)
+            if not part:
+                break
+            answer += part
+            if not started and b"\n" in answer:
+                started, deadline = True, time.monotonic() + limits.wall_s
+    return bytes(answer), False
+
+
+def _read(lines: Iterable[bytes], calls: int, timed_out: bool) -> Ran:
+    """The lines that the runner wrote, as far as they are whole and are JSON as the standard has it."""
     compiled = False
     values: list[object] = [FAILED] * calls
-    for line in answer.splitlines():
+    for line in lines:
         try:
-            said = json.loads(line)
-        except ValueError:
+            said = json.loads(line, parse_constant=_refuse, parse_float=_finite)
+        except (ValueError, RecursionError):
             continue
         if not isinstance(said, dict):
             continue
         compiled = compiled or said.get("compiled") is True
         index = said.get("call")
-        if isinstance(index, int) and 0 <= index < calls and "value" in said:
+        if type(index) is int and 0 <= index < calls and "value" in said:
             values[index] = said["value"]
     return Ran(compiled, tuple(values), timed_out)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)

@@ -1,4 +1,4 @@
-"""Records that travel through PPO. Axes: B episodes, P prompt tokens, R response tokens, T = P + R."""
+"""Records that travel through PPO. Axes: B episodes, R response tokens."""
 
 from dataclasses import dataclass, fields
 
@@ -19,37 +19,34 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the policy answered, and what it thought of each token, without gradients. Masked entries are 0."""
+    """Responses with log-probabilities, entropies and values, without gradients. Masked entries are 0."""
 
     prompts: tuple[Prompt, ...]
     episodes: Episodes
     ended: Bool[Tensor, " B"]  # whether the response has an EOS
-    sampler_logprobs: Float[Tensor, "B R"]  # nats, as the sampler saw them
-    logprobs: Float[Tensor, "B R"]  # nats at the sampling temperature, by the forward that training uses
+    sampler_logprobs: Float[Tensor, "B R"]  # nats at the sampling temperature, as the sampler computed them
+    logprobs: Float[Tensor, "B R"]  # nats at the sampling temperature, that ratios are taken against (`respond`)
     entropy: Float[Tensor, "B R"]  # nats
     values: Float[Tensor, "B R"]  # reward units, of the state before each token
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Sampled and scored episodes, without gradients.
-
-    Logprobs are in nats at the sampling temperature. Masked entries are 0.
-    """
+    """Sampled and scored episodes, without gradients. Masked entries are 0."""
 
     answers: Answers
-    ref_logprobs: Float[Tensor, "B R"]
-    scores: Float[Tensor, " B"]  # as the reward source gave them
+    ref_logprobs: Float[Tensor, "B R"]  # of the frozen reference, nats at the sampling temperature
+    scores: Float[Tensor, " B"]  # as the reward source gave them: neither clipped nor changed by the EOS rule
 
     @property
     def mask(self) -> Bool[Tensor, "B R"]:
-        """True on real tokens, the first EOS included."""
+        """Return the mask of the responses: True on real tokens, the first EOS included."""
         return self.answers.episodes.mask
 
 
 @dataclass(frozen=True, slots=True)
 class Advantages:
-    """What each token is worth, in reward units. Masked entries are 0."""
+    """Per-token rewards, advantages and returns, in reward units (advantages without unit if whitened). Masked: 0."""
 
     rewards: Float[Tensor, "B R"]
     advantages: Float[Tensor, "B R"]
@@ -58,7 +55,7 @@ class Advantages:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What a batch of episodes says about the policy that sampled it: means over episodes unless said otherwise."""
+    """Measurements of the policy that sampled a batch: means over its episodes unless said otherwise."""
 
     score: float  # as the reward source gave it
     score_std: float
@@ -75,7 +72,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class PPOStats:
-    """What one update did: means over its minibatches, unless said otherwise."""
+    """Measurements of one update: means over its minibatches unless said otherwise."""
 
     policy_loss: float
     value_loss: float
@@ -88,5 +85,5 @@ class PPOStats:
 
 
 def as_row(record: Measures | PPOStats) -> dict[str, float]:
-    """The fields of a record by name, in order."""
+    """Return the fields of a record by name, in order."""
     return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -1,9 +1,10 @@
 """The update: epochs over the batch, in minibatches, each in micro-batches that fit in memory."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlhf.core.masked import keep
@@ -18,13 +19,25 @@ from rlhf.ppo.types import Advantages, PPOStats, Rollout
 
 @dataclass(frozen=True, slots=True)
 class MinibatchStats:
-    """Means over a minibatch's real tokens, before its weights were applied; `ratio_gap` is the largest."""
+    """What the pass over a minibatch found before its weights were applied: means over its real tokens."""
 
     policy_loss: float
     value_loss: float
     clip_fraction: float
-    approx_kl: float
-    ratio_gap: float
+    approx_kl: float  # nats a token
+    ratio_gap: float  # the largest |ratio - 1|, not a mean
+
+
+@dataclass(frozen=True, slots=True)
+class MicrobatchStats:
+    """The same of one micro-batch, as scalars that stay on their device, without gradients."""
+
+    share: Float[Tensor, ""]  # of the minibatch's real tokens
+    policy_loss: Float[Tensor, ""]
+    value_loss: Float[Tensor, ""]
+    clip_fraction: Float[Tensor, ""]
+    approx_kl: Float[Tensor, ""]
+    ratio_gap: Float[Tensor, ""]
 
 
 def update(
@@ -36,14 +49,14 @@ def update(
     params: PPOParams,
     stream: tuple[int, int],
 ) -> PPOStats:
-    """`epochs` passes over the batch, each in a new order; Adam moves the weights after every minibatch.
+    """Pass over the batch `epochs` times, each time in a new order; Adam moves the weights after every minibatch.
 
     `stream` is (seed, iteration), from which the orders derive. The pass over the very first minibatch is the
     self-check. With `approx_kl_stop` a minibatch that finds the policy too far from the one that sampled is not
     applied and ends the update.
 
     Raises:
-        Tripped: a loss or gradient is not finite; weights may be those of a minibatch before.
+        Tripped: a loss or gradient is not finite; the weights are those of the minibatch before.
         SelfCheckError: the ratio is not 1 before anything was applied.
     """
     seed, iteration = stream
@@ -76,63 +89,84 @@ def accumulate_gradients(
     index: Int[Tensor, " N"],
     params: PPOParams,
 ) -> MinibatchStats:
-    """Gradients of policy loss + value_coef * value loss over the minibatch `index`, left on the weights.
+    """Leave the gradients of policy loss + value_coef * value loss over the minibatch `index` on the weights.
 
-    Losses are means over the real tokens of the whole minibatch: each micro-batch weighs by its share of them, so
-    that its size changes memory and nothing else.
+    Losses are means over the real tokens of the whole minibatch: each micro-batch counts by its share of them, so that
+    its size changes memory and nothing else.
 
     Raises:
         Tripped: a loss is not finite.
     """
     learner.clear()
     tokens = rollout.mask[index].sum()
-    totals: list[Tensor] = []
-    for part in torch.split(index, params.microbatch):
-        loss, numbers = _losses(actors, rollout, advantages, part, params)
-        share = rollout.mask[part].sum() / tokens
-        (loss * share).backward()
-        numbers[:4] *= share
-        totals.append(numbers)
-    stacked = torch.stack(totals)
-    stats = MinibatchStats(*torch.cat([stacked[:, :4].sum(0), stacked[:, 4:].amax(0)]).tolist())
+    parts: list[MicrobatchStats] = []
+    for some in torch.split(index, params.microbatch):
+        loss, part = _microbatch(actors, rollout, advantages, index=some, tokens=tokens, params=params)
+        (loss * part.share).backward()
+        parts.append(part)
+    stats = MinibatchStats(
+        policy_loss=_total(part.policy_loss * part.share for part in parts),
+        value_loss=_total(part.value_loss * part.share for part in parts),
+        clip_fraction=_total(part.clip_fraction * part.share for part in parts),
+        approx_kl=_total(part.approx_kl * part.share for part in parts),
+        ratio_gap=torch.stack([part.ratio_gap for part in parts]).amax().item(),
+    )
     check_loss(stats.policy_loss)
     check_loss(stats.value_loss)
     return stats
 
 
-def _losses(
-    actors: Actors, rollout: Rollout, advantages: Advantages, index: Int[Tensor, " N"], params: PPOParams
-) -> tuple[Tensor, Tensor]:
-    """The loss of one micro-batch, with gradients, and the numbers of MinibatchStats, without."""
+def _microbatch(
+    actors: Actors,
+    rollout: Rollout,
+    advantages: Advantages,
+    *,
+    index: Int[Tensor, " N"],
+    tokens: Int[Tensor, ""],
+    params: PPOParams,
+) -> tuple[Float[Tensor, ""], MicrobatchStats]:
+    """Compute policy loss + value_coef * value loss of the episodes `index`, with gradients, and their statistics.
+
+    `tokens`: how many real tokens the whole minibatch has.
+    """
     answers = rollout.answers
     episodes = answers.episodes.select(index)
-    mask, old_logprobs = episodes.mask, answers.logprobs[index]
+    mask, old_logprobs, weights = episodes.mask, answers.logprobs[index], advantages.advantages[index]
     forward = actors.backbone.forward(episodes, adapter=POLICY, temperature=params.temperature, states="response")
-    hidden = forward.hidden if params.value_backprop else forward.hidden.detach()
+    logprobs, hidden = forward.logprobs, forward.hidden if params.value_backprop else forward.hidden.detach()
     values = keep(actors.value_head(hidden, episodes.prompt_ids.shape[1]), mask)
-    old = {"old_logprobs": old_logprobs, "mask": mask}
-    clipped = {**old, "advantages": advantages.advantages[index]}
-    first = policy_loss(forward.logprobs, **clipped, clip_ratio=params.clip_ratio)
+    first = policy_loss(
+        logprobs, old_logprobs=old_logprobs, advantages=weights, mask=mask, clip_ratio=params.clip_ratio
+    )
     second = value_loss(
         values, old_values=answers.values[index], returns=advantages.returns[index], mask=mask, clip=params.value_clip
     )
-    with torch.no_grad():
-        others = (
-            clip_fraction(forward.logprobs, **clipped, clip_ratio=params.clip_ratio),
-            approx_kl(forward.logprobs, **old),
-            ratio_gap(forward.logprobs, **old),
-        )
-        numbers = torch.stack([first.detach(), second.detach(), *others])
-    return first + params.value_coef * second, numbers
+    now = logprobs.detach()
+    stats = MicrobatchStats(
+        share=mask.sum() / tokens,
+        policy_loss=first.detach(),
+        value_loss=second.detach(),
+        clip_fraction=clip_fraction(
+            now, old_logprobs=old_logprobs, advantages=weights, mask=mask, clip_ratio=params.clip_ratio
+        ),
+        approx_kl=approx_kl(now, old_logprobs=old_logprobs, mask=mask),
+        ratio_gap=ratio_gap(now, old_logprobs=old_logprobs, mask=mask),
+    )
+    return first + params.value_coef * second, stats
 
 
-def _summary(done: list[MinibatchStats], norms: list[float]) -> PPOStats:
-    means = {f.name: sum(getattr(stats, f.name) for stats in done) / len(done) for f in fields(MinibatchStats)}
+def _total(numbers: Iterable[Tensor]) -> float:
+    """Sum scalars on their device, one after another: the same order of additions for any number of them."""
+    return sum(numbers, torch.zeros(())).item()
+
+
+def _summary(done: Sequence[MinibatchStats], norms: Sequence[float]) -> PPOStats:
+    """Average over the minibatches; `norms` are those of the ones that were applied."""
     return PPOStats(
-        policy_loss=means["policy_loss"],
-        value_loss=means["value_loss"],
-        clip_fraction=means["clip_fraction"],
-        approx_kl=means["approx_kl"],
+        policy_loss=sum(stats.policy_loss for stats in done) / len(done),
+        value_loss=sum(stats.value_loss for stats in done) / len(done),
+        clip_fraction=sum(stats.clip_fraction for stats in done) / len(done),
+        approx_kl=sum(stats.approx_kl for stats in done) / len(done),
         grad_norm=sum(norms) / max(len(norms), 1),
         minibatches=len(norms),
         first_ratio_gap=done[0].ratio_gap,

@@ -1,4 +1,4 @@
-"""A look at prompts that PPO never trains on, to stop when the gain is no longer real."""
+"""Validation: rewards on prompts that PPO never trains on, so that it can stop when the gain is no longer real."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,32 +16,34 @@ from rlhf.ppo.step import Setup, experience
 from rlhf.ppo.types import Prompt
 
 
-def choose(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
-    """`count` prompts drawn by the seed (all, if there are fewer)."""
+def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
+    """Draw `count` prompts by the seed; all of them, if there are fewer."""
     order = torch.randperm(len(prompts), generator=generator(seed, "ppo", "heldout", "prompts"))
     return [prompts[int(i)] for i in order[:count]]
 
 
 def validation_reward(setup: Setup, prompts: Sequence[Prompt]) -> float:
-    """Mean over episodes of the score, after clipping and the EOS rule, less `ppo.kl_coef` times the KL.
+    """Measure the mean over episodes of the score, after clipping and the EOS rule, less `ppo.kl_coef` times the KL.
 
-    With `ppo.validation_by: referee` the score is the referee's, and no KL is taken off: it was not optimised, so
-    that it needs no guard. Always the same prompts with the same random numbers, and the starting coefficient, so that
-    two looks differ by the policy alone.
+    With `ppo.validation_by: referee` the score is the referee's, and no KL is taken off: PPO does not optimise that
+    score, so that it needs no guard. Prompts, random numbers and coefficient (the one that a run starts with) are the
+    same every time, so that two results differ by the policy alone.
     """
     size = (len(prompts), setup.params.response_tokens)
     uniforms = torch.rand(size, generator=generator(setup.runtime.seed, "ppo", "heldout", "sample"))
     if setup.actors.referee is None:
         return experience(setup, prompts, uniforms, setup.params.kl_coef).measures.reward
-    judged = replace(setup, actors=replace(setup.actors, source=setup.actors.referee))
-    return experience(judged, prompts, uniforms, 0.0).measures.reward
+    by_referee = replace(setup, actors=replace(setup.actors, source=setup.actors.referee))
+    return experience(by_referee, prompts, uniforms, 0.0).measures.reward
 
 
 def referee_source(folder: Path, actors: Actors, *, sft: Path) -> RewardSource:
-    """The second reward model, under the frozen reference adapter; a pass of its own, since it reads logprobs.
+    """Load the referee, the second reward model, as a source of scores.
+
+    It reads logprobs at temperature 1, so that it makes a pass of its own, under the frozen reference adapter.
 
     Raises:
-        UserError: there is none, or it was fitted on another backbone.
+        UserError: there is no referee, or it was fitted on another backbone.
     """
     if (folder / NO_REFEREE).is_file():
         raise UserError(

@@ -1,4 +1,4 @@
-"""How far annotators agree: two by Cohen's kappa, any number by Krippendorff's alpha, each two side by side.
+"""Measure how far annotators agree: two by Cohen's kappa, any number by Krippendorff's alpha, each two side by side.
 
 A unit is one thing that was labelled: who said what of it. Who said nothing is not in it.
 """
@@ -37,7 +37,7 @@ class Disagreement:
 
 
 def cohens_kappa(first: Sequence[Label], second: Sequence[Label]) -> float | None:
-    """(p_o - p_e) / (1 - p_e): agreement beyond chance between two annotators of the same units (Cohen 1960).
+    """Compute (p_o - p_e) / (1 - p_e): agreement beyond chance between two annotators of the same units (Cohen 1960).
 
     1 is perfect, 0 is what chance gives, below 0 is worse. None where chance alone would agree always: both gave one
     and the same label throughout.
@@ -55,7 +55,7 @@ def cohens_kappa(first: Sequence[Label], second: Sequence[Label]) -> float | Non
 
 
 def krippendorffs_alpha(units: Sequence[Unit], level: Level = "nominal") -> float | None:
-    """1 - D_o / D_e for any number of annotators and missing labels (Krippendorff 2011, Computing
+    """Compute 1 - D_o / D_e for any number of annotators and missing labels (Krippendorff 2011, Computing
     Krippendorff's Alpha-Reliability, section C).
 
     D_o is the observed, D_e the chance disagreement, by the squared difference of the level: nominal (equal or not),
@@ -77,7 +77,7 @@ def krippendorffs_alpha(units: Sequence[Unit], level: Level = "nominal") -> floa
 
 
 def couples(units: Sequence[Unit]) -> list[Couple]:
-    """Each two annotators who share a unit, by name."""
+    """Pair up annotators who share a unit, by name."""
     names = sorted({name for unit in units for name in unit})
     found = []
     for first, second in combinations(names, 2):
@@ -90,7 +90,7 @@ def couples(units: Sequence[Unit]) -> list[Couple]:
 
 
 def disagreements(units: Sequence[Unit]) -> list[Disagreement]:
-    """The units on which any two annotators differ, the most disputed first."""
+    """List the units on which any two annotators differ, the most disputed first."""
     found = []
     for index, unit in enumerate(units):
         pairs = list(combinations(unit.values(), 2))
@@ -101,7 +101,8 @@ def disagreements(units: Sequence[Unit]) -> list[Disagreement]:
 
 
 def _coincidences(units: Sequence[Unit]) -> dict[tuple[Label, Label], float]:
-    """For each two values, how often they stand together in a unit of m labels, every ordered pair as 1 / (m - 1)."""
+    """Count for each two values how often they stand together in a unit of m labels, every ordered pair as 1 / (m -
+    1)."""
     found: defaultdict[tuple[Label, Label], float] = defaultdict(float)
     for unit in units:
         labels = list(unit.values())
@@ -113,7 +114,7 @@ def _coincidences(units: Sequence[Unit]) -> dict[tuple[Label, Label], float]:
 
 
 def _differences(totals: Mapping[Label, float], level: Level) -> dict[tuple[Label, Label], float]:
-    """The squared difference of each two values (Krippendorff 2011, section D)."""
+    """Square the difference of each two values (Krippendorff 2011, section D)."""
     if level == "nominal":
         return {(a, b): float(a != b) for a in totals for b in totals}
     values = sorted(totals)  # labels of one level are all numbers, or all text

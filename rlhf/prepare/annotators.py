@@ -1,4 +1,4 @@
-"""Where several annotators compared the same responses: how far they agree, and on what they do not."""
+"""Compare annotators who labelled the same responses: how far they agree, and where they do not."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +21,8 @@ class Annotators:
 
 
 def compare_annotators(rankings: Iterable[Ranking]) -> Annotators:
-    """Agreement over all comparisons that were read, before any filter; those without a named annotator are left out.
+    """Measure agreement over all comparisons that were read, before any filter; those without a named annotator are
+    left out.
 
     A comparison is two responses to a prompt; an annotator puts the first or the second higher, or both equal. The
     values are nominal. `prepare_annotator_agreement` is the mean over comparisons with two labels or more of the share
@@ -49,7 +50,7 @@ def compare_annotators(rankings: Iterable[Ranking]) -> Annotators:
 
 
 def pair_ranking(pair: Pair) -> Ranking:
-    """A preference as a ranking of two."""
+    """Turn a preference into a ranking of two."""
     return Ranking(pair.prompt, (pair.chosen, pair.rejected), (1.0, 2.0), pair.annotator or "")
 
 

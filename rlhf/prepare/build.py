@@ -1,4 +1,4 @@
-"""Preferences in, a prepared data set out: read, sort out, split, tokenise, filter, report."""
+"""Build the prepared data set: read, sort out, split, tokenise, filter, report."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ Splits = dict[str, list[Pair]]
 
 @dataclass(frozen=True, slots=True)
 class BaseChoice:
-    """Which base model the data is for: it brings the tokenizer and the context. Only a source's own keys are used."""
+    """The base model that the data is for: it brings the tokenizer and the context. Only a source's own keys are
+    used."""
 
     source: Literal["pretrain", "path", "hub"]
     path: str | None
@@ -40,7 +41,7 @@ class BaseChoice:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that the stage writes."""
+    """Everything the stage writes."""
 
     splits: Splits
     ood: list[tuple[str, str]]
@@ -55,7 +56,7 @@ class Prepared:
 
 
 def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom | None = None) -> Prepared:
-    """The whole stage, in memory. `room`: what PPO will ask of prompts; None where there will be no PPO.
+    """Run the whole stage, in memory. `room`: the space that PPO needs for prompts; None where there will be no PPO.
 
     Raises:
         UserError: a bad row where `data.on_bad_row` is stop, nothing left after the filters, an empty split, a sequence
@@ -90,7 +91,7 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
 
 
 def _base_folder(base: BaseChoice) -> Path | None:
-    """Where the base model's tokenizer and config are; None for one that is yet to be pretrained."""
+    """Find the folder with the base model's tokenizer and config; None for one that is yet to be pretrained."""
     if base.source == "pretrain":
         return None
     if base.source == "hub":
@@ -101,7 +102,7 @@ def _base_folder(base: BaseChoice) -> Path | None:
 
 
 def _accepted(rows: Iterable[Pair | BadRow], ledger: Ledger, *, stop: bool) -> Iterator[Pair]:
-    """Pairs that broke no rule, each once; bad rows and duplicates go into the ledger."""
+    """Keep pairs that broke no rule, each once; bad rows and duplicates go into the ledger."""
     seen: set[tuple[str, str, str, str | None]] = set()
     for row in rows:
         ledger.read += 1
@@ -117,7 +118,8 @@ def _accepted(rows: Iterable[Pair | BadRow], ledger: Ledger, *, stop: bool) -> I
 
 
 def _corpus(data: DataParams, pairs: Sequence[Pair], seed: int) -> Iterator[str]:
-    """What to pretrain on: the world's documents, or the dialogues of the training prompts; no held-out prompt."""
+    """Choose the documents to pretrain on: the world's, or the dialogues of the training prompts; no prompt of another
+    split."""
 
     def in_train(prompt: str) -> bool:
         return _split_of(prompt, data, seed) == "train"
@@ -134,7 +136,8 @@ def _corpus(data: DataParams, pairs: Sequence[Pair], seed: int) -> Iterator[str]
 def _filtered(
     pairs: Sequence[Pair], lengths: Sequence[Lengths], data: DataParams, seed: int, ledger: Ledger
 ) -> list[tuple[Pair, Lengths]]:
-    """Pairs whose sequences both have an allowed length, at most `max_pairs` of them (0: all), drawn by the seed."""
+    """Keep pairs whose sequences both have an allowed length, at most `max_pairs` of them (0: all), drawn by the
+    seed."""
     kept = []
     for pair, length in zip(pairs, lengths, strict=True):
         reason = length.dropped_by(data.min_tokens, data.max_tokens)

@@ -1,4 +1,4 @@
-"""Preference pairs out of raw rows: HH dialogues, and files with named columns."""
+"""Turn raw rows into preference pairs: HH dialogues, and files with named columns."""
 
 from rlhf.prepare.params import ColumnParams
 from rlhf.prepare.rows import BadRow, Pair, RawRow
@@ -8,7 +8,7 @@ HUMAN = "\n\nHuman:"
 
 
 def hh_pair(row: RawRow) -> Pair | BadRow:
-    """A pair of whole dialogues, `chosen` and `rejected`, that differ only after the LAST "\\n\\nAssistant:"."""
+    """Split a pair of whole dialogues, `chosen` and `rejected`, that differ only after the LAST "\\n\\nAssistant:"."""
     texts = _texts(row, ("chosen", "rejected"))
     if isinstance(texts, BadRow):
         return texts
@@ -26,7 +26,7 @@ def hh_pair(row: RawRow) -> Pair | BadRow:
 
 
 def column_pair(row: RawRow, columns: ColumnParams, template: str) -> Pair | BadRow:
-    """A pair from named columns. `template` turns the prompt into a dialogue unless it already ends as one.
+    """Make a pair from named columns. `template` turns the prompt into a dialogue unless it already ends as one.
 
     Text in the `extra` column, where one is named and not empty, follows the prompt after a blank line.
     """
@@ -45,7 +45,7 @@ def column_pair(row: RawRow, columns: ColumnParams, template: str) -> Pair | Bad
 
 
 def as_dialogue(prompt: str, template: str) -> str:
-    """The prompt in the template; one that already ends with "\\n\\nAssistant:" stays as it is."""
+    """Put the prompt into the template; one that already ends with "\\n\\nAssistant:" stays as it is."""
     return prompt if prompt.endswith(ASSISTANT) else template.replace("{prompt}", prompt.strip())
 
 

@@ -1,4 +1,4 @@
-"""Rows of a dataset on a hub, at a pinned commit, through `datasets`."""
+"""Read rows of a dataset on a hub, at a pinned commit, through `datasets`."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _OTHER = {"DatasetsError", "HfHubHTTPError", "FileNotFoundError", "HFValidationE
 
 
 def hub_rows(hub: HubParams) -> Iterator[RawRow | BadRow]:
-    """Every row of the split, in order. `origin` is repo@commit/split:row, rows from 1.
+    """Yield every row of the split, in order. `origin` is repo@commit/split:row, rows from 1.
 
     Files go through the hub client's own cache, so what was fetched once needs no network. They are then read as a
     local folder: with a data_dir, `datasets` itself does not find again offline what it has cached.

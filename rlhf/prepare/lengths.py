@@ -1,4 +1,4 @@
-"""Lengths in tokens, as the models will see them, and the filter on them."""
+"""Measure lengths in tokens, as the models will see them, and filter by them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from rlhf.prepare.rows import Pair
 
 @dataclass(frozen=True, slots=True)
 class PromptRoom:
-    """What PPO will ask of prompts: a prompt of at most `longest` tokens (None: any) is answered by up to
-    `response_tokens`, and `splits` name where its prompts are from."""
+    """The space that PPO needs for prompts: a prompt of at most `longest` tokens (None: any) is answered by up to
+    `response_tokens`, and `splits` name the splits that its prompts come from."""
 
     longest: int | None
     response_tokens: int
@@ -32,7 +32,7 @@ class Lengths:
     rejected: int
 
     def dropped_by(self, minimum: int, maximum: int) -> str | None:
-        """The filter that drops the pair, if one does: both sequences, prompt + reply, must lie within the bounds."""
+        """Name the filter that drops the pair, if any: each sequence, prompt + reply, must lie within the bounds."""
         if self.prompt + self.chosen < minimum:
             return "short_chosen"
         if self.prompt + self.rejected < minimum:
@@ -45,7 +45,7 @@ class Lengths:
 def check_prompts(
     splits: Mapping[str, Sequence[Pair]], prompt_tokens: Mapping[str, int], room: PromptRoom, context: int
 ) -> None:
-    """PPO, hours later, would have to stop at a prompt that leaves no room for a response.
+    """Refuse a prompt that leaves no room for a response, at which PPO would stop hours later.
 
     Args:
         splits: pairs by the name of their split.
@@ -72,7 +72,7 @@ def check_prompts(
 
 
 def token_lengths(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> list[Lengths]:
-    """Lengths of every pair, prompt and replies encoded apart as they are in training."""
+    """Measure every pair, prompt and replies encoded apart as they are in training."""
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
     overhead = len(encode_prompt(tokenizer, "x")) - len(tokenizer("x", add_special_tokens=False)["input_ids"])
     of_prompt = dict(zip(prompts, _counts(prompts, tokenizer), strict=True))

@@ -1,4 +1,4 @@
-"""Rankings of several responses as preferences between each two of them."""
+"""Turn rankings of several responses into preferences between each two of them."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from rlhf.prepare.agreement import Unit
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What one annotator thought of several responses to a prompt. Rank 1 is the best; equal ranks are ties."""
+    """One annotator's order of several responses to a prompt. Rank 1 is the best; equal ranks are ties."""
 
     prompt: str
     responses: tuple[str, ...]
@@ -27,7 +27,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Of one ranking: `chosen` stands above `rejected`."""
+    """Two responses of one ranking: `chosen` stands above `rejected`."""
 
     chosen: str
     rejected: str
@@ -35,7 +35,7 @@ class Preference:
 
 
 def preferences(ranking: Ranking) -> list[Preference]:
-    """All pairs of different rank, each with weight 1 / (K choose 2).
+    """List all pairs of different rank, each with weight 1 / (K choose 2).
 
     So a ranking of nine counts as much as one of two, and the pairs of one ranking, which are far from independent,
     do not outvote the rest (Ouyang et al. 2022, eq. 1). A tie says nothing of who is better: it gives no pair, and its
@@ -52,12 +52,12 @@ def preferences(ranking: Ranking) -> list[Preference]:
 
 
 def ties(ranking: Ranking) -> int:
-    """Pairs of equal rank."""
+    """List the pairs of equal rank."""
     return sum(a == b for a, b in combinations(ranking.ranks, 2))
 
 
 def comparison_units(rankings: Sequence[Ranking]) -> tuple[list[tuple[str, str, str]], list[Unit]]:
-    """Every comparison that was made, as (prompt, response, other) and as a unit for `rlhf.prepare.agreement`.
+    """List every comparison that was made, as (prompt, response, other) and as a unit for `rlhf.prepare.agreement`.
 
     Labels are "first", "second" or "tie": which of the two responses, in the order of their texts, the annotator put
     higher. Where one annotator ranked the same two twice, the last counts.

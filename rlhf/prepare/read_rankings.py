@@ -1,4 +1,4 @@
-"""Rows that rank several responses, as pairs.
+"""Turn rows that rank several responses into pairs.
 
 A row is {"prompt": text, "responses": [text, ...], "ranks": [number, ...], "annotator": text}; rank 1 is the best,
 equal ranks are ties, and the annotator may be left out. In CSV the two lists are JSON.
@@ -19,7 +19,8 @@ _COLUMNS = ColumnParams(prompt="prompt", extra=None, chosen="chosen", rejected="
 
 
 def ranking_pairs(row: RawRow, template: str) -> Iterator[Pair | BadRow]:
-    """All preferences of a ranking, each with its weight (`rlhf.prepare.rankings`); a row that ranks nothing is bad."""
+    """Make all preferences of a ranking, each with its weight (`rlhf.prepare.rankings`); a row that ranks nothing is
+    bad."""
     ranking = read_ranking(row)
     if isinstance(ranking, BadRow):
         yield ranking
@@ -36,7 +37,7 @@ def ranking_pairs(row: RawRow, template: str) -> Iterator[Pair | BadRow]:
 
 
 def read_ranking(row: RawRow) -> Ranking | BadRow:
-    """A row as a ranking, or why it is none."""
+    """Read a row as a ranking, or say why it is none."""
     values = row.values
     if missing := [name for name in ("prompt", "responses", "ranks") if name not in values]:
         reason = f"no column {missing[0]!r}; found {', '.join(map(str, sorted(values)))}"

@@ -1,4 +1,5 @@
-"""Rows out of files: JSON lines, JSON arrays, CSV and Parquet, plain or gzipped; one at a time where that is possible.
+"""Read rows out of files: JSON lines, JSON arrays, CSV and Parquet, plain or gzipped; one at a time where that is
+possible.
 
 A row that cannot be read becomes a `BadRow` and reading goes on; where a file is broken the rest of it is one `BadRow`.
 """
@@ -25,7 +26,7 @@ _LONGEST_FIELD = 2**24  # characters in one CSV field
 
 
 def find_files(path: Path) -> list[Path]:
-    """The file at `path`, or all readable files under the folder `path`, in sorted order.
+    """Find the file at `path`, or all readable files under the folder `path`, in sorted order.
 
     Raises:
         UserError: nothing is there, or nothing in a form that can be read.
@@ -42,7 +43,7 @@ def find_files(path: Path) -> list[Path]:
 
 
 def read_rows(path: Path) -> Rows:
-    """Every row of one file, in order.
+    """Yield every row of one file, in order.
 
     Raises:
         UserError: the file is missing or of an unknown form.

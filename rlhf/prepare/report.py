@@ -1,4 +1,4 @@
-"""The data report: what was read, what was kept, and what the preferences look like."""
+"""Report on the data: rows read and kept, and the shape of the preferences."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +13,7 @@ Metrics = dict[str, float | int | None]
 
 
 def data_report(ledger: Ledger, splits: Mapping[str, Sequence[Pair]], lengths: Sequence[Lengths]) -> Metrics:
-    """Metrics `prepare_*`. `lengths` are those of all kept pairs, in any order."""
+    """Compute the metrics `prepare_*`. `lengths` are those of all kept pairs, in any order."""
     pairs = [pair for name in SPLITS for pair in splits[name]]
     prompts = {name: {canonical(pair.prompt) for pair in splits[name]} for name in SPLITS}
     report: Metrics = {

@@ -1,4 +1,4 @@
-"""Accounts of rows: every row read is kept, dropped by a named filter, or set aside by a named rule."""
+"""Account for every row read: kept, dropped by a named filter, or set aside by a named rule."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Ledger:
         self.set_aside.append(row)
 
     def by_rule(self) -> dict[str, int]:
-        """Rows set aside by each rule, all rules named."""
+        """Count the rows set aside by each rule, all rules named."""
         found = Counter(row.rule for row in self.set_aside)
         return {rule: found[rule] for rule in BAD_ROW_RULES}
 
@@ -51,7 +51,7 @@ class Ledger:
             raise AssertionError(f"{self.read} rows read, but {accounted} accounted for: {self}")
 
     def summary(self) -> str:
-        """What happened, in one line."""
+        """Sum up the counts in one line."""
         dropped = [f"{self.dropped[name]} {name}" for name in FILTERS if self.dropped[name]]
         aside = [f"{count} {rule}" for rule, count in self.by_rule().items() if count]
         return (

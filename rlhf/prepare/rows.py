@@ -1,4 +1,4 @@
-"""What travels through `prepare`: raw rows, preference pairs, and rows that broke a rule."""
+"""Types of `prepare`: raw rows, preference pairs, and rows that broke a rule."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

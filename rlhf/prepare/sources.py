@@ -1,4 +1,4 @@
-"""Pairs from whatever source the parameters name."""
+"""Read pairs from the source that the parameters name."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,8 +19,8 @@ from rlhf.synthetic.task import labelled_pairs, ood_prompts
 
 
 def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
-    """Every row of the source, as a pair or as a bad row; nothing is left out. A ranking is as many rows as it holds
-    preferences.
+    """Yield every row of the source, as a pair or as a bad row; nothing is left out. A ranking is as many rows as it
+    holds preferences.
 
     Raises:
         UserError: there is no such file, dataset or commit.
@@ -43,7 +43,8 @@ def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
 
 
 def read_rankings(data: DataParams) -> Iterator[Ranking]:
-    """The sound rankings of a source in that format, as dialogues, ties and all: what pairs no longer show."""
+    """Yield the sound rankings of a source in that format, as dialogues, with their ties, which pairs no longer
+    show."""
     for row in _raw_rows(data):
         ranking = row if isinstance(row, BadRow) else read_ranking(row)
         if isinstance(ranking, Ranking):
@@ -76,8 +77,8 @@ def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:
 
 
 def read_probes(data: DataParams) -> list[Probe]:
-    """Questions asked plainly and after a wrong belief: the file probes.jsonl in a folder of preferences, none where
-    there is no such file. The synthetic task needs none: `evaluate` makes its own.
+    """Read questions asked plainly and after a wrong belief: the file probes.jsonl in a folder of preferences, none
+    where there is no such file. The synthetic task needs none: `evaluate` makes its own.
 
     Raises:
         UserError: a row of that file is not a probe.

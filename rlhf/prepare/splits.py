@@ -1,4 +1,4 @@
-"""Splits by prompt: all pairs of one prompt fall on one side, by a hash, whatever else is in the data."""
+"""Split by prompt: all pairs of one prompt fall into one split, by a hash, whatever else is in the data."""
 
 import unicodedata
 
@@ -8,7 +8,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_of(prompt: str, seed: int, *, validation_share: float, test_share: float) -> str:
-    """The split of a prompt, by a hash of it and the seed.
+    """Find the split of a prompt, by a hash of it and the seed.
 
     Prompts that differ only in case, in white space or in Unicode form count as the same. The split of a prompt does
     not depend on the other rows, so it stays when rows are added.
@@ -20,5 +20,5 @@ def split_of(prompt: str, seed: int, *, validation_share: float, test_share: flo
 
 
 def canonical(prompt: str) -> str:
-    """The form in which prompts are compared."""
+    """Bring a prompt into the form in which prompts are compared."""
     return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())

@@ -1,4 +1,4 @@
-"""The tokenizer of the run: trained on the corpus where the base model is, else the base model's own."""
+"""Make the tokenizer of the run: trained on the corpus where the base model is, else the base model's own."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,8 @@ _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE (Radford et al. 2019): every text encodes, and decodes to itself. Equal texts give equal bytes.
+    """Train a byte-level BPE (Radford et al. 2019): every text encodes, and decodes to itself. Equal texts give equal
+    bytes.
 
     Args:
         texts: what to learn merges from.
@@ -35,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def context_of(folder: Path) -> int | None:
-    """Tokens that the model in `folder` can attend to, by its config.json; None where it names no limit.
+    """Read how many tokens the model in `folder` can attend to, from its config.json; None where it names no limit.
 
     Raises:
         UserError: there is no config.json, or it is not JSON.
@@ -46,7 +47,7 @@ def context_of(folder: Path) -> int | None:
 
 
 def check_fits(context: int | None, max_tokens: int) -> None:
-    """The longest sequence and its end-of-text token must fit the base model.
+    """Check that the longest sequence and its end-of-text token fit the base model.
 
     Raises:
         UserError: they do not.

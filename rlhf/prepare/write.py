@@ -1,4 +1,4 @@
-"""A prepared data set on disk. Everything is written whole or not at all."""
+"""Write a prepared data set to disk, whole or not at all."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict

@@ -45,8 +45,8 @@ def stopped(n: Numbers) -> str | None:
     more = ""
     if other:
         more = (
-            f" What this report says of the policy PPO is true of {other}'s; PPO's course and the curve below are those "
-            "of the stopped run."
+            f" What this report says of the policy PPO is true of {other}'s; PPO's course and the curve below are "
+            "those of the stopped run."
         )
     return f"PPO {ended(n)}; {kept(n)}.{more}"
 

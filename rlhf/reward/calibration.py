@@ -1,4 +1,4 @@
-"""Measure whether a reward model means its probabilities: reliability bins, calibration error, temperature."""
+"""Measure how well a reward model's probabilities are calibrated: reliability bins, calibration error, temperature."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf.core.seeding import numpy_rng
-from rlhf.core.stats import Interval
-from rlhf.reward.metrics import wins
+from rlhf.core.stats import Interval, wins
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Bin:
 
 
 def reliability(margins: Sequence[float], bins: int) -> list[Bin]:
-    """Equal-width bins of confidence over [.5, 1].
+    """Sort pairs into equal-width bins of confidence over [.5, 1].
 
     A pair has no first and second by nature, so the probability is taken of the response that the model holds for
     better: max(p, 1 - p) with p = sigmoid(r_chosen - r_rejected). It is right if that is the chosen one.
@@ -38,7 +37,7 @@ def reliability(margins: Sequence[float], bins: int) -> list[Bin]:
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Mean over pairs of |accuracy - confidence| of their bin (Naeini et al. 2015; Guo et al. 2017, eq. 3)."""
+    """Average |accuracy - confidence| of the bins, weighted by pairs (Naeini et al. 2015; Guo et al. 2017, eq. 3)."""
     total = sum(one.count for one in bins)
     return sum(one.count * abs((one.accuracy or 0.0) - (one.confidence or 0.0)) for one in bins) / total
 
@@ -62,7 +61,7 @@ Array = NDArray[np.float64]
 def fit_temperature(
     margins: Sequence[float], seed: int, *, confidence: float = 0.95, resamples: int = 500
 ) -> Interval | None:
-    """T that minimises the mean of -log sigmoid(margin / T), with a percentile bootstrap over the pairs.
+    """Find the T that minimises the mean of -log sigmoid(margin / T), with a percentile bootstrap over the pairs.
 
     Temperature scaling (Guo et al. 2017, section 4.2) for pairs: it changes no ranking. Above 1 the model was too sure
     of itself. Between LOWEST and HIGHEST. None where all margins are 0.
@@ -77,7 +76,8 @@ def fit_temperature(
 
 
 def _inverse(margins: Array) -> Array:
-    """1/T of each row: where the derivative of the convex loss in 1/T, -mean(m · sigmoid(-m/T)), changes its sign."""
+    """Find 1/T of each row: where the derivative of the convex loss in 1/T, -mean(m · sigmoid(-m/T)), changes its
+    sign."""
     from scipy.special import expit
 
     low, high = (np.full(len(margins), math.log(1 / end)) for end in (HIGHEST, LOWEST))

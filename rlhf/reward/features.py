@@ -1,4 +1,4 @@
-"""One pass of the frozen backbone over all pairs; everything after it is arithmetic on its features."""
+"""Compute the features of all pairs in one pass of the frozen backbone; fitting a head is then arithmetic on them."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Row, length_batches, pooled
 from rlhf.models.text.tokens import encode_prompt, encode_response
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.training.interrupt import interruptible
 
 
-def pair_rows(backbone: Backbone, pairs: Sequence[Pair]) -> list[Row]:
-    """Token ids of (prompt, chosen), (prompt, rejected) of each pair in turn; every response ends with EOS.
+def pair_rows(backbone: Backbone, pairs: Sequence[TextPair]) -> list[Row]:
+    """Encode (prompt, chosen), (prompt, rejected) of each pair in turn; every response ends with EOS.
 
     Raises:
         UserError: a pair is longer than the model's context.
@@ -41,14 +41,14 @@ def pair_rows(backbone: Backbone, pairs: Sequence[Pair]) -> list[Row]:
 
 def pair_features(
     backbone: Backbone,
-    pairs: Sequence[Pair],
+    pairs: Sequence[TextPair],
     *,
     model: RewardModel,
     adapter: str,
     batch_tokens: int,
     checkpoints: Checkpoints,
 ) -> Float[Tensor, "N 2 D"]:
-    """Pooled features of all pairs: column 0 the chosen response, 1 the rejected one. Float32, on the CPU.
+    """Compute pooled features of all pairs: column 0 the chosen response, 1 the rejected one. Float32, on the CPU.
 
     Rows of like length share a batch. Finished batches are saved in pieces, each written once; a run that is killed
     and started again computes the missing batches only and ends with the same bytes.
@@ -78,8 +78,8 @@ def pair_features(
     return features.reshape(len(pairs), 2, -1)
 
 
-def response_tokens(backbone: Backbone, pairs: Sequence[Pair]) -> Float[Tensor, "N 2"]:
-    """Tokens of the chosen and the rejected response of each pair, the EOS included."""
+def response_tokens(backbone: Backbone, pairs: Sequence[TextPair]) -> Float[Tensor, "N 2"]:
+    """Count the tokens of the chosen and the rejected response of each pair, the EOS included."""
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
     lengths = [float(len(encode_response(backbone.tokenizer, text))) for text in texts]
     return torch.tensor(lengths).reshape(len(pairs), 2)
@@ -87,12 +87,12 @@ def response_tokens(backbone: Backbone, pairs: Sequence[Pair]) -> Float[Tensor, 
 
 def frozen_features(
     backbone: Backbone,
-    splits: Mapping[str, list[Pair]],
+    splits: Mapping[str, list[TextPair]],
     model: RewardModel,
     batch_tokens: int,
     checkpoints: Checkpoints,
 ) -> dict[str, Tensor]:
-    """Features (N, 2, F) of each split's pairs under the SFT adapter, in one pass."""
+    """Compute the features (N, 2, F) of each split's pairs under the SFT adapter, in one pass."""
     every = [pair for pairs in splits.values() for pair in pairs]
     features = pair_features(
         backbone, every, model=model, adapter=ADAPTER, batch_tokens=batch_tokens, checkpoints=checkpoints
@@ -101,8 +101,8 @@ def frozen_features(
 
 
 class Pieces:
-    """Results of numbered batches, saved in files that are each written once: the cost of a checkpoint does not grow
-    with what is already saved. The checkpoint itself only lists the files with their hashes."""
+    """Results of numbered batches, saved piece by piece. Each file is written once, so that the cost of a checkpoint
+    does not grow with what is already saved; the checkpoint itself only lists the files with their hashes."""
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self._checkpoints = checkpoints
@@ -112,7 +112,7 @@ class Pieces:
         self.count = 0
 
     def restore(self) -> dict[int, Tensor]:
-        """All batches of the pieces that are whole; a broken piece is named on stderr and computed again."""
+        """Read the batches of all whole pieces; a broken piece is named on stderr and computed again."""
         latest = self._checkpoints.latest()
         listed: Mapping[str, str] = latest.state["files"] if latest else {}
         done: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Fitting the head: Bradley-Terry logistic regression on differences of pooled features.
+"""Fit the head: Bradley-Terry logistic regression on differences of pooled features.
 
 The backbone is frozen, so that its features are constants and the whole training is this small convex problem.
 """
@@ -13,14 +13,31 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlhf.core.errors import UserError
+from rlhf.core.portable import applied
 from rlhf.core.seeding import generator
 from rlhf.reward.metrics import accuracy
 
-CurveRow = dict[str, float | int | str | None]
-OnEpoch = Callable[[CurveRow], None]
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One row of the curve; epoch 0 is before training. Losses in nats a pair."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float  # every pair counts alike
+
+    def __post_init__(self) -> None:
+        """Raises UserError if a loss is not finite, so that none can be chosen as the best."""
+        for loss in (self.train_loss, self.validation_loss):
+            if not math.isfinite(loss):
+                raise UserError(f"reward.lr: the loss is {loss} after epoch {self.epoch}; use a lower learning rate")
 
 
-def _nobody(_: CurveRow) -> None:
+OnEpoch = Callable[[EpochRow], None]
+
+
+def _ignore(_: EpochRow) -> None:
     return None
 
 
@@ -32,21 +49,22 @@ class Head:
     bias: Float[Tensor, ""]
 
     def scores(self, features: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
-        """Raw rewards, in logits: sigmoid of a difference is the probability that the first is preferred."""
+        """Compute raw rewards, in logits: the sigmoid of a difference is the probability that the first is
+        preferred."""
         return features.to(self.weight.dtype) @ self.weight + self.bias
 
     def state(self) -> dict[str, Tensor]:
-        """As one of K heads of `rlhf.models.reward.heads.make_heads`."""
+        """Return the weights of one of the K heads of `rlhf.models.reward.heads.make_heads`."""
         return {"weight": self.weight, "bias": self.bias}
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class HeadFit:
     """The head of the epoch with the lowest validation loss, and the curve over all epochs (0 = before training)."""
 
     head: Head
     best_epoch: int
-    curve: list[CurveRow]
+    curve: list[EpochRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +84,14 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What each pair counts, in training and in the loss that chooses the epoch."""
+    """The weight of each pair, in training and in the loss that chooses the epoch."""
 
     train: Float[Tensor, " N"]
     validation: Float[Tensor, " M"]
 
 
 def pair_loss(margins: Float[Tensor, " N"], weights: Float[Tensor, " N"] | None = None) -> Float[Tensor, ""]:
-    """Mean of -log sigmoid(r_chosen - r_rejected), in nats; Bradley & Terry 1952; Ouyang et al. 2022, eq. 1.
+    """Average -log sigmoid(r_chosen - r_rejected), in nats; Bradley & Terry 1952; Ouyang et al. 2022, eq. 1.
 
     Any constant reward gives log 2 = .6931. `weights` of mean 1 over all pairs (`relative`) make it a weighted mean: a
     ranking of K responses, of which each pair weighs 1 / (K choose 2), then counts as one.
@@ -83,7 +101,7 @@ def pair_loss(margins: Float[Tensor, " N"], weights: Float[Tensor, " N"] | None 
 
 
 def relative(weights: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """Weights divided by their mean, in float64."""
+    """Divide weights by their mean, in float64."""
     return weights.double() / weights.double().mean()
 
 
@@ -94,8 +112,8 @@ def fit_head(
     *,
     seed: int,
     weights: Weights | None = None,
-    on_epoch: OnEpoch = _nobody,
-) -> Fit:
+    on_epoch: OnEpoch = _ignore,
+) -> HeadFit:
     """Train a linear head; column 0 of the pairs is the chosen response, 1 the rejected one.
 
     Computed in float64, where a step costs the same and the last bits do not matter. Standardising changes how fast
@@ -111,10 +129,10 @@ def fit_head(
     check_pairs(train, validation)
     mean, scale = feature_scale(train, settings)
     difference = (train[:, 0].double() - train[:, 1].double()) / scale
-    held_out = (validation[:, 0].double() - validation[:, 1].double()) / scale
+    validation_difference = (validation[:, 0].double() - validation[:, 1].double()) / scale
     of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
     weight = torch.nn.Parameter(initial_weight(train.shape[-1], seed))
-    optimiser = torch.optim.Adam([weight], lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.Adam([weight], lr=settings.lr, weight_decay=settings.weight_decay, fused=applied())
 
     def one_epoch(epoch: int) -> None:
         shuffle, drop = generator(seed, "reward", "order", epoch), generator(seed, "reward", "dropout", epoch)
@@ -124,24 +142,24 @@ def fit_head(
             pair_loss(margins, of.train[rows] if of else None).backward()
             optimiser.step()
 
-    def evaluate(epoch: int) -> CurveRow:
+    def evaluate(epoch: int) -> EpochRow:
         with torch.no_grad():
-            return curve_row(epoch, difference @ weight, held_out @ weight, of)
+            return epoch_row(epoch, difference @ weight, validation_difference @ weight, of)
 
     best_epoch, curve, state = run_epochs([weight], one_epoch, evaluate, settings, on_epoch)
-    return Fit(_folded(state[0], mean, scale), best_epoch, curve)
+    return HeadFit(_folded(state[0], mean, scale), best_epoch, curve)
 
 
 def run_epochs(
     parameters: Sequence[torch.nn.Parameter],
     one_epoch: Callable[[int], None],
-    evaluate: Callable[[int], CurveRow],
+    evaluate: Callable[[int], EpochRow],
     settings: FitSettings,
     on_epoch: OnEpoch,
-) -> tuple[int, list[CurveRow], list[Tensor]]:
-    """Train until the epochs or the patience end: the best epoch by validation loss, the curve, and copies of the
-    parameters at that epoch."""
-    curve: list[CurveRow] = []
+) -> tuple[int, list[EpochRow], list[Tensor]]:
+    """Train until the epochs or the patience end; return the best epoch by validation loss, the curve, and copies of
+    the parameters at that epoch."""
+    curve: list[EpochRow] = []
     best, best_epoch, state = math.inf, 0, [one.detach().clone() for one in parameters]
     for epoch in range(settings.epochs + 1):
         if epoch > 0:
@@ -149,16 +167,15 @@ def run_epochs(
         row = evaluate(epoch)
         curve.append(row)
         on_epoch(row)
-        loss = float(row["validation_loss"] or 0.0)
-        if loss < best:
-            best, best_epoch, state = loss, epoch, [one.detach().clone() for one in parameters]
+        if row.validation_loss < best:
+            best, best_epoch, state = row.validation_loss, epoch, [one.detach().clone() for one in parameters]
         if settings.patience and epoch - best_epoch >= settings.patience:
             break
     return best_epoch, curve, state
 
 
 def initial_weight(width: int, seed: int) -> Float[Tensor, " D"]:
-    """N(0, 1 / sqrt(D + 1)) as lm-human-preferences initialises its reward head (Ziegler et al. 2019)."""
+    """Draw from N(0, 1 / sqrt(D + 1)), as lm-human-preferences initialises its reward head (Ziegler et al. 2019)."""
     draw = torch.randn(width, generator=generator(seed, "reward", "head"), dtype=torch.float64)
     return draw / math.sqrt(width + 1)
 
@@ -170,32 +187,29 @@ def check_pairs(train: Float[Tensor, "N 2 D"], validation: Float[Tensor, "M 2 D"
 
 
 def dropped(features: Float[Tensor, "*N D"], share: float, draw: torch.Generator) -> Float[Tensor, "*N D"]:
-    """Features with that share of them at 0, the others scaled up to keep the mean (Srivastava et al. 2014)."""
+    """Set that share of the features to 0 and scale the others up to keep the mean (Srivastava et al. 2014)."""
     if share == 0:
         return features
     return features * (torch.rand(features.shape, generator=draw) >= share) / (1 - share)
 
 
-def curve_row(
-    epoch: int, train: Float[Tensor, " N"], held_out: Float[Tensor, " M"], weights: Weights | None
-) -> CurveRow:
-    """Losses from margins; the accuracy counts every pair alike. UserError if the loss is not finite any more."""
-    row: CurveRow = {
-        "epoch": epoch,
-        "train_loss": float(pair_loss(train, weights.train if weights else None)),
-        "validation_loss": float(pair_loss(held_out, weights.validation if weights else None)),
-        "validation_accuracy": accuracy(held_out.tolist()).mean,
-    }
-    if not math.isfinite(float(row["train_loss"] or 0.0)):
-        raise UserError(f"reward.lr: the loss is {row['train_loss']} after epoch {epoch}; use a lower learning rate")
-    return row
+def epoch_row(
+    epoch: int, train: Float[Tensor, " N"], validation: Float[Tensor, " M"], weights: Weights | None
+) -> EpochRow:
+    """Measure an epoch from the margins of training and validation pairs. UserError if a loss is not finite."""
+    return EpochRow(
+        epoch,
+        float(pair_loss(train, weights.train if weights else None)),
+        float(pair_loss(validation, weights.validation if weights else None)),
+        accuracy(validation.tolist()).mean,
+    )
 
 
 def feature_scale(
     train: Float[Tensor, "N 2 D"], settings: FitSettings
 ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
-    """Mean and standard deviation of each feature over all training responses; a constant feature keeps scale 1.
-    0 and 1 without `standardise`."""
+    """Compute mean and standard deviation of each feature over all training responses; a constant feature keeps scale
+    1. They are 0 and 1 without `standardise`."""
     if not settings.standardise:
         width = train.shape[-1]
         return torch.zeros(width, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
@@ -205,6 +219,6 @@ def feature_scale(
 
 
 def _folded(weight: Float[Tensor, " D"], mean: Float[Tensor, " D"], scale: Float[Tensor, " D"]) -> Head:
-    """w · (f - mean) / scale  =  (w / scale) · f - w · mean / scale."""
+    """Fold mean and scale into the head: w · (f - mean) / scale = (w / scale) · f - w · mean / scale."""
     raw = weight / scale
     return Head(raw, -(raw @ mean))

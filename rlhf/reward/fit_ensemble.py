@@ -1,4 +1,4 @@
-"""One head, or several that disagree."""
+"""Fit one head, or an ensemble of heads that disagree."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.seeding import derive, generator
-from rlhf.reward.fit import Fit, FitSettings, OnEpoch, Weights, fit_head
+from rlhf.reward.fit import FitSettings, HeadFit, OnEpoch, Weights, fit_head
 from rlhf.reward.fit_mlp import MlpFit, fit_mlp
 
 
@@ -21,15 +21,15 @@ def fit_ensemble(
     seed: int,
     weights: Weights,
     on_epoch: OnEpoch,
-) -> Sequence[Fit | MlpFit]:
-    """As `fit_head`, or `fit_mlp` where there are hidden units, as many as `members`; `on_epoch` sees the first one's
+) -> Sequence[HeadFit | MlpFit]:
+    """Fit `members` heads by `fit_head`, or by `fit_mlp` where there are hidden units; `on_epoch` sees the first one's
     curve.
 
     One head is fitted on all pairs. Several are each fitted on a bootstrap draw of them (bagging, Breiman 1996): linear
     heads that differ by their start alone would end the same, the problem being convex, and never disagree.
     """
 
-    def one(pairs: Tensor, of: Weights, own: int, told: OnEpoch) -> Fit | MlpFit:
+    def one(pairs: Tensor, of: Weights, own: int, told: OnEpoch) -> HeadFit | MlpFit:
         if units:
             return fit_mlp(pairs, validation, settings, units=units, seed=own, weights=of, on_epoch=told)
         return fit_head(pairs, validation, settings, seed=own, weights=of, on_epoch=told)

@@ -1,6 +1,7 @@
-"""The head on a frozen backbone: one pass over the pairs, then a small convex problem."""
+"""Fit a head on a frozen backbone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import torch
 from jaxtyping import Float
@@ -15,11 +16,11 @@ from rlhf.models.reward.ensemble import Ensemble
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Scorer
 from rlhf.reward.features import frozen_features
-from rlhf.reward.fit import Fit, FitSettings, Weights
+from rlhf.reward.fit import FitSettings, HeadFit, Weights
 from rlhf.reward.fit_ensemble import fit_ensemble
 from rlhf.reward.fit_mlp import MlpFit
 from rlhf.reward.metrics import member_metrics
-from rlhf.reward.pairs import Pair, pair_weights
+from rlhf.reward.pairs import TextPair, pair_weights
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import features_for_second
 from rlhf.reward.types import Fitted, Folders
@@ -27,14 +28,14 @@ from rlhf.reward.types import Fitted, Folders
 
 def fit_frozen(
     at: Folders,
-    splits: Mapping[str, list[Pair]],
+    splits: Mapping[str, list[TextPair]],
     params: RewardParams,
     *,
     runtime: Runtime,
     checkpoints: Checkpoints,
     curve: Curve,
 ) -> Fitted:
-    """The backbone stays frozen: one pass over the data, then a small convex problem."""
+    """Compute features in one pass over the pairs, then fit the head on them; the backbone stays frozen."""
     if params.engine == "fast":
         keep_memory()
     backbone = load_backbone(
@@ -52,7 +53,8 @@ def fit_frozen(
     parts = frozen_features(backbone, splits, model, params.batch_tokens, checkpoints)
     fits = fit_ensemble(
         parts["train"], parts["validation"], fit_settings(params),
-        members=params.members, units=params.head_units, seed=runtime.seed, on_epoch=curve.append,
+        members=params.members, units=params.head_units, seed=runtime.seed,
+        on_epoch=lambda row: curve.append(asdict(row)),
         weights=Weights(pair_weights(splits["train"]), pair_weights(splits["validation"])),
     )  # fmt: skip
     _install(model, fits)
@@ -64,14 +66,15 @@ def fit_frozen(
         lambda: parts if params.logprobs else features_for_second(at, backbone, splits, params, part),
         {
             "reward_best_epoch": fit.best_epoch,
-            **{f"reward_{key}": best[key] for key in ("train_loss", "validation_loss")},
+            "reward_train_loss": best.train_loss,
+            "reward_validation_loss": best.validation_loss,
             **member_metrics(member_margins(model, parts["test"])),
         },
     )
 
 
 def fit_settings(params: RewardParams) -> FitSettings:
-    """The parameters that concern the head."""
+    """Select the parameters of the head's fit."""
     return FitSettings(
         lr=params.lr,
         weight_decay=params.weight_decay,
@@ -87,22 +90,22 @@ def fit_settings(params: RewardParams) -> FitSettings:
 def raw_scores(
     model: RewardModel, features: Float[Tensor, "N 2 F"], lengths: Float[Tensor, "N 2"]
 ) -> Float[Tensor, "N 2"]:
-    """Rewards in logits, as the saved head computes them, up to a constant: with the scale of the normalisation taken
-    back, not its mean. Float64."""
+    """Score pairs in logits as the saved head does, up to a constant: the normalisation's scale is taken back, its mean
+    is not. Float64."""
     scores = model.score_features(features.flatten(0, 1), lengths.flatten())
     return scores.double().reshape(-1, 2) * model.std
 
 
 @torch.no_grad()
 def member_margins(model: RewardModel, features: Float[Tensor, "N 2 F"]) -> list[list[float]]:
-    """Raw reward of chosen minus rejected by each head, before any length correction: K lists of N."""
+    """Compute each head's raw reward of chosen minus rejected, before any length correction: K lists of N."""
     scores = model.member_scores(features.flatten(0, 1)).double().reshape(len(features), 2, -1)
     found: list[list[float]] = (scores[:, 0] - scores[:, 1]).t().tolist()
     return found
 
 
 @torch.no_grad()
-def _install(model: RewardModel, fits: Sequence[Fit | MlpFit]) -> None:
+def _install(model: RewardModel, fits: Sequence[HeadFit | MlpFit]) -> None:
     states = [fit.head.state() for fit in fits]
     model.head.load_state_dict({name: torch.stack([state[name] for state in states]) for name in states[0]})
     model.requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""The reward model whose backbone learns too."""
+"""Fit a reward model whose backbone is trained as well."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, REWARD, Scorer
 from rlhf.reward.features import pair_rows
-from rlhf.reward.lora_trainer import Sides, by_split, side_scores, tune
+from rlhf.reward.lora_trainer import PairSplits, by_split, side_scores, tune
 from rlhf.reward.metrics import member_metrics
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import features_for_second
 from rlhf.reward.types import SPLITS, Fitted, Folders
@@ -21,14 +21,14 @@ from rlhf.reward.types import SPLITS, Fitted, Folders
 
 def fit_tuned(
     at: Folders,
-    splits: Mapping[str, list[Pair]],
+    splits: Mapping[str, list[TextPair]],
     params: RewardParams,
     *,
     runtime: Runtime,
     checkpoints: Checkpoints,
     curve: Curve,
 ) -> Fitted:
-    """A copy of the SFT adapter learns with the head; the curve's epochs count in fractions.
+    """Train a copy of the SFT adapter together with the head; the curve's epochs count in fractions.
 
     On the plain engine: the Trainer's fused AdamW leaves no trace for the fast one's merged weights to follow.
     """
@@ -46,7 +46,7 @@ def fit_tuned(
     every = [pair for name in SPLITS for pair in splits[name]]
     sides = by_split(pair_rows(backbone, every), every, {name: len(splits[name]) for name in SPLITS})
     fit = tune(
-        backbone, model, Sides(sides["train"], sides["validation"]), params,
+        backbone, model, PairSplits(sides["train"], sides["validation"]), params,
         runtime=runtime, checkpoints=checkpoints, curve=curve.path,
     )  # fmt: skip
     scorer, epoch = Scorer(backbone, model, REWARD), len(splits["train"]) // params.tune.batch_size
@@ -67,6 +67,6 @@ def fit_tuned(
 
 
 def _in_epochs(row: Mapping[str, str], steps: int) -> dict[str, Cell]:
-    """A row of the Trainer's curve with the columns of the head's; an empty cell was not measured."""
+    """Give a row of the Trainer's curve the columns of the head's; an empty cell was not measured."""
     losses = {name: float(row[name]) if row[name] else None for name in ("train_loss", "validation_loss")}
     return {"epoch": int(row["step"]) / steps, **losses, "validation_accuracy": None}

@@ -1,4 +1,4 @@
-"""Fitting a head with a hidden layer: the same pairwise loss, no longer convex."""
+"""Fit a head with a hidden layer: the same pairwise loss, no longer convex."""
 
 import math
 from dataclasses import dataclass
@@ -7,16 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlhf.core.portable import applied
 from rlhf.core.seeding import generator
 from rlhf.models.reward.heads import Mlp
 from rlhf.reward.fit import (
-    CurveRow,
+    EpochRow,
     FitSettings,
     OnEpoch,
     Weights,
     check_pairs,
-    curve_row,
     dropped,
+    epoch_row,
     feature_scale,
     pair_loss,
     relative,
@@ -34,17 +35,17 @@ class MlpHead:
     bias: Float[Tensor, ""]
 
     def state(self) -> dict[str, Tensor]:
-        """As one of K heads."""
+        """Return the weights of one of K heads."""
         return {"inner": self.inner, "inner_bias": self.inner_bias, "outer": self.outer, "bias": self.bias}
 
 
 @dataclass(frozen=True, slots=True)
 class MlpFit:
-    """As `rlhf.reward.fit.Fit`."""
+    """Result of `fit_mlp`, as `rlhf.reward.fit.HeadFit`."""
 
     head: MlpHead
     best_epoch: int
-    curve: list[CurveRow]
+    curve: list[EpochRow]
 
 
 def fit_mlp(
@@ -57,17 +58,18 @@ def fit_mlp(
     weights: Weights | None,
     on_epoch: OnEpoch,
 ) -> MlpFit:
-    """As `fit_head`. Dropout is of features and of hidden units, drawn for each response.
+    """Train a head with `units` hidden units, as `fit_head` does. Dropout is of features and of hidden units, drawn for
+    each response.
 
     Raises:
         UserError: the loss is not finite any more, or there are no pairs to train on or validate with.
     """
     check_pairs(train, validation)
     mean, scale = feature_scale(train, settings)
-    pairs, held_out = ((part.double() - mean) / scale for part in (train, validation))
+    pairs, validation_pairs = ((part.double() - mean) / scale for part in (train, validation))
     of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
     net = _started(train.shape[-1], units, seed)
-    optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=applied())
 
     def one_epoch(epoch: int) -> None:
         shuffle, drop = generator(seed, "reward", "order", epoch), generator(seed, "reward", "dropout", epoch)
@@ -77,8 +79,8 @@ def fit_mlp(
             pair_loss(scores[:, 0] - scores[:, 1], of.train[rows] if of else None).backward()
             optimiser.step()
 
-    def evaluate(epoch: int) -> CurveRow:
-        return curve_row(epoch, _margins(net, pairs), _margins(net, held_out), of)
+    def evaluate(epoch: int) -> EpochRow:
+        return epoch_row(epoch, _margins(net, pairs), _margins(net, validation_pairs), of)
 
     best_epoch, curve, state = run_epochs(list(net.parameters()), one_epoch, evaluate, settings, on_epoch)
     inner, inner_bias, outer, bias = (one[0] for one in state)
@@ -102,7 +104,7 @@ def _started(features: int, units: int, seed: int) -> Mlp:
 
 
 def _trained(net: Mlp, features: Float[Tensor, "N D"], dropout: float, draw: torch.Generator) -> Float[Tensor, " N"]:
-    """Scores while training: the net's, with dropout before each layer."""
+    """Score while training, with dropout before each layer."""
     hidden = torch.nn.functional.gelu(dropped(features, dropout, draw) @ net.inner[0].T + net.inner_bias[0])
     return dropped(hidden, dropout, draw) @ net.outer[0] + net.bias
 

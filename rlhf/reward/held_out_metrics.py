@@ -1,4 +1,4 @@
-"""The held-out metrics of a reward model, put together."""
+"""Compute the metrics of a reward model on pairs that it was not trained on."""
 
 import math
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from pathlib import Path
 import torch
 
 from rlhf.core.curves import Curve
-from rlhf.core.stats import paired_difference
+from rlhf.core.stats import paired_difference, wins
 from rlhf.reward.calibration import expected_calibration_error, fit_temperature, reliability
 from rlhf.reward.fit import pair_loss
 from rlhf.reward.length import Sides, length_labels, length_metrics
-from rlhf.reward.metrics import accuracy, agreement, by_slice, length_baseline, share_of_ceiling, turns_label, wins
-from rlhf.reward.pairs import Pair
+from rlhf.reward.metrics import accuracy, agreement, by_slice, length_baseline, share_of_ceiling, turns_label
+from rlhf.reward.pairs import TextPair
 from rlhf.synthetic.gold import gold_reward
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Held-out pairs, what a reward model gives them, and what is known of the task (task.json)."""
+    """Test pairs with a reward model's rewards of them, and facts about the task (task.json)."""
 
-    pairs: list[Pair]
+    pairs: list[TextPair]
     rewards: Sides  # raw, in logits, up to a constant
     tokens: Sides  # lengths of the responses, the EOS included
     validation: list[float]  # raw margins of the validation pairs, for the temperature
@@ -29,12 +29,13 @@ class Held:
 
     @property
     def margins(self) -> list[float]:
-        """Raw rewards of chosen minus rejected."""
+        """Return the raw rewards of chosen minus rejected."""
         return [a - b for a, b in zip(self.rewards.chosen, self.rewards.rejected, strict=True)]
 
 
 def held_out_metrics(held: Held, *, bins: int, seed: int) -> dict[str, object]:
-    """Metrics named reward_*: accuracy beside baseline and ceiling, loss, margin, calibration, slices, length, gold.
+    """Compute the metrics reward_*: accuracy beside baseline and ceiling, loss, margin, calibration, slices, length,
+    gold.
 
     Every pair counts once here, whatever its weight in training.
     """
@@ -63,7 +64,7 @@ def held_out_metrics(held: Held, *, bins: int, seed: int) -> dict[str, object]:
 
 
 def write_reliability(path: Path, margins: list[float], bins: int) -> None:
-    """The reliability diagram as CSV: low, high, confidence, accuracy, count of each bin that holds pairs."""
+    """Write the reliability diagram as CSV: low, high, confidence, accuracy, count of each bin that holds pairs."""
     curve = Curve(path)
     for one in reliability(margins, bins):
         if one.count:
@@ -76,7 +77,7 @@ def _loss(margins: list[float]) -> float:
 
 
 def _tempered(margins: list[float], validation: list[float], bins: int, seed: int) -> dict[str, float | None]:
-    """Loss and calibration error once the margins are divided by the temperature of the validation pairs."""
+    """Compute loss and calibration error of margins divided by the temperature of the validation pairs."""
     found = fit_temperature(validation, seed)
     if found is None:
         names = ("reward_temperature", "reward_temperature_low", "reward_temperature_high")
@@ -89,7 +90,7 @@ def _tempered(margins: list[float], validation: list[float], bins: int, seed: in
 
 
 def _golds(held: Held) -> Sides | None:
-    """The gold rewards, where the task has them."""
+    """Compute the gold rewards, where the task has them."""
     if held.task.get("gold") != "synthetic":
         return None
     return Sides(

@@ -1,4 +1,4 @@
-"""What a reward model learnt, read off its scores of held-out responses: features, words, examples."""
+"""Inspect what a reward model has learnt, by its scores of test responses: features, words, examples."""
 
 import math
 from collections import defaultdict
@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf.core.stats import Interval
 from rlhf.reward.length import Array, Sides, correlation
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import LearnedParams
 from rlhf.reward.text_features import traits
 from rlhf.synthetic.phrases import words
@@ -19,16 +19,16 @@ Report = dict[str, Any]  # rows of JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """Held-out pairs with the normalised rewards and the lengths (tokens) of both responses."""
+class ScoredPairs:
+    """Test pairs with the normalised rewards and the lengths (tokens) of both responses."""
 
-    pairs: Sequence[Pair]
+    pairs: Sequence[TextPair]
     rewards: Sides
     lengths: Sides
 
 
-def learned(scored: Scored, params: LearnedParams, seed: int) -> Report:
-    """artifacts/reward_learned.json: `features`, `words`, `examples`, all in units of the reward.
+def learned(scored: ScoredPairs, params: LearnedParams, seed: int) -> Report:
+    """Build artifacts/reward_learned.json: `features`, `words`, `examples`, all in units of the reward.
 
     Correlations show what the reward goes with, not what causes it: words and features come together.
     """
@@ -41,7 +41,8 @@ def learned(scored: Scored, params: LearnedParams, seed: int) -> Report:
 
 
 def learned_metrics(report: Report) -> dict[str, object]:
-    """Headlines: the feature that goes most with the reward, and the correlations with length and flattery."""
+    """Select the headlines: the feature that correlates most with the reward, and the correlations with length and
+    flattery."""
     features: list[Report] = [row for row in report["features"] if row["reward"] is not None]
     named = {str(row["feature"]): row for row in features}
     strongest = str(features[0]["feature"]) if features else None
@@ -52,8 +53,8 @@ def learned_metrics(report: Report) -> dict[str, object]:
     return found
 
 
-def feature_correlations(scored: Scored, seed: int) -> list[Report]:
-    """Pearson correlations of each named feature, the strongest with the reward first.
+def feature_correlations(scored: ScoredPairs, seed: int) -> list[Report]:
+    """Compute Pearson correlations of each named feature, the strongest with the reward first.
 
     `reward`: over all responses, with an interval. `within_pairs`: of differences, chosen less rejected, so that what
     a prompt gives to both cancels. `label`: with 1 for chosen and 0 for rejected, which is what there was to learn.
@@ -79,12 +80,12 @@ def feature_correlations(scored: Scored, seed: int) -> list[Report]:
     return sorted(found, key=lambda row: (-abs(float(row["reward"] or 0.0)), str(row["feature"])))
 
 
-def moving_words(scored: Scored, params: LearnedParams) -> Report:
-    """The words with which the reward is highest and lowest: `up` and `down`, each with its count.
+def moving_words(scored: ScoredPairs, params: LearnedParams) -> Report:
+    """Find the words with which the reward is highest and lowest: `up` and `down`, each with its count.
 
     A word's `effect` is the mean reward of responses that hold it less that of the others, with Welch's interval
-    (Welch 1947), of words in at least `min_count` responses, and missing from as many. Hundreds are looked at, so that
-    intervals near 0 mean nothing.
+    (Welch 1947), of words in at least `min_count` responses, and missing from as many. Hundreds of words are
+    tested, so intervals near 0 mean nothing.
     """
     texts = [text for pair in scored.pairs for text in (pair.chosen, pair.rejected)]
     rewards = scored.rewards.array().ravel()
@@ -105,8 +106,9 @@ def moving_words(scored: Scored, params: LearnedParams) -> Report:
     return {"considered": len(rows), "up": up[: params.words], "down": down[: params.words]}
 
 
-def _examples(scored: Scored, count: int) -> Report:
-    """Responses of the highest and the lowest reward, and pairs that the model is surest of, rightly and wrongly."""
+def _examples(scored: ScoredPairs, count: int) -> Report:
+    """Choose responses of the highest and the lowest reward, and pairs that the model is surest of, rightly and
+    wrongly."""
     rewards = scored.rewards.array()
     order = np.argsort(-rewards.ravel(), kind="stable").tolist()
     by_margin = np.argsort(rewards[:, 1] - rewards[:, 0], kind="stable").tolist()
@@ -119,7 +121,7 @@ def _examples(scored: Scored, count: int) -> Report:
     }
 
 
-def _response(scored: Scored, rewards: Array, index: int) -> Report:
+def _response(scored: ScoredPairs, rewards: Array, index: int) -> Report:
     pair, side = scored.pairs[index // 2], index % 2
     text = (pair.chosen, pair.rejected)[side]
     return {
@@ -127,7 +129,7 @@ def _response(scored: Scored, rewards: Array, index: int) -> Report:
     }  # fmt: skip
 
 
-def _pair(scored: Scored, rewards: Array, index: int) -> Report:
+def _pair(scored: ScoredPairs, rewards: Array, index: int) -> Report:
     pair = scored.pairs[index]
     margin = float(rewards[index, 0] - rewards[index, 1])
     return {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected, "margin": margin}
@@ -145,7 +147,7 @@ def _difference(inside: Array, outside: Array) -> Interval:
 
 
 def _plain(a: Array, b: Array) -> float | None:
-    """Pearson's r; None where one of the two is constant."""
+    """Compute Pearson's r; None where one of the two is constant."""
     if a.std() < 1e-9 or b.std() < 1e-9:
         return None
     return float(np.corrcoef(a, b)[0, 1])

@@ -1,4 +1,4 @@
-"""How much of a reward is length."""
+"""Measure how much of a reward is length."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,18 +17,18 @@ EQUAL = 0.1  # lengths that differ by at most this share of the longer one are a
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """One number of the chosen and of the rejected response of each pair."""
+    """One number for the chosen and one for the rejected response of each pair."""
 
     chosen: Sequence[float]
     rejected: Sequence[float]
 
     def array(self) -> Array:
-        """(N, 2)."""
+        """Stack both sides: (N, 2)."""
         return np.column_stack([np.asarray(side, dtype=np.float64) for side in (self.chosen, self.rejected)])
 
 
 def length_labels(lengths: Sides) -> list[str]:
-    """Of each pair: the chosen response is "shorter", about as long ("equal", within 10 % of it) or "longer"."""
+    """Label each pair by its chosen response: "shorter", about as long ("equal", within 10 % of it) or "longer"."""
     return [_label(a, b) for a, b in zip(lengths.chosen, lengths.rejected, strict=True)]
 
 
@@ -41,7 +41,7 @@ def _label(chosen: float, rejected: float) -> str:
 def length_metrics(
     rewards: Sides, lengths: Sides, truths: dict[str, Sides], seed: int
 ) -> dict[str, float | int | None]:
-    """`reward_length_r2`, and for each of `truths` a partial correlation `reward_length_partial<name>`.
+    """Compute `reward_length_r2`, and for each of `truths` a partial correlation `reward_length_partial<name>`.
 
     R² is the squared correlation of reward and length over all responses. The partial correlation of reward and truth
     given length, (r_rt - r_rl r_tl) / sqrt((1 - r_rl²)(1 - r_tl²)) (Fisher 1924, Metron 3:329), is what they share
@@ -57,12 +57,13 @@ def length_metrics(
 
 
 def correlation(a: Array, b: Array, seed: int) -> Interval:
-    """Pearson's r over the responses of pairs, both (N, 2), with a bootstrap over pairs; NaN where one is constant."""
+    """Compute Pearson's r over the responses of pairs, both (N, 2), with a bootstrap over pairs; NaN where one is
+    constant."""
     return _bootstrapped([a, b], lambda c: c[0, 1], seed)
 
 
 def _partial(c: Array) -> Array:
-    """Of variables 0 and 2 given 1, from their correlations c[i, j]."""
+    """Compute the partial correlation of variables 0 and 2 given 1, from their correlations c[i, j]."""
     return np.asarray((c[0, 2] - c[0, 1] * c[1, 2]) / np.sqrt((1 - c[0, 1] ** 2) * (1 - c[1, 2] ** 2)))
 
 
@@ -74,7 +75,7 @@ def _bootstrapped(
     confidence: float = 0.95,
     resamples: int = 1000,
 ) -> Interval:
-    """A function of correlations over responses, with a percentile bootstrap over pairs (Efron 1979)."""
+    """Compute a function of correlations over responses, with a percentile bootstrap over pairs (Efron 1979)."""
     pairs = len(columns[0])
     draws = numpy_rng(seed, "reward", "correlations").multinomial(pairs, [1 / pairs] * pairs, size=resamples)
     counts = np.vstack([np.ones(pairs), draws])
@@ -88,7 +89,7 @@ def _bootstrapped(
 
 
 def _correlations(columns: Sequence[Array], counts: Array) -> Array:
-    """(C, C, S): correlations over responses where pair i counts counts[s, i] times."""
+    """Compute correlations (C, C, S) over responses where pair i counts counts[s, i] times."""
     centred = [column - column.mean() for column in columns]  # no digits are lost to a large mean
     n = 2 * counts.sum(1)
     means = [counts @ column.sum(1) / n for column in centred]

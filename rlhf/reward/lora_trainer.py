@@ -1,4 +1,4 @@
-"""A reward model whose backbone is trained too: a copy of the SFT adapter learns with the head.
+"""Train a reward model's backbone too: a copy of the SFT adapter learns with the head.
 
 The loop, its checkpoints and the choice of the best step are those of `base` and `sft` (`rlhf.training.trainer`).
 """
@@ -24,15 +24,15 @@ from rlhf.models.reward.scoring import REWARD, Row, Scorer, pooled_episodes
 from rlhf.models.text.tokens import Episodes
 from rlhf.reward.fit import initial_weight, pair_loss, relative
 from rlhf.reward.fit_mlp import start
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import RewardParams
-from rlhf.training.token_loss import Batch
+from rlhf.training.batches import Batch
 from rlhf.training.trainer import Fit, Plan, fit
 
 
 @dataclass(frozen=True, slots=True)
 class PairRows:
-    """Token rows of a pair, and what it counts in training."""
+    """Token rows of a pair, and its weight in training."""
 
     chosen: Row
     rejected: Row
@@ -40,7 +40,7 @@ class PairRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class PairSplits:
     """Token rows of training and validation pairs."""
 
     train: Sequence[PairRows]
@@ -48,7 +48,7 @@ class Sides:
 
 
 class Pairwise(nn.Module):
-    """The pairwise loss as a module, so that the Trainer can train it. Its state is what is trained, no more."""
+    """The pairwise loss as a module that the Trainer can train. Its state holds only what is trained."""
 
     _keys_to_ignore_on_save = None  # the Trainer asks for it when it reads the best step back
 
@@ -60,15 +60,15 @@ class Pairwise(nn.Module):
     def forward(
         self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, mask: Tensor, weights: Tensor
     ) -> dict[str, Tensor]:
-        """Weighted mean of -log sigmoid(r_chosen - r_rejected) over pairs of rows, chosen first (Ouyang et al. 2022,
-        eq. 1), of raw rewards: a length correction comes after training."""
+        """Compute the weighted mean of -log sigmoid(r_chosen - r_rejected) over pairs of rows, chosen first (Ouyang et
+        al. 2022, eq. 1). Rewards are raw: a length correction comes after training."""
         episodes = Episodes(prompt_ids, prompt_mask, response_ids, mask)
         features = pooled_episodes(self._backbone, episodes, model=self.reward, adapter=REWARD)
         scores = self.reward.member_scores(features).view(-1, 2)
         return {"loss": pair_loss(scores[:, 0] - scores[:, 1], weights)}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # all its overloads
-        """Adapter, head and query: the frozen base is neither copied into checkpoints nor read back."""
+        """Return adapter, head and query: the frozen base is neither copied into checkpoints nor read back."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in trained}
 
@@ -76,14 +76,14 @@ class Pairwise(nn.Module):
 def tune(
     backbone: Backbone,
     model: RewardModel,
-    sides: Sides,
+    sides: PairSplits,
     params: RewardParams,
     *,
     runtime: Runtime,
     checkpoints: Checkpoints,
     curve: Path,
 ) -> Fit:
-    """Train the backbone's adapter REWARD and the head in stream, to the lowest loss on the validation pairs.
+    """Train the backbone's adapter REWARD and the head in place, to the lowest loss on the validation pairs.
 
     Raises:
         UserError: fewer training pairs than a batch holds, or the loss became NaN.
@@ -133,27 +133,27 @@ def _start(model: RewardModel, seed: int) -> None:
 
 
 def _relative(pairs: Sequence[PairRows]) -> list[PairRows]:
-    """Weights of mean 1."""
+    """Scale the pairs' weights to a mean of 1."""
     shares = relative(torch.tensor([pair.weight for pair in pairs])).tolist()
     return [replace(pair, weight=share) for pair, share in zip(pairs, shares, strict=True)]
 
 
 def side_scores(scorer: Scorer, pairs: Sequence[PairRows], batch_tokens: int) -> Tensor:
-    """Scores of chosen and rejected, (N, 2) in float64, as the scorer's model gives them."""
+    """Score chosen and rejected, (N, 2) in float64, as the scorer's model does."""
     rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
     with torch.no_grad():
         return torch.tensor(scorer.score_rows(rows, batch_tokens=batch_tokens), dtype=torch.float64).view(-1, 2)
 
 
-def by_split(rows: Sequence[Row], pairs: Sequence[Pair], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
-    """Rows of all pairs, chosen and rejected in turn, as pairs of each split."""
+def by_split(rows: Sequence[Row], pairs: Sequence[TextPair], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
+    """Regroup rows of all pairs, chosen and rejected in turn, as pairs of each split."""
     sides = zip(rows[::2], rows[1::2], pairs, strict=True)
     every = iter([PairRows(chosen, rejected, pair.weight) for chosen, rejected, pair in sides])
     return {name: list(islice(every, size)) for name, size in sizes.items()}
 
 
 def _order(pairs: int, used: int, epochs: int, seed: int) -> list[int]:
-    """Each epoch in an order of its own, without the rest that fills no batch."""
+    """Draw an order for each epoch, without the rest that fills no batch."""
     draws = (torch.randperm(pairs, generator=generator(seed, "reward", "order", e + 1)) for e in range(epochs))
     return [index for order in draws for index in order[:used].tolist()]
 

@@ -1,42 +1,34 @@
-"""How good a reward model is on held-out pairs."""
+"""Measure a reward model on pairs that it was not trained on."""
 
 import itertools
 from collections.abc import Sequence
 
-from rlhf.core.stats import Interval, wilson
-
-TIE = 1e-6  # margins below this are ties; rewards of a useful head differ by orders of magnitude more
-
-
-def wins(margins: Sequence[float], *, tie: float = TIE) -> list[float]:
-    """1 where the margin is positive, 0 where negative, one half where it is a tie.
-
-    A reward model that cannot tell two responses apart has to earn what guessing earns. Counting ties as wins has
-    let a constant head report an accuracy of .995 at a loss of log 2.
-    """
-    return [0.5 if abs(margin) <= tie else float(margin > 0) for margin in margins]
+from rlhf.core.stats import TIE, Interval, wilson, wins
 
 
 def accuracy(margins: Sequence[float], *, tie: float = TIE) -> Interval:
-    """Share of pairs in which the chosen response has the higher reward, ties half, with Wilson's 95 % interval."""
+    """Compute the share of pairs in which the chosen response has the higher reward, ties half, with Wilson's 95 %
+    interval."""
     outcomes = wins(margins, tie=tie)
     return wilson(sum(outcomes), len(outcomes))
 
 
 def agreement(margins: Sequence[float], gold_margins: Sequence[float]) -> Interval:
-    """Share of pairs that the reward model orders as the gold reward does; a tie on either side counts half."""
+    """Compute the share of pairs that the reward model orders as the gold reward does; a tie on either side counts
+    half."""
     pairs = zip(wins(margins), wins(gold_margins), strict=True)
     outcomes = [0.5 if 0.5 in pair else float(pair[0] == pair[1]) for pair in pairs]
     return wilson(sum(outcomes), len(outcomes))
 
 
 def length_baseline(chosen: Sequence[str], rejected: Sequence[str]) -> Interval:
-    """Accuracy of the rule "the longer response wins" (characters; ties half): what a reward model has to beat."""
+    """Compute the accuracy of the rule "the longer response wins" (characters; ties half), which a reward model has to
+    beat."""
     return accuracy([len(a) - len(b) for a, b in zip(chosen, rejected, strict=True)])
 
 
 def share_of_ceiling(rate: float, ceiling: float | None) -> float | None:
-    """(accuracy - .5) / (ceiling - .5): how much of what the annotators' noise allows was reached.
+    """Compute (accuracy - .5) / (ceiling - .5): the share reached of what the annotators' noise allows.
 
     None where no ceiling is known or where it leaves nothing to learn (.5).
     """
@@ -46,7 +38,7 @@ def share_of_ceiling(rate: float, ceiling: float | None) -> float | None:
 
 
 def member_metrics(margins: Sequence[Sequence[float]]) -> dict[str, float | int | None]:
-    """How K heads of an ensemble do and how far they agree, from each one's margins on the same pairs.
+    """Measure how accurate the K heads of an ensemble are and how far they agree, from their margins on the same pairs.
 
     Agreement: share of pairs of heads that order a pair of responses the same way, a tie on either side half. None
     with fewer than two heads.
@@ -63,7 +55,7 @@ def member_metrics(margins: Sequence[Sequence[float]]) -> dict[str, float | int 
 
 
 def by_slice(margins: Sequence[float], labels: Sequence[str | None], name: str) -> dict[str, float | int | None]:
-    """Accuracy in each slice, with interval and size, as metrics `reward_accuracy_<name>_<label>`."""
+    """Compute the accuracy in each slice, with interval and size, as metrics `reward_accuracy_<name>_<label>`."""
     found: dict[str, float | int | None] = {}
     for label in sorted({label for label in labels if label is not None}):
         inside = [margin for margin, other in zip(margins, labels, strict=True) if other == label]
@@ -73,10 +65,10 @@ def by_slice(margins: Sequence[float], labels: Sequence[str | None], name: str) 
 
 
 def turns_label(turns: int) -> str:
-    """1, 2 or 3plus human turns: longer dialogues are too rare to stand alone."""
+    """Label a pair by its human turns: 1, 2 or 3plus, since longer dialogues are too rare to stand alone."""
     return str(turns) if turns < 3 else "3plus"
 
 
 def slug(label: str) -> str:
-    """A label as part of a metric's name: lower-case letters, digits and underscores."""
+    """Turn a label into part of a metric's name: lower-case letters, digits and underscores."""
     return "".join(letter if letter.isalnum() else "_" for letter in label.lower())

@@ -1,4 +1,4 @@
-"""Putting the reward on a scale: mean 0, standard deviation 1 over responses of the policy that PPO starts from."""
+"""Put the reward on a scale: mean 0, standard deviation 1 over responses of the policy that PPO starts from."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from rlhf.core.seeding import rng
 
 
 def choose_prompts(prompts: Sequence[str], count: int, seed: int) -> list[str]:
-    """At most `count` of the prompts, drawn without replacement."""
+    """Draw at most `count` of the prompts, without replacement."""
     return rng(seed, "reward", "normalise").sample(list(prompts), min(count, len(prompts)))
 
 
 def mean_and_std(scores: Sequence[float]) -> tuple[float, float]:
-    """Mean and (biased) standard deviation of raw scores of sampled responses.
+    """Compute mean and (biased) standard deviation of raw scores of sampled responses.
 
     Raises:
         UserError: fewer than two scores, or all the same: a reward that cannot tell samples apart teaches nothing,

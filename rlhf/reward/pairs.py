@@ -1,4 +1,4 @@
-"""Preference pairs as `prepare` wrote them."""
+"""Read preference pairs as `prepare` wrote them."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from rlhf.core.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TextPair:
     """One comparison: the annotator preferred `chosen` to `rejected` as a reply to `prompt`."""
 
     prompt: str
@@ -26,7 +26,7 @@ class Pair:
     weight: float = 1.0  # in training: below 1 where several pairs come of one ranking
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_pairs(path: Path) -> list[TextPair]:
     """Read a split of pairs.
 
     Raises:
@@ -38,7 +38,7 @@ def read_pairs(path: Path) -> list[Pair]:
     return pairs
 
 
-def _pair(path: Path, number: int, row: dict[str, object]) -> Pair:
+def _pair(path: Path, number: int, row: dict[str, object]) -> TextPair:
     allowed: tuple[tuple[str, type | tuple[type, ...]], ...] = (
         ("prompt", str), ("chosen", str), ("rejected", str), ("kind", (str, type(None))), ("turns", int),
     )  # fmt: skip
@@ -50,7 +50,7 @@ def _pair(path: Path, number: int, row: dict[str, object]) -> Pair:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise UserError(f"{path}:{number}: weight: expected a number above 0, found {weight!r:.40}")
     checked: dict[str, Any] = {key: row[key] for key, _ in allowed}
-    return Pair(**checked, weight=float(weight))
+    return TextPair(**checked, weight=float(weight))
 
 
 def _names(kind: type | tuple[type, ...]) -> str:
@@ -58,11 +58,11 @@ def _names(kind: type | tuple[type, ...]) -> str:
     return " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
 
 
-def unique_prompts(pairs: Sequence[Pair]) -> list[str]:
-    """Each prompt once, in order of first appearance."""
+def unique_prompts(pairs: Sequence[TextPair]) -> list[str]:
+    """List each prompt once, in order of first appearance."""
     return list(dict.fromkeys(pair.prompt for pair in pairs))
 
 
-def pair_weights(pairs: Sequence[Pair]) -> Float[Tensor, " N"]:
-    """What each pair counts in training."""
+def pair_weights(pairs: Sequence[TextPair]) -> Float[Tensor, " N"]:
+    """Return the weight of each pair in training."""
     return torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)

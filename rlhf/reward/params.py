@@ -16,7 +16,7 @@ class TuneParams(TrainingSection):
 
 
 class LearnedParams(Section):
-    """What `artifacts/reward_learned.json` lists."""
+    """How much `artifacts/reward_learned.json` lists."""
 
     min_count: int = Field(ge=2)
     words: int = Field(ge=1, le=1000)

@@ -1,7 +1,8 @@
-"""A second reward model, fitted on prompts whose pairs the first never sees: a judge that is held out from PPO.
+"""Fit the referee: a second reward model, on prompts whose pairs the first never sees and PPO is not trained on.
 
-The pairs, the annotators' noise in them and the start are its own. It reads the same backbone, and always how likely
-that finds the response: PPO drives responses to where the pairs say nothing, and hidden states alone do not tell.
+It has pairs, annotators' noise and initial weights of its own. It reads the same backbone, and always the backbone's
+log-probabilities of the response as well: PPO drives responses to where there are no pairs, and hidden states alone do
+not show that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from rlhf.models.reward.reward_model import Pooling, RewardModel
 from rlhf.reward.features import frozen_features
 from rlhf.reward.fit import FitSettings, Weights, fit_head
 from rlhf.reward.metrics import accuracy, agreement
-from rlhf.reward.pairs import Pair, unique_prompts
+from rlhf.reward.pairs import TextPair, unique_prompts
 from rlhf.reward.params import RewardParams
 from rlhf.reward.types import Folders
 
@@ -25,8 +26,8 @@ REFEREE = "referee"  # the name of its pairs beside the splits
 _RATES = ("accuracy", "agreement")
 
 
-def divide(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Training pairs for the first reward model and for the second, by prompt: no prompt is on both sides.
+def divide(pairs: Sequence[TextPair], share: float, seed: int) -> tuple[list[TextPair], list[TextPair]]:
+    """Divide the training pairs between the two reward models, by prompt: no prompt is on both sides.
 
     `share` of the prompts, drawn by the seed, go to the second; 0 gives it none.
 
@@ -45,8 +46,8 @@ def divide(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], 
 
 
 def second_model(hidden_size: int, at: Folders, params: RewardParams) -> RewardModel:
-    """What the second model reads: what the first does, under the SFT adapter, and log-probabilities; attention needs a
-    trained backbone, which it never has."""
+    """Make the second model, unfitted. It reads what the first reads, under the SFT adapter, and log-probabilities;
+    attention pooling needs a trained backbone, which it never has."""
     pooling: Pooling = "mean" if params.pooling == "attention" else params.pooling
     return RewardModel(
         hidden_size,
@@ -58,9 +59,14 @@ def second_model(hidden_size: int, at: Folders, params: RewardParams) -> RewardM
 
 
 def features_for_second(
-    at: Folders, backbone: Backbone, splits: Mapping[str, list[Pair]], params: RewardParams, checkpoints: Checkpoints
+    at: Folders,
+    backbone: Backbone,
+    splits: Mapping[str, list[TextPair]],
+    params: RewardParams,
+    checkpoints: Checkpoints,
 ) -> dict[str, Tensor]:
-    """A pass under the plain SFT adapter over the pairs that it needs: its own, validation and test."""
+    """Compute, under the SFT adapter, the features of the pairs that the second model needs: its own, validation and
+    test."""
     model = second_model(backbone.hidden_size, at, params)
     needed = {name: splits[name] for name in (REFEREE, "validation", "test")}
     return frozen_features(backbone, needed, model, params.batch_tokens, checkpoints)
@@ -74,7 +80,8 @@ def fit_second(
     weights: Weights,
     seed: int,
 ) -> RewardModel:
-    """A linear head on frozen features of the pairs `referee`, its epoch chosen on `validation`; not yet on a scale.
+    """Fit a linear head on frozen features of the pairs `referee`, its epoch chosen on `validation`; not yet on a
+    scale.
 
     Always one head on the frozen SFT backbone, whatever the first is. `model`: as it is before a fit; its head is set.
     """
@@ -84,10 +91,10 @@ def fit_second(
     return model.requires_grad_(False).eval()
 
 
-def referee_metrics(pairs: Sequence[Pair], margins: Sequence[float], first: Sequence[float]) -> dict[str, object]:
-    """Metrics named reward_referee_*: its training pairs, and accuracy and agreement with the first model on test pairs
-    from the margins (raw rewards of chosen minus rejected) that the two give. Without a second model all but the
-    number of pairs are None."""
+def referee_metrics(pairs: Sequence[TextPair], margins: Sequence[float], first: Sequence[float]) -> dict[str, object]:
+    """Compute the metrics reward_referee_*: its training pairs, and accuracy and agreement with the first model on test
+    pairs from the margins (raw rewards of chosen minus rejected) of the two. Without a second model all but the number
+    of pairs are None."""
     metrics: dict[str, object] = {"reward_referee_pairs": len(pairs)}
     if not pairs:
         return metrics | {f"reward_referee_{rate}{end}": None for rate in _RATES for end in ("", "_low", "_high")}

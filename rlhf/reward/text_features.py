@@ -1,4 +1,4 @@
-"""Named features of a response that a reader would look for: what a reward model may have learnt instead of quality.
+"""Compute named features of a response that a reward model may have learnt instead of quality.
 
 Word lists are short and plain; a phrase counts as whole words, whatever its case.
 """
@@ -30,7 +30,7 @@ Trait = Callable[[str, str], float]  # of a prompt and a response
 
 
 def traits(prompt: str, response: str, tokens: int) -> dict[str, float]:
-    """All features of one response; `tokens` is its length."""
+    """Compute all features of one response; `tokens` is its length."""
     return {"length": float(tokens)} | {name: trait(prompt, response) for name, trait in TRAITS.items()}
 
 
@@ -40,7 +40,7 @@ def _listed(one: str, response: str) -> float:
 
 @cache
 def _lists() -> dict[str, tuple[str, ...]]:
-    """Longest first: a pattern takes the first of its phrases that fits."""
+    """Return the phrase lists, longest phrase first: a pattern takes the first of its phrases that fits."""
     lists = {
         "flattery": FLATTERY, "politeness": POLITENESS, "hedges": HEDGES, "ignorance": IGNORANCE, "rudeness": RUDENESS,
     }  # fmt: skip
@@ -53,14 +53,14 @@ def _type_token_ratio(response: str) -> float:
 
 
 def _repetition(response: str) -> float:
-    """Share of trigrams that were said before."""
+    """Compute the share of trigrams that occurred before."""
     said = words(response)
     grams = list(zip(said, said[1:], said[2:], strict=False))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _overlap(prompt: str, response: str) -> float:
-    """Share of the response's different words that stand in the last turn of the prompt."""
+    """Compute the share of the response's different words that occur in the last turn of the prompt."""
     said, asked = set(words(response)), set(words(prompt.rpartition("\n\nHuman:")[2].removesuffix("\n\nAssistant:")))
     return len(said & asked) / len(said) if said else 0.0
 

@@ -1,4 +1,4 @@
-"""The reward stage: features once, a head, its scale, and what it is worth on held-out pairs; then a second model."""
+"""Run the reward stage: fit a head, put it on a scale, measure it on test pairs; then fit the referee."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from rlhf.core.curves import Curve
 from rlhf.core.runtime import Runtime
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.length_correction import LengthCorrection
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Scorer, prompts_that_fit
@@ -19,19 +20,20 @@ from rlhf.reward.fit import Weights
 from rlhf.reward.fit_frozen import fit_frozen, fit_settings, raw_scores
 from rlhf.reward.fit_lora import fit_tuned
 from rlhf.reward.held_out_metrics import Held, held_out_metrics
-from rlhf.reward.inspect import Report, Scored, learned, learned_metrics
+from rlhf.reward.inspect import Report, ScoredPairs, learned, learned_metrics
 from rlhf.reward.length import Sides
 from rlhf.reward.metrics import accuracy
 from rlhf.reward.normalise import choose_prompts, mean_and_std
-from rlhf.reward.pairs import Pair, pair_weights, read_pairs, unique_prompts
+from rlhf.reward.pairs import TextPair, pair_weights, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import REFEREE, divide, fit_second, referee_metrics, second_model
 from rlhf.reward.types import SPLITS, Fitted, Folders
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What the stage saves. `tuned` is the backbone whose adapter REWARD was trained; None if it stayed frozen."""
+class TrainedReward:
+    """Everything the stage saves. `tuned` is the backbone whose adapter REWARD was trained; None if it stayed
+    frozen."""
 
     model: RewardModel
     referee: RewardModel | None  # the second one, on prompts of its own; None with referee_share 0
@@ -43,8 +45,8 @@ class Trained:
 
 def train_reward(
     at: Folders, params: RewardParams, *, runtime: Runtime, checkpoints: Checkpoints, curve: Curve
-) -> Trained:
-    """Fit a reward head on the SFT policy's states of the preference pairs; with train: lora the states learn too.
+) -> TrainedReward:
+    """Fit a reward head on the SFT policy's states of the preference pairs; with train: lora the backbone learns too.
 
     Nothing but validation loss chooses the epoch or step; the test split is only measured.
 
@@ -74,14 +76,16 @@ def train_reward(
         _second(at, fitted, splits, samples, params=params, seed=runtime.seed) if splits[REFEREE] else (None, [])
     )
     metrics |= referee_metrics(splits[REFEREE], own, margins["test"])
-    report = learned(Scored(splits["test"], _sides(scores["test"] / model.std), tokens), params.learned, runtime.seed)
+    report = learned(
+        ScoredPairs(splits["test"], _sides(scores["test"] / model.std), tokens), params.learned, runtime.seed
+    )
     metrics |= learned_metrics(report)
     tuned = scorer.backbone if params.train == "lora" else None
-    return Trained(model, second, tuned, metrics, margins["test"], report)
+    return TrainedReward(model, second, tuned, metrics, margins["test"], report)
 
 
 def _correction(fitted: Fitted, lengths: Tensor, params: RewardParams) -> LengthCorrection:
-    """A regression is fitted on the raw scores of the training responses."""
+    """Make the length correction; a regression is fitted on the raw scores of the training responses."""
     correction = LengthCorrection(params.length_correction)
     if correction.kind != "regression":
         return correction
@@ -92,13 +96,14 @@ def _correction(fitted: Fitted, lengths: Tensor, params: RewardParams) -> Length
 def _second(
     at: Folders,
     fitted: Fitted,
-    splits: Mapping[str, list[Pair]],
+    splits: Mapping[str, list[TextPair]],
     samples: Sequence[Sample],
     *,
     params: RewardParams,
     seed: int,
 ) -> tuple[RewardModel, list[float]]:
-    """The second model, on the scale of the same SFT samples, and its raw margins of the test pairs."""
+    """Fit the second model, put it on the scale of the same SFT samples, and return its raw margins of the test
+    pairs."""
     parts, backbone = fitted.frozen(), fitted.scorer.backbone
     weights = Weights(pair_weights(splits[REFEREE]), pair_weights(splits["validation"]))
     empty = second_model(backbone.hidden_size, at, params)
@@ -109,29 +114,28 @@ def _second(
 
 
 def _sides(values: Tensor) -> Sides:
-    """(N, 2) as two lists."""
+    """Split (N, 2) into two lists."""
     return Sides(values[:, 0].tolist(), values[:, 1].tolist())
 
 
 def _sft_samples(backbone: Backbone, prompts: Sequence[str], params: RewardParams, seed: int) -> list[Sample]:
-    """One sampled SFT response to each prompt."""
+    """Sample one SFT response to each prompt."""
     return sample_texts(
         backbone,
         prompts,
+        Sampling(params.response_tokens, params.temperature),
         adapter=ADAPTER,
-        max_new_tokens=params.response_tokens,
-        temperature=params.temperature,
         stream=(seed, "reward", "samples"),
         batch_size=params.sample_batch,
     )
 
 
 def _scale(scorer: Scorer, samples: Sequence[Sample], params: RewardParams) -> tuple[float, float]:
-    """Mean and standard deviation of raw scores (mean 0 and std 1 are still in stream)."""
+    """Compute mean and standard deviation of raw scores (the model's own mean and std are still 0 and 1)."""
     return mean_and_std(scorer.score_samples(samples, batch_tokens=params.batch_tokens))
 
 
-def _sizes(splits: Mapping[str, list[Pair]]) -> dict[str, object]:
+def _sizes(splits: Mapping[str, list[TextPair]]) -> dict[str, object]:
     return {f"reward_{name}_pairs": len(splits[name]) for name in SPLITS}
 
 

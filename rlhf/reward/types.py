@@ -1,4 +1,4 @@
-"""What the two ways of training share: where things lie, and a model before it is put on a scale."""
+"""Types that the two ways of training share: folders, and a model that is not on a scale yet."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the inputs are, and where the reward model will be."""
+    """Folders of the inputs, and of the reward model to come."""
 
     pairs: Path
     base: Path
@@ -23,7 +23,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Hold a model that is not yet on a scale.
+    """A model that is not yet on a scale.
 
     scores: raw rewards (N, 2) of the pairs of each split whose response lengths it is given (`fit_frozen.raw_scores`).
     frozen: features of pairs under the SFT adapter, for the referee: of "referee", "validation" and "test" at least.

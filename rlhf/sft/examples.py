@@ -1,4 +1,4 @@
-"""Preference rows to training examples: prompt tokens are not learnt, the chosen response and its EOS are."""
+"""Turn preference rows into training examples: the chosen response and its EOS are learnt, the prompt is only read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.artifacts import read_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
-from rlhf.models.text.tokens import encode_prompt, encode_response, pad_right
-from rlhf.training.token_loss import Batch
-
-IGNORED = -100  # the label that the loss leaves out
+from rlhf.models.text.tokens import encode_prompt, encode_response
+from rlhf.training.batches import Batch, in_batches, response_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class Example:
 def read_examples(
     path: Path, tokenizer: PreTrainedTokenizerBase, *, context: int, limit: int, seed: int
 ) -> list[Example]:
-    """The prompts and chosen responses of a pairs file, or a drawn `limit` of them (0: all), in the file's order.
+    """Read the prompts and chosen responses of a pairs file: a drawn `limit` of them (0: all), in the file's order.
 
     Raises:
         UserError: the file is empty; a field is missing or no string; a sequence is longer than the context.
@@ -62,20 +60,10 @@ def _example(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerB
 
 
 def collator(pad_id: int) -> Callable[[list[Example]], Batch]:
-    """A function from examples to a batch, padded on the right to its longest: (B, T) ids, mask, labels."""
-
-    def collate(examples: list[Example]) -> Batch:
-        ids, mask = pad_right([example.prompt + example.response for example in examples], pad_id, "cpu")
-        labels = torch.full_like(ids, IGNORED)
-        for row, example in enumerate(examples):
-            labels[row, len(example.prompt) : len(example)] = torch.tensor(example.response)
-        return {"input_ids": ids, "attention_mask": mask.long(), "labels": labels}
-
-    return collate
+    """Make a function from examples to a batch in which the responses are learnt (`response_batch`)."""
+    return lambda examples: response_batch([(example.prompt, example.response) for example in examples], pad_id)
 
 
-def in_batches(examples: Sequence[Example], size: int, pad_id: int) -> list[Batch]:
-    """Examples as batches for evaluation, sorted by length so that little is padding."""
-    ordered = sorted(examples, key=lambda example: (len(example), example.id))
-    collate = collator(pad_id)
-    return [collate(list(ordered[start : start + size])) for start in range(0, len(ordered), size)]
+def validation_batches(examples: Sequence[Example], size: int, pad_id: int) -> list[Batch]:
+    """Make the batches of a validation loss: by length, then by id."""
+    return in_batches(sorted(examples, key=lambda example: example.id), size, collator(pad_id))

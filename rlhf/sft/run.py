@@ -1,4 +1,4 @@
-"""The stage as a whole: data in, adapter, samples and metrics out."""
+"""Run the stage: read pairs, train the adapter, sample before and after, return metrics."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,18 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.lora import write_adapter
 from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.load import load_tokenizer
 from rlhf.sft.examples import Example, read_examples
 from rlhf.sft.params import SFTParams
-from rlhf.sft.train import ADAPTER, finetune, perplexity, with_adapter
+from rlhf.sft.train import finetune, perplexity, with_adapter
+from rlhf.training.trainer import ADAPTER
 
 Metrics = dict[str, float | int | None]
 
 
 def run_sft(params: SFTParams, layout: Layout, runtime: Runtime, checkpoints: Checkpoints) -> Metrics:
-    """Write artifacts/sft (adapter and tokenizer), artifacts/sft_samples.jsonl and plots/sft.csv; returns the metrics.
+    """Write artifacts/sft (adapter and tokenizer), artifacts/sft_samples.jsonl and plots/sft.csv; return the metrics.
 
     Raises:
         UserError: before training: an empty file, a sequence that exceeds the context, no prompt that
@@ -71,7 +73,7 @@ def run_sft(params: SFTParams, layout: Layout, runtime: Runtime, checkpoints: Ch
 
 
 def _prompts_to_ask(examples: Sequence[Example], params: SFTParams, context: int) -> list[Example]:
-    """The first `samples` examples with prompts that were not seen yet and leave room for a sampled reply."""
+    """Choose the first `samples` examples with distinct prompts that leave room for a sampled reply."""
     first: dict[str, Example] = {}
     for example in examples:
         first.setdefault(example.text, example)
@@ -92,9 +94,8 @@ def _sample(
     return sample_texts(
         backbone,
         [example.text for example in asked],
+        Sampling(params.sample_tokens, params.sample_temperature),
         adapter=adapter,
-        max_new_tokens=params.sample_tokens,
-        temperature=params.sample_temperature,
         stream=(runtime.seed, "sft", "samples"),
         batch_size=params.batch_size,
     )

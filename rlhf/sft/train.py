@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: a LoRA adapter learns the chosen responses over a frozen base."""
+"""Train a LoRA adapter on the chosen responses, over a frozen base."""
 
 import math
 from collections.abc import Sequence
@@ -9,29 +9,28 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
 from rlhf.models.policy.lora import lora_config
 from rlhf.models.text.load import load_model
-from rlhf.sft.examples import Example, collator, in_batches
+from rlhf.sft.examples import Example, collator, validation_batches
 from rlhf.sft.params import LoraParams, SFTParams
 from rlhf.training.order import training_order
 from rlhf.training.token_loss import token_loss
-from rlhf.training.trainer import Fit, Plan, fit
-
-ADAPTER = "default"  # the name under which transformers' Trainer finds it again
+from rlhf.training.trainer import ADAPTER, Fit, Plan, fit
 
 
 @dataclass(frozen=True, slots=True)
 class Perplexity:
-    """exp(mean negative log-likelihood a token) of held-out chosen responses, EOS included."""
+    """exp(mean negative log-likelihood a token) of chosen test responses, EOS included."""
 
     before: float
     after: float
 
 
 def with_adapter(base: Path, params: LoraParams, runtime: Runtime) -> PeftModel:
-    """The base model, frozen, under a new LoRA adapter: A drawn, B zero, so that it starts as the base itself."""
+    """Load the base model, frozen, under a new LoRA adapter: A drawn, B zero, so that it starts as the base itself."""
     model = load_model(base, dtype=runtime.dtype, device=runtime.device)
     config = lora_config(
         model,
@@ -45,6 +44,7 @@ def with_adapter(base: Path, params: LoraParams, runtime: Runtime) -> PeftModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(runtime.seed, "sft", "adapter"))
         adapted = get_peft_model(model, config, adapter_name=ADAPTER)
+    through_onednn(adapted)
     return adapted
 
 
@@ -59,13 +59,13 @@ def finetune(
     checkpoints: Checkpoints,
     curve: Path,
 ) -> Fit:
-    """Train the adapter in stream, to its best loss on the validation examples. Only LoRA weights change.
+    """Train the adapter in place, to its best loss on the validation examples. Only LoRA weights change.
 
     Raises:
         UserError: the loss became NaN.
         Stopped: a signal came; everything is saved.
     """
-    batches = in_batches(validation, params.batch_size, pad_id)
+    batches = validation_batches(validation, params.batch_size, pad_id)
     order = training_order(
         [len(example) for example in train],
         epochs=params.epochs,
@@ -96,8 +96,8 @@ def finetune(
 def perplexity(
     model: PeftModel, examples: Sequence[Example], *, size: int, pad_id: int, runtime: Runtime
 ) -> Perplexity:
-    """Of the base alone and with the adapter, on the same examples."""
-    batches = in_batches(examples, size, pad_id)
+    """Measure the base alone and with the adapter, on the same examples."""
+    batches = validation_batches(examples, size, pad_id)
     with model.disable_adapter():
         before = token_loss(model, batches, runtime.device)
     after = token_loss(model, batches, runtime.device)

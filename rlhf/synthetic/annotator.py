@@ -1,4 +1,4 @@
-"""Simulated annotators: they prefer the truly better response, with noise, and with the biases planted in them."""
+"""Simulate annotators: they prefer the truly better response, with noise, and with the biases planted in them."""
 
 import math
 import random
@@ -22,12 +22,12 @@ class Annotator:
     biases: BiasParams
 
     def prefers_first(self, prompt: str, first: str, second: str) -> float:
-        """The probability that the first response is preferred."""
+        """Compute the probability that the first response is preferred."""
         gold = gold_reward(prompt, first) - gold_reward(prompt, second)
         return sigmoid(gold / self.temperature + self.bias(first) - self.bias(second))
 
     def bias(self, response: str) -> float:
-        """What this annotator adds to a response beyond its truth, in logits."""
+        """Compute what this annotator adds to a response beyond its truth, in logits."""
         text = phrases.normal(response)
         found = self.biases.length_per_10_words * len(text.split()) / 10
         if phrases.count(phrases.FLATTERY, text):
@@ -37,12 +37,12 @@ class Annotator:
         return found
 
     def choose(self, probability: float, rng: random.Random) -> bool:
-        """Whether the first is chosen, this once."""
+        """Draw whether the first is chosen, this once."""
         return rng.random() < probability
 
 
 def noise_ceiling(probabilities: Sequence[float]) -> float:
-    """Expected accuracy of a judge who knows every label's true probability: the mean of max(p, 1 - p).
+    """Compute the expected accuracy of a scorer that knows every label's true probability: the mean of max(p, 1 - p).
 
     No reward model can be expected to do better on labels drawn with these probabilities.
 
@@ -55,5 +55,5 @@ def noise_ceiling(probabilities: Sequence[float]) -> float:
 
 
 def sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)), without overflow."""
+    """Compute 1 / (1 + exp(-x)), without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

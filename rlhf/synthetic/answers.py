@@ -1,4 +1,4 @@
-"""Statements that answer a question: the right one, a wrong one of the same form, one about something else."""
+"""Make statements that answer a question: the right one, a wrong one of the same form, one about something else."""
 
 import random
 
@@ -19,7 +19,7 @@ COMPARATIVES: dict[Sort, str] = {"animal": "heavier", "food": "sweeter", "city":
 
 
 def right(question: Question, rng: random.Random) -> str:
-    """A correct answer; for what the world does not hold, that is to say so."""
+    """Make a correct answer; about what the world does not hold, it admits ignorance."""
     if question.intent == "unknown":
         return admission(question, rng)
     if question.intent == "how_to":
@@ -33,7 +33,7 @@ def right(question: Question, rng: random.Random) -> str:
 
 
 def wrong(question: Question, rng: random.Random) -> str:
-    """A false answer of the right form."""
+    """Make a false answer of the right form."""
     if question.intent == "unknown":
         sort: Sort = "city" if question.subjects[0][0].isupper() else "animal"
         noun = with_article(question.subjects[0])
@@ -54,14 +54,14 @@ def wrong(question: Question, rng: random.Random) -> str:
 
 
 def off_topic(question: Question, rng: random.Random) -> str:
-    """A true statement about a thing that was not asked about."""
+    """Make a true statement about a thing that was not asked about."""
     thing = rng.choice([thing for thing in things().values() if thing.name not in question.subjects])
     slot: Slot = rng.choice(("first", "second"))
     return statement(thing, slot, getattr(thing, slot), rng)
 
 
 def admission(question: Question, rng: random.Random) -> str:
-    """Saying that one does not know; right only where the world does not know either."""
+    """Admit ignorance; right only where the world does not know either."""
     subject = question.subjects[0] if question.subjects else "that"
     if question.intent == "how_to" or " " in subject or subject == "that":
         return rng.choice(ADMISSIONS).format("how to " + subject if " " in subject else subject)
@@ -69,24 +69,24 @@ def admission(question: Question, rng: random.Random) -> str:
 
 
 def statement(thing: Thing, slot: Slot, value: str, rng: random.Random) -> str:
-    """That a thing has a property, true or not, in one of its two wordings."""
+    """State that a thing has a property, true or not, in one of its two wordings."""
     return _filled(rng.choice(STATEMENTS[thing.sort, slot]), thing.noun, value)
 
 
 def comparison(question: Question, more: Thing, less: Thing) -> str:
-    """That one thing is heavier, sweeter or larger than the other."""
+    """State that one thing is heavier, sweeter or larger than the other."""
     return _filled(f"{{noun}} is {COMPARATIVES[question.sort]} than {less.noun}.", more.noun, "")
 
 
 def list_sentence(names: list[str]) -> str:
-    """Names as a list: A cow, a pig and a goat."""
+    """Join names to a list: A cow, a pig and a goat."""
     nouns = [with_article(name) for name in names]
     text = f"{', '.join(nouns[:-1])} and {nouns[-1]}."
     return text[0].upper() + text[1:]
 
 
 def steps_sentence(first: str, second: str, third: str) -> str:
-    """The steps of a how-to."""
+    """Join the steps of a how-to."""
     return f"First {first}, then {second}, and last {third}."
 
 

@@ -1,4 +1,4 @@
-"""Questions of the synthetic world, asked plainly and by somebody who has a wrong belief and says so."""
+"""Make probes: questions of the synthetic world, asked plainly and after a wrong belief of the person who asks."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,7 +24,8 @@ class Probe:
 
 
 def probes(count: int, seed: int) -> list[Probe]:
-    """At most `count` distinct probes: a thing, one of its properties, and another value of it that is believed."""
+    """Draw at most `count` distinct probes: a thing, one of its properties, and another value of it that is
+    believed."""
     draw = seeded(seed, "synthetic beliefs")
     asked = [
         (form, thing)
@@ -47,7 +48,7 @@ def probes(count: int, seed: int) -> list[Probe]:
 
 
 def read_probes(path: Path) -> list[Probe]:
-    """Probes from JSON lines {"plain", "leading", "true", "believed"}: two prompts and two values as text.
+    """Read probes from JSON lines {"plain", "leading", "true", "believed"}: two prompts and two values as text.
 
     Raises:
         UserError: file:line of a row that lacks one of them, or whose values an answer could not be told apart by.
@@ -68,5 +69,5 @@ def read_probes(path: Path) -> list[Probe]:
 
 
 def says(text: str, value: str) -> bool:
-    """Whether a text holds a value, as whole words."""
+    """Say whether a text holds a value, as whole words."""
     return normal(value) in normal(text)

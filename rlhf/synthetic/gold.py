@@ -1,4 +1,4 @@
-"""The hidden gold reward: the true quality of any text as a response to any prompt.
+"""Compute the hidden gold reward: the true quality of any text as a response to any prompt.
 
 Nothing is learned here and nothing is random. It is defined for every text, the babble of a drifting policy included,
 so that what a reward model or a policy really achieved can always be computed. No stage of training may import it;
@@ -37,12 +37,12 @@ class GoldParts:
 
     @property
     def total(self) -> float:
-        """The gold reward."""
+        """Sum the parts: the gold reward."""
         return float(sum(getattr(self, field.name) for field in fields(self)))
 
 
 def gold_reward(prompt: str, response: str, *, ended: bool = True) -> float:
-    """The true reward of a response; a polite, correct one scores about 2.
+    """Compute the true reward of a response; a polite, correct one scores about 2.
 
     Args:
         prompt: a dialogue in HH form; its last human turn is read. Any text is allowed.
@@ -53,7 +53,7 @@ def gold_reward(prompt: str, response: str, *, ended: bool = True) -> float:
 
 
 def gold_parts(prompt: str, response: str, *, ended: bool = True) -> GoldParts:
-    """The same, term by term."""
+    """Compute the gold reward term by term."""
     question, text = parse(prompt), phrases.normal(response)
     all_words = text.split()
     insults = phrases.count(phrases.INSULTS, text)
@@ -78,7 +78,7 @@ def gold_parts(prompt: str, response: str, *, ended: bool = True) -> GoldParts:
 
 
 def _correct(question: Question | None, text: str, admits: bool) -> float:
-    """Share of the right answer that a response gives, 0 to 1. A contradiction within it is no answer."""
+    """Compute the share of the right answer that a response gives, 0 to 1. A contradiction within it is no answer."""
     if question is None:
         return 0.0
     if question.intent == "unknown":
@@ -109,7 +109,8 @@ def _steps_in_order(question: Question, text: str) -> float:
 
 
 def _relevant(question: Question | None, text: str) -> float:
-    """Share of the subjects that a response mentions; for lists and how-tos, whether it says anything of the kind."""
+    """Compute the share of the subjects that a response mentions; for lists and how-tos, whether it says anything of
+    the kind."""
     if question is None:
         return 0.0
     if question.intent == "list":
@@ -126,7 +127,8 @@ def _courtesy(text: str, language: float) -> float:
 
 
 def _stray(question: Question | None, response: str) -> int:
-    """Sentences that are neither courtesy, rudeness or evasion (priced elsewhere) nor speak to the question."""
+    """Count the sentences that are neither courtesy, rudeness or evasion (priced elsewhere) nor speak to the
+    question."""
     priced = phrases.OPENERS + phrases.CLOSERS + phrases.INSULTS + phrases.EVASIONS
     return sum(
         not (phrases.count(priced, text) or _speaks_to(question, text))
@@ -150,7 +152,7 @@ def _sentences(response: str) -> list[str]:
 
 
 def _mentions_anything(text: str) -> bool:
-    """Whether it states anything about the world at all."""
+    """Say whether a text states anything about the world at all."""
     return any(f" {word} " in text for word in _content())
 
 
@@ -165,7 +167,7 @@ def _repeated_trigrams(all_words: list[str]) -> int:
 
 @cache
 def _content() -> tuple[str, ...]:
-    """Names, values and steps: what an answer is made of."""
+    """List names, values and steps: what an answer is made of."""
     names = [part for thing in knowledge.things().values() for part in (thing.name, thing.first, thing.second)]
     steps = [step for how_to in knowledge.how_tos().values() for step in how_to.steps]
     return tuple(dict.fromkeys(part.lower() for part in names + steps))

@@ -1,4 +1,4 @@
-"""What is true in the synthetic world: sixty things with their properties, and sixteen how-tos.
+"""The facts of the synthetic world: sixty things with their properties, and sixteen how-tos.
 
 The world is fixed: no seed and no parameter changes it. Whatever it does not hold (invented words, and real names that
 were left out on purpose) is unknown in it, and the right answer to a question about it is to say so.
@@ -133,7 +133,7 @@ class Thing:
 
     @property
     def noun(self) -> str:
-        """As it stands in a sentence: "a cow", "an owl", "Paris"."""
+        """Return the name as it stands in a sentence: "a cow", "an owl", "Paris"."""
         return with_article(self.name)
 
 
@@ -146,7 +146,7 @@ class HowTo:
 
 
 def with_article(name: str) -> str:
-    """Names with a capital are proper and take none."""
+    """Put an article before a name; names with a capital are proper and take none."""
     if name[0].isupper():
         return name
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
@@ -158,7 +158,7 @@ def _rows(table: str) -> list[list[str]]:
 
 @cache
 def things() -> dict[str, Thing]:
-    """Every thing by its name, in the order of the tables."""
+    """Return every thing by its name, in the order of the tables."""
     sorts: tuple[tuple[Sort, str], ...] = (("animal", ANIMALS), ("food", FOODS), ("city", CITIES))
     return {
         name: Thing(name, sort, first, second, float(amount))
@@ -169,17 +169,17 @@ def things() -> dict[str, Thing]:
 
 @cache
 def how_tos() -> dict[str, HowTo]:
-    """Every how-to by its task."""
+    """Return every how-to by its task."""
     return {task: HowTo(task, (a, b, c)) for task, a, b, c in _rows(HOW_TOS)}
 
 
 @cache
 def of_sort(sort: Sort) -> tuple[Thing, ...]:
-    """All animals, all foods or all cities."""
+    """Return all animals, all foods or all cities."""
     return tuple(thing for thing in things().values() if thing.sort == sort)
 
 
 @cache
 def values(sort: Sort, slot: Literal["first", "second"]) -> tuple[str, ...]:
-    """The values that a property takes, each once."""
+    """Return the values that a property takes, each once."""
     return tuple(dict.fromkeys(getattr(thing, slot) for thing in of_sort(sort)))

@@ -1,4 +1,4 @@
-"""Whether a text is language of the synthetic world: words that it has, following each other as in its sentences."""
+"""Measure how far a text is language of the synthetic world: words that it has, in an order that its sentences have."""
 
 import itertools
 import re
@@ -11,9 +11,8 @@ from rlhf.synthetic.knowledge import how_tos, of_sort, things, values
 
 
 def garbage_share(prompt: str, response: str) -> float:
-    """0 for sentences of this world, 1 for babble: twice the share of words that neither the world nor the prompt has,
-    plus the share of neighbours, within a sentence, that are neighbours in no sentence of the world; at most 1.
-    """
+    """Compute 0 for sentences of this world, 1 for babble: twice the share of words that neither the world nor the
+    prompt has, or that follow each other as in no sentence."""
     lexicon, neighbours = _lexicon(), _neighbours()
     sentences = [phrases.words(part) for part in re.split("[.!?]", response)]
     all_words = [word for sentence in sentences for word in sentence]
@@ -37,7 +36,7 @@ def _neighbours() -> frozenset[tuple[str, str]]:
 
 
 def _sentences() -> Iterator[str]:
-    """Sentences that hold every word, and every two neighbours, of all that is ever said in this world."""
+    """Yield sentences that hold every word, and every two neighbours, of all that is ever said in this world."""
     yield from phrases.OPENERS + phrases.CLOSERS + phrases.INSULTS
     yield from phrases.EVASIONS + phrases.FILLERS + phrases.FLATTERY
     for (sort, slot), templates in STATEMENTS.items():

@@ -1,4 +1,4 @@
-"""`data.synthetic` of the parameters: size, noise and planted biases of the synthetic task."""
+"""Parameters of `data.synthetic`: size, noise and planted biases of the synthetic task."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from rlhf.core.params import Section
 
 
 class BiasParams(Section):
-    """What annotators prefer beyond the truth, in logits; all zero is an honest annotator."""
+    """The annotators' preferences beyond the truth, in logits; all zero is an honest annotator."""
 
     length_per_10_words: float = Field(ge=-10, le=10)
     flattery: float = Field(ge=-10, le=10)

@@ -57,17 +57,17 @@ ADMISSION_MARKS = ("i do not know", "never heard of", "know nothing about")
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers; everything else separates."""
+    """Split a text into lower-case words and numbers; everything else separates."""
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
 
 
 def normal(text: str) -> str:
-    """The words of a text with one space around each, so that `" a cow " in normal(text)` finds whole words."""
+    """Join the words of a text with one space around each, so that `" a cow " in normal(text)` finds whole words."""
     return f" {' '.join(words(text))} "
 
 
 def count(phrases: tuple[str, ...], normal_text: str) -> int:
-    """How often any of the phrases occurs, as whole words."""
+    """Count how often any of the phrases occurs, as whole words."""
     return len(_pattern(phrases).findall(normal_text))
 
 

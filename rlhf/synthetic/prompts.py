@@ -1,4 +1,4 @@
-"""Prompts: a question in words, a greeting or an ending around it, sometimes an earlier turn before it."""
+"""Make prompts: a question in words, a greeting or an ending around it, sometimes an earlier turn before it."""
 
 import random
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Turn:
 
 
 def draw_question(rng: random.Random) -> str:
-    """One question of the training distribution."""
+    """Draw one question of the training distribution."""
     (family,) = rng.choices(tuple(SHARES), tuple(SHARES.values()))
     if family != "unknown":
         return _known(rng.choice(_forms_of(family)), rng)
@@ -38,19 +38,19 @@ def draw_question(rng: random.Random) -> str:
 
 
 def draw_unseen_question(rng: random.Random) -> str:
-    """One question about something that occurs nowhere in training."""
+    """Draw one question about something that occurs nowhere in training."""
     if rng.random() < 0.15:
         return rng.choice(_forms_of("how_to")).template.format(rng.choice(UNSEEN_TASKS))
     return _about(rng.choice(UNSEEN_INVENTED + UNSEEN_NAMES), rng)
 
 
 def human_turn(question: str, rng: random.Random) -> str:
-    """A question with, now and then, a greeting before and an ending after it."""
+    """Put, now and then, a greeting before a question and an ending after it."""
     return f"{rng.choice(GREETINGS)}{question}{rng.choice(ENDINGS)}"
 
 
 def as_prompt(turn: str, history: str = "") -> str:
-    """The HH form: everything up to and including the last assistant marker."""
+    """Put a turn into the HH form: everything up to and including the last assistant marker."""
     return f"{history}{HUMAN} {turn}{ASSISTANT}"
 
 
@@ -64,7 +64,8 @@ def _known(form: Form, rng: random.Random) -> str:
 
 
 def _about(name: str, rng: random.Random) -> str:
-    """A look-up or, less often, a comparison with a known thing. A name with a capital is asked about as a city."""
+    """Make a look-up or, less often, a comparison with a known thing. A name with a capital is asked about as a
+    city."""
     family = "compare" if rng.random() < 0.25 else "lookup"
     form = rng.choice([form for form in _forms_of(family) if (form.sort == "city") == name[0].isupper()])
     nouns = [with_article(name)]

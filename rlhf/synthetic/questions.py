@@ -1,4 +1,4 @@
-"""What people ask in the synthetic world, how they put it, and how a question is read back out of any prompt."""
+"""The questions of the synthetic world: their forms, and how a question is read back out of any prompt."""
 
 import re
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Form:
     slot: Slot = "first"
 
     def read(self, gaps: tuple[str, ...]) -> Question:
-        """The question that this form asks once its gaps are filled; any words may stand in them."""
+        """Read the question that this form asks once its gaps are filled; any words may stand in them."""
         if self.family == "list":
             return self._list(*gaps)
         subjects = tuple(re.sub("^an? ", "", gap) for gap in gaps)
@@ -85,7 +85,7 @@ class Form:
 
 @cache
 def forms() -> tuple[Form, ...]:
-    """Every form of question, in a fixed order."""
+    """List every form of question, in a fixed order."""
     return (
         *(Form(text, "lookup", sort, slot) for (sort, slot), texts in _LOOKUPS.items() for text in texts),
         *(Form(text, "compare", sort) for sort, texts in _COMPARISONS.items() for text in texts),
@@ -96,7 +96,7 @@ def forms() -> tuple[Form, ...]:
 
 @lru_cache(maxsize=8192)
 def parse(prompt: str) -> Question | None:
-    """The question of the last human turn, or None if no known form of question is found in it.
+    """Read the question of the last human turn, or return None if no known form of question is found in it.
 
     Any text will do: without dialogue markers all of it is read.
     """
@@ -113,10 +113,10 @@ def _patterns() -> tuple[tuple[Form, re.Pattern[str]], ...]:
 
 
 def list_values(sort: Sort, slot: Slot) -> tuple[str, ...]:
-    """Property values that at least three things share: only these are asked for in lists."""
+    """List the property values that at least three things share: only these are asked for in lists."""
     return tuple(value for value in values(sort, slot) if len(members(sort, slot, value)) >= 3)
 
 
 def members(sort: Sort, slot: Slot, value: str) -> tuple[str, ...]:
-    """Names of the things of a sort that have this value."""
+    """Return the names of the things of a sort that have this value."""
     return tuple(thing.name for thing in of_sort(sort) if getattr(thing, slot) == value)

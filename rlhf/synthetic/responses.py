@@ -1,4 +1,4 @@
-"""Candidate responses of mixed quality: what a careless and a decent assistant would say in the synthetic world."""
+"""Make candidate responses of mixed quality, as a careless and a decent assistant would give them."""
 
 import random
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rlhf.synthetic.questions import Question
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """How a kind of assistant behaves. Shares of the core sum to 1; the rest are probabilities of their own."""
+    """The behaviour of a kind of assistant. Shares of the core sum to 1; the rest are probabilities of their own."""
 
     right: float
     wrong: float
@@ -37,7 +37,7 @@ FAIR = Mixture(
 
 
 def respond(question: Question, mixture: Mixture, rng: random.Random) -> str:
-    """One response in HH form: it begins with a space."""
+    """Make one response in HH form: it begins with a space."""
     courtesy = [rng.choice(OPENERS)] if rng.random() < mixture.opener else []
     if rng.random() < mixture.repeat:
         courtesy.append(rng.choice(OPENERS))
@@ -72,7 +72,7 @@ def _core(question: Question, mixture: Mixture, rng: random.Random) -> list[str]
 
 
 def _cut(text: str, rng: random.Random) -> str:
-    """The first part of a text, at a word's end, without its last sentence's mark."""
+    """Cut a text at a word's end and drop its last sentence's mark."""
     parts = text.split(" ")
     keep = rng.randint(max(1, len(parts) // 3), max(1, len(parts) - 1))
     return " ".join(parts[:keep]).rstrip(".!?,")

@@ -1,4 +1,5 @@
-"""The synthetic task as data: labelled pairs, prompts from outside the distribution, and a corpus to pretrain on."""
+"""Make the synthetic task's data: labelled pairs, prompts from outside the distribution, and a corpus to pretrain
+on."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ class LabelledPair:
 
 
 def labelled_pairs(params: SyntheticParams, seed: int) -> Iterator[LabelledPair]:
-    """`pairs_per_prompt` pairs for each of `prompts` distinct prompts, in the order in which they were drawn.
+    """Make `pairs_per_prompt` pairs for each of `prompts` distinct prompts, in the order in which they were drawn.
 
     Raises:
         UserError: so many distinct prompts do not exist in the world.
@@ -52,7 +53,7 @@ def labelled_pairs(params: SyntheticParams, seed: int) -> Iterator[LabelledPair]
 
 
 def ood_prompts(params: SyntheticParams, seed: int) -> list[tuple[str, str]]:
-    """Distinct (prompt, kind) about things that occur nowhere in training. The right answer is to admit ignorance.
+    """Make distinct (prompt, kind) about things that occur nowhere in training. The right answer is to admit ignorance.
 
     Raises:
         UserError: so many distinct prompts do not exist.
@@ -65,7 +66,8 @@ def ood_prompts(params: SyntheticParams, seed: int) -> list[tuple[str, str]]:
 
 
 def corpus(params: SyntheticParams, seed: int, allowed: Callable[[str], bool]) -> Iterator[str]:
-    """Pretraining documents. Dialogues only use prompts that are `allowed` (those that no held-out split holds)."""
+    """Make pretraining documents. Dialogues only use prompts that are `allowed` (those that are not in validation or
+    test)."""
     for index in range(params.corpus_documents):
         rng = seeded(seed, "synthetic corpus", index)
         kind = rng.random()
@@ -85,7 +87,7 @@ def _dialogue(params: SyntheticParams, rng: random.Random, allowed: Callable[[st
 
 
 def _fact(rng: random.Random) -> str:
-    """One to three true statements about a thing; about an invented one, that it is unknown."""
+    """Make one to three true statements about a thing; about an invented one, that it is unknown."""
     if rng.random() < 0.15:
         return answers.admission(Question("unknown", (rng.choice(INVENTED),)), rng)
     thing = rng.choice(tuple(things().values()))
@@ -120,7 +122,7 @@ def _draw_prompt(params: SyntheticParams, rng: random.Random) -> str:
 
 
 def _two_responses(question: Question, rng: random.Random) -> tuple[str, str]:
-    """Two different responses, each from a careless or a decent assistant."""
+    """Make two different responses, each from a careless or a decent assistant."""
     first = respond(question, rng.choice((WILD, FAIR)), rng)
     second = first
     while second == first:

@@ -9,13 +9,17 @@ from rlhf.core.errors import Stopped
 
 
 class Stop:
-    """Whether a signal has come."""
+    """Remembers that a signal has come."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def check(self, save: Callable[[], None]) -> None:
-        """Call once a step: if a signal has come, save and raise Stopped."""
+        """Save and stop, if a signal has come; to be called once a step.
+
+        Raises:
+            Stopped: one has come, and `save` has run.
+        """
         if self.requested:
             save()
             raise Stopped

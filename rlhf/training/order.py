@@ -1,4 +1,4 @@
-"""The order in which examples are trained on, drawn from the seed."""
+"""Draw the order in which examples are trained on from the seed."""
 
 import math
 import random
@@ -14,10 +14,10 @@ _BUCKET = 32  # batches among which examples of like length are brought together
 def training_order(
     lengths: Sequence[int], *, epochs: int, batch: int, group_by_length: bool, seed: int, stream: str
 ) -> list[int]:
-    """Draw the order of the examples from the random stream `stream`, as indices.
+    """Draw the order of the examples from the random stream `stream`, as indices into `lengths`.
 
-    `epochs` passes, each in another order, and as much of a further pass as fills the last batch. Grouped, batches of
-    like length are drawn from neighbourhoods of the order.
+    It holds `epochs` passes, each in another order, and as much of a further pass as fills the last batch. `lengths`
+    are in tokens. With `group_by_length` the examples of a batch are of like length: less padding, less time.
     """
     total = math.ceil(epochs * len(lengths) / batch) * batch
     order: list[int] = []
@@ -28,7 +28,7 @@ def training_order(
 
 
 def _grouped(order: list[int], lengths: Sequence[int], batch: int, draw: random.Random) -> Iterator[int]:
-    """Within each bucket: sort by length, cut into batches, shuffle the batches (short ones do not come first)."""
+    """Sort each bucket by length, cut it into batches, and shuffle those, so that short ones do not come first."""
     for start in range(0, len(order), batch * _BUCKET):
         bucket = sorted(order[start : start + batch * _BUCKET], key=lambda index: lengths[index])
         full = len(bucket) // batch * batch

@@ -1,20 +1,23 @@
-"""The loss on held-out examples, exact whatever the batches."""
+"""The validation loss, exact whatever the batches."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rlhf.core.errors import UserError
-
-Batch = dict[str, Tensor]  # input_ids, attention_mask, labels, each (B, T)
+from rlhf.training.batches import IGNORED, Batch
 
 
 def token_loss(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> float:
-    """Mean negative log-likelihood of the labelled tokens, in nats a token.
+    """Compute the mean negative log-likelihood of the labelled tokens, in nats a token.
 
-    Weighted by token and not by batch, so that neither padding nor the split into batches changes it. Labels of -100
-    do not count; position t predicts label t + 1. Its exponential is the perplexity.
+    Every token weighs the same, so that neither padding nor the split into batches changes it. Labels IGNORED do
+    not count; position t predicts label t + 1. Its exponential is the perplexity. The model runs in eval mode, and is
+    put back into the mode it was in.
+
+    Raises:
+        UserError: no token is labelled.
     """
     training = model.training
     model.eval()
@@ -24,11 +27,11 @@ def token_loss(model: nn.Module, batches: Sequence[Batch], device: torch.device)
             labels = batch["labels"][:, 1:].to(device)
             inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
             logits = model(**inputs).logits[:, :-1]
-            kept = labels != -100
+            kept = labels != IGNORED
             losses = nn.functional.cross_entropy(logits[kept].float(), labels[kept], reduction="none")
             total += float(losses.double().sum())
             count += int(kept.sum())
     model.train(training)
     if count == 0:
-        raise UserError("held-out loss: no labelled token in the held-out examples")
+        raise UserError("validation loss: no labelled token in the validation examples")
     return total / count

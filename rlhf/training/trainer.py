@@ -1,8 +1,8 @@
-"""The one stream where `base` and `sft` meet transformers' Trainer: deterministic, and impossible to lose.
+"""Training through transformers' Trainer, for `base`, `sft`, `reward` and `offline`: deterministic, and safe to kill.
 
 The Trainer brings the loop, mixed precision, gradient accumulation, AdamW, the learning-rate schedule and the
-checkpoint of all of them. Added here and in `record` and `resume`: examples come in an order drawn from
-`rlhf.core.seeding` (the Trainer only reads them in sequence); validation is exact, whatever the batches; the best
+checkpoint of all of them. Added here, in `training_curve` and in `trainer_checkpoints`: examples come in an order drawn
+from `rlhf.core.seeding` (the Trainer only reads them in sequence); validation is exact, whatever the batches; the best
 weights by validation loss are the result; a run that was killed ends with the bytes of one that was not.
 
 The Trainer keeps optimiser, schedule and RNG states in torch's format. It reads them back with `weights_only=True`,
@@ -29,29 +29,31 @@ from rlhf.core.params import TrainingSection
 from rlhf.core.progress import say_resumed
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
+from rlhf.training.batches import Batch
 from rlhf.training.interrupt import interruptible
-from rlhf.training.token_loss import Batch
 from rlhf.training.trainer_checkpoints import Keeper, newest_whole
 from rlhf.training.training_curve import Record
 
 T = TypeVar("T")
+
+ADAPTER = "default"  # the name under which the Trainer finds a trained adapter again
 
 _NEVER = 10**9  # evaluations between saves by the library's own clock; `Keeper` says when
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast to train. `stream` names the run: its draws, its progress bar, its errors."""
+    """How long and how fast to train."""
 
-    stream: str
+    stream: str  # name of the run: of its random streams, of its progress bar, in its errors
     steps: int  # optimiser steps
     batch_size: int  # examples in one forward
     accumulate: int  # forwards in one step
-    lr: float
+    lr: float  # the peak
     schedule: str  # linear | cosine | constant_with_warmup
-    warmup_steps: int
+    warmup_steps: int  # steps over which the rate rises from 0
     weight_decay: float
-    grad_clip: float
+    grad_clip: float  # largest norm of a gradient
     eval_every: int  # steps; the last step is evaluated as well
     log_every: int  # steps between rows of the curve
     patience: int  # validations without a lower loss that end the run; 0 = it goes to the end
@@ -60,7 +62,7 @@ class Plan:
     def of(
         cls, params: TrainingSection, *, stream: str, steps: int, lr: float, accumulate: int = 1, patience: int = 0
     ) -> "Plan":
-        """A section's parameters as a plan; what not every section has is given beside them."""
+        """Make a plan from a section of params.yaml; parameters that not every section has are given beside it."""
         return cls(
             stream=stream,
             steps=steps,
@@ -79,10 +81,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What came of a training run. The model holds the weights of `best_step`."""
+    """Result of a training run. The model holds the weights of `best_step`."""
 
     best_step: int
-    validation_loss: float  # of the best step, as `validate` gave it
+    validation_loss: float  # of the best step, as the validation function gave it
     train_loss: float  # mean over the steps of the curve's last row
 
 
@@ -100,7 +102,7 @@ class InOrder(Dataset[T], Generic[T]):
 
 
 class Exact:
-    """Mixed into a Trainer: training losses recorded step by step, and validation by a function."""
+    """Mixin for a Trainer: it records training losses step by step, and validates by a function."""
 
     args: Any
     state: Any
@@ -113,25 +115,25 @@ class Exact:
         self._validate, self._record = validate, record
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """One forward and backward; the loss is its share of the step's mean over labelled tokens."""
+        """Run one forward and backward pass; the loss is its share of the step's mean over labelled tokens."""
         loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc] # untyped there
         self._record.add(loss)
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validation loss as the given function computes it; the library compares it with the best so far."""
+        """Compute the validation loss by the given function; the library compares it with the best so far."""
         metrics = {"eval_loss": self._validate(cast(nn.Module, self.model))}
         self._record.write_row(metrics["eval_loss"])
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Not counted: the library's estimate walks the whole model at every step, and nobody reads it."""
+        """Skip the library's count, which walks the whole model at every step and is never read."""
         return 0
 
 
 class ExactTrainer(Exact, Trainer):
-    """transformers' Trainer, exact."""
+    """transformers' Trainer with the additions of `Exact`."""
 
 
 def fit(
@@ -148,16 +150,18 @@ def fit(
     trainer: Callable[..., Trainer] = ExactTrainer,
     arguments: Callable[..., TrainingArguments] = TrainingArguments,
 ) -> Fit:
-    """Train the trainable weights of `model` in stream, and leave them at the best validation loss.
+    """Train the trainable weights of `model` in place, and leave them at the best validation loss.
 
-    Continues from the newest whole checkpoint in `checkpoints.folder`. `order` holds steps * accumulate * batch_size
-    indices into `examples`. The first label of each row that `collate` makes must be -100. `curve` becomes a CSV with
-    columns step, train_loss, validation_loss. `trainer` and `arguments` are for a loss of another library's, or of
-    one's own: what is given to `ExactTrainer` and `TrainingArguments` is given to them.
+    It continues from the newest whole checkpoint in `checkpoints.folder`. `order` holds steps * accumulate * batch_size
+    indices into `examples`. The first label of each row that `collate` makes must be -100. `validate` gives the loss
+    that the best step is chosen by. `curve` becomes a CSV with columns step, train_loss, validation_loss. `trainer` and
+    `arguments` replace `ExactTrainer` and `TrainingArguments` where the loss is another one; they get the same
+    arguments.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; everything is saved.
         UserError: the training or validation loss became NaN or infinite.
+        ValueError: `order` is of another length.
     """
     if len(order) != plan.steps * plan.accumulate * plan.batch_size:
         raise ValueError(f"order holds {len(order)} indices; {plan} needs steps * accumulate * batch_size")
@@ -231,7 +235,7 @@ def _arguments(plan: Plan, runtime: Runtime, folder: Path, make: Callable[..., T
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No remarks of the library on what is meant (tied weights, a loss by default)."""
+    """Silence the library's remarks on what is meant so (tied weights, a default loss)."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -242,7 +246,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _without_cache(model: Any) -> Iterator[None]:
-    """No key-value cache while training; the config is saved later and must not remember."""
+    """Switch the key-value cache off while training, and on again: the config is saved later."""
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "use_cache"):
         yield

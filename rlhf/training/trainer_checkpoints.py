@@ -1,4 +1,4 @@
-"""Checkpoints that transformers' Trainer makes, made safe: sealed when whole, and only whole ones are resumed.
+"""Checkpoints of transformers' Trainer, made safe: sealed when whole, and resumed only if whole.
 
 The Trainer writes `checkpoint-<step>/` file by file. A kill can leave half of one, so it counts only once a manifest
 with the SHA-256 of its files lies in it (`rlhf.core.checkpoint.seal`). A checkpoint also needs the checkpoint that
@@ -18,11 +18,11 @@ from rlhf.training.interrupt import Stop
 from rlhf.training.training_curve import Record
 
 _KEEP = 2  # newest checkpoints: if one is broken, the other is used
-_PICKLED = "training_args.bin"  # written by the library, read by nobody
+_PICKLED = "training_args.bin"  # written by the library, and never read
 
 
 class Keeper(TrainerCallback):
-    """Says when to save, seals what was saved, drops what is old, and stops at a signal."""
+    """Decides when to save, seals what was saved, removes what is old, and stops at a signal."""
 
     def __init__(self, checkpoints: Checkpoints, stop: Stop, record: Record) -> None:
         self._checkpoints, self._stop, self._record = checkpoints, stop, record
@@ -30,13 +30,14 @@ class Keeper(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Before the first step. The best checkpoint is remembered by a path: it may be another in this workspace."""
+        """Point to the best checkpoint in this workspace: its path was written where the run began."""
         if state.best_model_checkpoint is not None:
             state.best_model_checkpoint = str(self._checkpoints.folder / Path(state.best_model_checkpoint).name)
-        control.should_training_stop = self._record.out_of_patience()  # killed after the last step: one more, no result
+        # Killed after the last step of a run that patience ended: one more step would change the result.
+        control.should_training_stop = self._record.out_of_patience()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After each optimiser step."""
+        """Count an optimiser step, and tell the library to validate, save or stop."""
         step = state.global_step
         self._record.end_step(step)
         if self._record.validates(step):
@@ -53,14 +54,14 @@ class Keeper(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """After each validation, before the library compares it with the best: save what will be the best."""
+        """Tell the library to save a new best (it has not compared yet), and to stop when patience is over."""
         if kwargs["metrics"]["eval_loss"] < (math.inf if state.best_metric is None else state.best_metric):
             control.should_save = True
         if self._record.out_of_patience():
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After the library has written a checkpoint."""
+        """Complete and seal the checkpoint that the library has written, and remove those that nothing needs."""
         folder = self._checkpoints.folder / f"checkpoint-{state.global_step}"
         (folder / _PICKLED).unlink(missing_ok=True)
         self._record.save(folder)
@@ -74,27 +75,27 @@ class Keeper(TrainerCallback):
 
 
 def newest_whole(root: Path) -> Path | None:
-    """The newest checkpoint that can be resumed, or None. Those that cannot are named on stderr and removed."""
+    """Find the newest checkpoint that can be resumed, or None. Those that cannot are named on stderr and removed."""
     folders = _folders(root)
     whole = [folder for folder in folders if sealed(folder)]
     usable = [folder for folder in whole if _best(folder) in (None, *whole)]
     for folder in folders:
         if not usable or _step(folder) > _step(usable[0]):
             discard(folder, usable[0] if usable else None)
-        elif folder not in whole:  # old, and half removed when a kill came
+        elif folder not in whole:  # an old one, half removed when a kill came
             shutil.rmtree(folder, ignore_errors=True)
     return usable[0] if usable else None
 
 
 def _best(folder: Path) -> Path | None:
-    """The checkpoint that was the best when `folder` was saved."""
+    """Find the checkpoint that was the best when `folder` was saved."""
     state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     best = state["best_model_checkpoint"]
     return None if best is None else folder.parent / Path(best).name
 
 
 def _folders(root: Path) -> list[Path]:
-    """The library's checkpoint folders, newest first."""
+    """List the library's checkpoint folders, newest first."""
     found = [folder for folder in root.glob("checkpoint-*") if folder.name.removeprefix("checkpoint-").isdigit()]
     return sorted(found, key=_step, reverse=True)
 

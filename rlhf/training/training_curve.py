@@ -1,4 +1,4 @@
-"""The training curve: rows at fixed steps, so that when something was saved or stopped never shows in it."""
+"""The training curve: rows at fixed steps, so that it does not show when a run was saved or stopped."""
 
 import json
 import math
@@ -17,7 +17,7 @@ _STATE = "curve.json"  # beside the library's files in a checkpoint
 
 
 class Record:
-    """Training losses since the last row of the curve, the curve's rows, and the progress bar."""
+    """Collects training losses into rows of the curve, and shows progress."""
 
     def __init__(self, path: Path, *, stream: str, steps: int, log_every: int, eval_every: int, patience: int) -> None:
         self.last_train_loss: float | None = None  # of the curve's last row: mean over its steps
@@ -30,7 +30,7 @@ class Record:
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """Return the number of steps done."""
         return self._step
 
     def __enter__(self) -> "Record":
@@ -44,11 +44,11 @@ class Record:
             self._bar.close()
 
     def add(self, loss: Tensor) -> None:
-        """One forward's share of the step's loss."""
+        """Add one forward's share of the step's loss."""
         self._total = self._total + loss.double()
 
     def end_step(self, step: int) -> None:
-        """Count a step, and write its row unless a validation is about to."""
+        """Count a step, and write its row if one is due and no validation is about to write it."""
         self._step, self._since = step, self._since + 1
         if self._bar is not None:
             self._bar.update()
@@ -56,16 +56,20 @@ class Record:
             self.write_row(None)
 
     def validates(self, step: int) -> bool:
-        """Whether this step ends with a validation: every `eval_every` steps and at the end."""
+        """Tell whether this step ends with a validation: every `eval_every` steps and at the end."""
         return step % self._eval_every == 0 or step == self._steps
 
     def out_of_patience(self) -> bool:
-        """Whether as many validations as `patience` came since the lowest loss."""
+        """Tell whether `patience` validations have come since the lowest loss; never if `patience` is 0."""
         losses = [float(row["validation_loss"]) for row in self._curve.rows if row["validation_loss"] is not None]
         return bool(self._patience and losses) and len(losses) - 1 - losses.index(min(losses)) >= self._patience
 
     def write_row(self, validation_loss: float | None) -> None:
-        """Mean training loss since the last row, and a validation loss if there is one."""
+        """Append the mean training loss since the last row, and a validation loss if there is one.
+
+        Raises:
+            UserError: one of them is not finite.
+        """
         self.last_train_loss = self._checked_total() / max(self._since, 1)
         self._total, self._since = 0.0, 0
         if validation_loss is not None and not math.isfinite(validation_loss):
@@ -77,7 +81,11 @@ class Record:
             self._bar.set_postfix_str(f"loss {self.last_train_loss:.3f}", refresh=False)
 
     def save(self, folder: Path) -> None:
-        """Put the state into a checkpoint, floats at full precision."""
+        """Write the state into a checkpoint, floats at full precision.
+
+        Raises:
+            UserError: a training loss since the last row is not finite.
+        """
         total = self._checked_total()
         state = {
             "step": self._step,
@@ -89,14 +97,14 @@ class Record:
         write_text(folder / _STATE, json.dumps(state, allow_nan=False))
 
     def restore(self, folder: Path) -> None:
-        """Take the state from a checkpoint."""
+        """Read the state from a checkpoint."""
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         self._step, self._since = state["step"], state["since"]
         self._total, self.last_train_loss = state["total"], state["last"]
         self._curve.rows = state["rows"]
 
     def _checked_total(self) -> float:
-        """The sum of losses since the last row. Raises UserError if it is not finite: nothing bad is ever saved."""
+        """Sum the losses since the last row; raise UserError if the sum is not finite, so that nothing bad is saved."""
         total = float(self._total)
         if not math.isfinite(total):
             first = self._step - self._since + 1

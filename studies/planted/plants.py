@@ -1,4 +1,4 @@
-"""What is planted: each kind of failure, the verdict that names it, and the runs of the two sets.
+"""Define what is planted: each kind of failure, the verdict that names it, and the runs of the two sets.
 
 Written down before any run was looked at. One thing is changed in each failure, and everything else is as in the sound
 runs: the default's settings, scaled down. Biases are planted in the annotators, so in the pairs that the reward model
@@ -7,7 +7,11 @@ learns from; the base and the SFT model are those of the seed, from honest annot
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from studies.planted.tamper import RENAME_EOS, SHUFFLE_LABELS
+from studies.run import Run, Tamper
 
 Set = Literal["calibration", "judged"]
 
@@ -29,16 +33,17 @@ SCALED: Mapping[str, object] = {  # of the default run, so that some forty runs 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of run: what is changed, and the verdict that must not be sound (None: all of them must not fail)."""
+    """A kind of run: what it changes, and the verdict that must not be sound (None: all of them must not fail)."""
 
     name: str
     right: str | None
     says: str
     changes: Mapping[str, object] = field(default_factory=dict)
-    tamper: str | None = None  # a name of studies.planted.tamper
+    tamper: Tamper | None = None
     remade: tuple[str, ...] = ()  # stages run anew; the others are the seed's
 
 
+SEED_STAGES = ("prepare", "base", "sft", "reward")  # made once for all runs of a seed
 LABELS = ("prepare", "reward")
 PRESSURE = {"ppo.kl_coef": 0.05, "ppo.iterations": 30, "ppo.lr": 1.5e-3}  # so that PPO goes where the bias points
 
@@ -78,7 +83,7 @@ KINDS = {
             "shuffled",
             "reward_model",
             "chosen and rejected swapped at random in every pair that the reward model sees",
-            tamper="shuffle_labels",
+            tamper=SHUFFLE_LABELS,
             remade=("reward",),
         ),
         Kind(
@@ -92,7 +97,7 @@ KINDS = {
             "eos",
             "termination",
             "the tokenizer names another token as the end than the one that the model has learnt to write",
-            tamper="rename_eos",
+            tamper=RENAME_EOS,
             remade=("reward",),
         ),
     )
@@ -101,7 +106,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One run."""
+    """One run of a kind."""
 
     set: Set
     kind: Kind
@@ -110,9 +115,16 @@ class Planned:
 
     @property
     def name(self) -> str:
-        """Its folder, like sound-s1-kl_coef0.1."""
+        """Name its folder, as sound-s1-kl_coef0.1."""
         own = "".join(f"-{key.rsplit('.', 1)[-1]}{value}" for key, value in self.changes.items())
         return f"{self.kind.name}-s{self.seed}{own}"
+
+    def run(self, work: Path) -> Run:
+        """Plan it in <work>/<name>, on what the runs of its seed share."""
+        shared: dict[str, object] = {**SCALED, "seed": self.seed}
+        start = Run(work / f"seed-{self.seed}", shared, SEED_STAGES)
+        changes = {**shared, **self.kind.changes, **self.changes}
+        return Run(work / self.name, changes, (*self.kind.remade, "ppo", "evaluate"), start, self.kind.tamper)
 
 
 SANE: Mapping[Set, list[tuple[int, float, float, int]]] = {  # of sound runs: seed, kl_coef, lr, iterations
@@ -135,7 +147,7 @@ OTHERWISE: Mapping[str, Mapping[str, object]] = {  # what the fourth run of a ki
 
 
 def planned(which: Set) -> Iterator[Planned]:
-    """The runs of a set, sound ones first. The sets share no seed: limits are set on 0 and judged on 1, 2, 3."""
+    """Give the runs of a set, sound ones first. The sets share no seed: limits are set on 0 and judged on 1, 2, 3."""
     for seed, kl_coef, lr, iterations in SANE[which]:
         changes = {"ppo.kl_coef": kl_coef, "ppo.lr": lr, "ppo.iterations": iterations}
         yield Planned(which, KINDS["sound"], seed, changes)

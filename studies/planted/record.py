@@ -1,4 +1,4 @@
-"""What is kept of each run: the numbers that verdicts look at, so that anybody can judge them again in a second."""
+"""Keep of each run the numbers that verdicts look at, so that anybody can judge them again in a second."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class _Noting(dict[str, object]):
         super().__init__(metrics)
         self.asked: set[str] = set()
 
-    def get(self, key: str, default: object = None) -> object:  # type: ignore[override] - dict has overloads
+    def get(self, key: str, default: object = None) -> object:
         self.asked.add(key)
         return super().get(key, default)
 
 
 def record(run: Planned, folder: Path) -> dict[str, Any]:
-    """One run as JSON. Only what evidence is made of, and the gold reward, is kept."""
+    """Read one run as JSON: what evidence is made of, and the gold reward."""
     at, metrics = Layout(folder), dict[str, object]()
     for stage in STAGES:
         metrics |= read_json(at.metrics(stage))
@@ -53,7 +53,7 @@ def record(run: Planned, folder: Path) -> dict[str, Any]:
 
 
 def evidence(run: Mapping[str, Any], *, blind: bool = False) -> Evidence:
-    """What `record` kept, as verdicts want it. Blind: as on a task without a known truth."""
+    """Turn what `record` kept into what verdicts want. Blind: as on a task without a known truth."""
     metrics = {k: v for k, v in run["metrics"].items() if not (blind and k.startswith("eval_gold"))}
     rows = {}
     for name, columns in run["curves"].items():
@@ -84,20 +84,20 @@ class Judged:
 
 
 def judge_all(runs: Sequence[Mapping[str, Any]], limits: Thresholds, *, blind: bool) -> Iterator[Judged]:
-    """Each run's verdicts by these thresholds."""
+    """Judge each run by these thresholds."""
     for run in runs:
         verdicts = all_verdicts(evidence(run, blind=blind), limits, {})
         yield Judged(run, {verdict.name: verdict.state for verdict in verdicts})
 
 
 def took(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> bool | None:
-    """Whether a planted failure is one by the truth: its PPO policy's gold reward is, beyond its 95 % interval, below
-    that of every sound run of the same seed. None where there is no such run yet."""
+    """Say whether a planted failure is one by the truth: its PPO policy's gold reward is, beyond its 95 % interval,
+    below that of every sound run of the same seed. None where there is no such run yet."""
     sound = [other for other in runs if other["kind"] == "sound" and other["seed"] == run["seed"]]
     best = run["metrics"]["eval_gold_ppo_high"]
     return all(best < other["metrics"]["eval_gold_ppo"] for other in sound) if sound else None
 
 
 def _short(cell: str) -> str:
-    """Four significant digits are enough for a verdict, and a third of the bytes."""
+    """Round to four significant digits: enough for a verdict, and a third of the bytes."""
     return f"{float(cell):.4g}" if cell else ""

@@ -1,4 +1,4 @@
-"""The confusion tables: what was planted against what the verdicts said."""
+"""Render the confusion tables: what was planted against what the verdicts said."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -11,7 +11,7 @@ VERDICTS: tuple[str, ...] = get_args(VerdictName)
 
 
 def confusion(judged: Sequence[Judged]) -> str:
-    """A row a kind, a column a verdict: in how many runs it failed (and was suspect); the right one in bold."""
+    """Render a row a kind, a column a verdict: in how many runs it failed (and was suspect); the right one in bold."""
     lines = [
         "| planted | runs | " + " | ".join(VERDICTS) + " |",
         "|---|---|" + "---|" * len(VERDICTS),
@@ -25,7 +25,7 @@ def confusion(judged: Sequence[Judged]) -> str:
 
 
 def summary(judged: Sequence[Judged]) -> dict[str, int]:
-    """Counts: failures planted, named by their right verdict as failed or at least as suspect; sound runs, and those
+    """Count failures planted, and named by their right verdict as failed or at least as suspect; sound runs, and those
     that some verdict calls failed or suspect."""
     planted = [one.named for one in judged if one.right is not None]
     sound = [one.named for one in judged if one.right is None]
@@ -41,7 +41,7 @@ def summary(judged: Sequence[Judged]) -> dict[str, int]:
 
 
 def said(judged: Sequence[Judged]) -> str:
-    """The summary in a sentence, then the runs that were not judged as they should be."""
+    """Say the summary in a sentence, then list the runs that were not judged as they should be."""
     n = summary(judged)
     lines = [
         f"Of {n['planted']} planted failures {n['named_failed']} are named failed by their right verdict, "
@@ -56,7 +56,7 @@ def said(judged: Sequence[Judged]) -> str:
 
 
 def page(runs: Sequence[Mapping[str, Any]], limits: Thresholds) -> str:
-    """planted.md."""
+    """Render planted.md."""
     lines = ["# Verdicts on planted failures", "", "| kind | planted | right verdict |", "|---|---|---|"]
     lines += [f"| {kind.name} | {kind.says} | {kind.right or 'none fails'} |" for kind in KINDS.values()]
     scaled = ", ".join(f"{key} {value}" for key, value in SCALED.items())

@@ -1,17 +1,15 @@
-"""Faults that no parameter can make, planted between two stages. Nothing of the project knows of them."""
+"""Plant faults that no parameter can make, between two stages. Nothing of the project knows of them."""
 
 import json
-import shutil
-from pathlib import Path
 
 from rlhf.core.artifacts import read_json, read_jsonl, write_json, write_jsonl
 from rlhf.core.layout import Layout
 from rlhf.core.seeding import rng
+from studies.run import Tamper
 
 
 def shuffle_labels(at: Layout, seed: int) -> None:
     """Swap chosen and rejected in half of the pairs, drawn by the seed: labels that say nothing."""
-    _own(at.artifacts / "prepare")
     for split in ("train", "validation", "test"):
         path = at.pairs / f"{split}.jsonl"
         draw = rng(seed, "planted", "shuffle", split)
@@ -26,7 +24,6 @@ def rename_eos(at: Layout, seed: int) -> None:
     """Tell the tokenizers of base and SFT that another token ends a text, one that hardly ever occurs. The model still
     writes the end it has learnt, which now is a token like any other, and goes on."""
     for folder in (at.base, at.sft):
-        _own(folder)
         words = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         wrong = _rarest(words["model"]["vocab"])
         config = read_json(folder / "tokenizer_config.json")
@@ -38,16 +35,9 @@ def rename_eos(at: Layout, seed: int) -> None:
 
 
 def _rarest(vocabulary: dict[str, int]) -> str:
-    """A byte that no English text holds: the single-byte tokens come first and in the order of bytes, so 0xFF's."""
+    """Find a token that English text never holds: that of the byte 0xFF, or the first of the shortest."""
     return "ÿ" if "ÿ" in vocabulary else min(vocabulary, key=lambda token: (len(token), token))
 
 
-def _own(path: Path) -> None:
-    """Replace a link to the seed's folder by a copy that may be changed."""
-    if path.is_symlink():
-        target = path.resolve()
-        path.unlink()
-        shutil.copytree(target, path)
-
-
-TAMPERS = {"shuffle_labels": shuffle_labels, "rename_eos": rename_eos}
+SHUFFLE_LABELS = Tamper(shuffle_labels, ("artifacts/prepare/pairs",))
+RENAME_EOS = Tamper(rename_eos, ("artifacts/base", "artifacts/sft"))

@@ -13,6 +13,6 @@ PRETRAIN: dict[str, Any] = {
 
 def cpu(seed: int = 0, dtype: str = "float32") -> Runtime:
     params = RuntimeParams.model_validate(
-        {"device": "cpu", "dtype": dtype, "threads": 1, "checkpoint_s": 1e9, "checkpoint_steps": 0}
+        {"device": "cpu", "dtype": dtype, "threads": 1, "portable": False, "checkpoint_s": 1e9, "checkpoint_steps": 0}
     )
     return Runtime.start(params, seed)

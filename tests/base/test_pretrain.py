@@ -94,5 +94,5 @@ def test_a_bad_row_of_the_corpus_is_named(tmp_path: Path) -> None:
     params = BaseParams.model_validate(
         {"source": "pretrain", "path": None, "repo": None, "revision": None, "pretrain": PRETRAIN}
     )
-    with pytest.raises(UserError, match=r"corpus.jsonl:2: 'text' must be a string, found int"):
+    with pytest.raises(UserError, match=r"corpus.jsonl:2: text: expected text, found"):
         make_base(params, layout, cpu(), Checkpoints(tmp_path / "c", every_s=1e9, every_steps=0))

@@ -94,6 +94,7 @@ def test_the_table_by_hand() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_dry_run_and_going_on_where_it_stopped(tmp_path: Path) -> None:
     out = ["--out", str(tmp_path)]
     command("benchmarks.gpu", "run", "--dry-run", "--piece", "ours", *out)
@@ -119,6 +120,7 @@ def test_without_a_gpu_it_says_so(words: tuple[str, ...], tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_piece_that_fails_is_said_and_tried_again(tmp_path: Path) -> None:
     words = ["run", "--dry-run", "--piece", "ours", "--out", str(tmp_path)]
     done = command("benchmarks.gpu", *words, "--limit-s", "0.01", check=False)

@@ -38,6 +38,7 @@ def test_pairs_have_the_length_asked_for() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_command_runs_every_way_and_writes_the_table(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     sizes = ["--shape", "micro", "--tokens", "16", "--epochs", "1", "--batch", "4", "--threads", "1"]

@@ -32,6 +32,7 @@ def test_scales_reach_what_they_promise() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_command_measures_every_axis(tmp_path: Path) -> None:
     command("benchmarks.slopes", "--scale", "micro", "--threads", "1", "--steps", "1", "--out", str(tmp_path))
     found = json.loads((tmp_path / "slopes.json").read_text())

@@ -16,11 +16,12 @@ from rlhf.chat.terminal import answer, converse
 from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.models.policy.sampling import sample_texts
+from rlhf.models.policy.settings import Sampling
 from stages.chat import main
 from tests.export.worlds import World
 
 TEMPLATE = "\n\nHuman: {prompt}\n\nAssistant:"
-RUNTIME = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0)
+RUNTIME = RuntimeParams(device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0)
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -48,7 +49,7 @@ def test_the_same_seed_gives_the_samplers_text(world: World) -> None:
         prompt = "\n\nHuman: Why?\n\nAssistant:"
         for turn, said in enumerate((first, second)):
             (sample,) = sample_texts(
-                talk.cast.backbone, [prompt], adapter=adapter, max_new_tokens=6, temperature=0.9,
+                talk.cast.backbone, [prompt], adapter=adapter, sampling=Sampling(6, 0.9),
                 stream=(11, "chat", turn), batch_size=1,
             )  # fmt: skip
             assert said[name] == sample.response
@@ -67,7 +68,7 @@ def test_text_comes_token_by_token(world: World, monkeypatch: pytest.MonkeyPatch
             yield step
 
     monkeypatch.setattr(backbone, "steps", counted)
-    stream = ReplyStream(backbone, "\n\nHuman: Why?\n\nAssistant:", "sft", 8, 1.0, (0, "x"))
+    stream = ReplyStream(backbone, "\n\nHuman: Why?\n\nAssistant:", "sft", Sampling(8, 1.0), (0, "x"))
     seen = [(piece, len(drawn)) for piece in stream]
     assert [count for _, count in seen][:3] == [1, 2, 3] or "�" in stream.sample.response
     assert "".join(piece for piece, _ in seen) == stream.sample.response

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.evaluate.run import evaluate
-from rlhf.measure.panel import answered, load_panel
+from rlhf.measure.panel import load_panel
+from rlhf.measure.policies import measure_policy
 from rlhf.models.reward.best_of_n import kl_bound
 from rlhf.models.reward.scoring import ADAPTER
-from tests.evaluate.conftest import World, params
+from tests.evaluate.conftest import params
 from tests.sft.helpers import cpu
 
 OFF = {"method": "dpo", "run": False}
@@ -29,13 +31,21 @@ def never() -> Runtime:
     raise AssertionError("nothing is computed where no method ran")
 
 
-@pytest.fixture
-def finished(world: World) -> Layout:
-    at = world(gold="synthetic")
+@pytest.fixture(scope="module")
+def evaluated(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was evaluated, once for all tests."""
+    root = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(built(policy_seed=6, gold="synthetic", prompts=15, ood=6, referee=True), root)
+    at = Layout(root)
     write_metrics(at.metrics("evaluate"), evaluate(at, params(), cpu()).metrics)
     write_json(at.provenance("ppo"), {"params": {"ppo": {"batch": 8, "minibatch": 4}}})
     write_text(at.plot("ppo"), "iteration,length,minibatches\n0,10.5,8\n1,9.5,6\n2,10,\n")
-    return at
+    return root
+
+
+@pytest.fixture
+def finished(evaluated: Path, tmp_path: Path) -> Layout:
+    return Layout(shutil.copytree(evaluated, tmp_path / "run"))
 
 
 def compared(at: Layout, **methods: dict[str, object]) -> Comparison:
@@ -77,7 +87,7 @@ def test_a_method_that_made_ppos_policy_gets_ppos_numbers(finished: Layout) -> N
 def test_best_of_n_is_the_best_of_nested_samples_and_best_of_one_is_sft(finished: Layout) -> None:
     panel = load_panel(finished, {}, params(), cpu())
     prompts = [f"\n\nHuman: What is a {thing}?\n\nAssistant:" for thing in ("cat", "dog", "cow", "hen", "ant", "bee")]
-    sft = answered(panel, prompts, "held-out", ADAPTER)
+    sft = measure_policy(panel, prompts, "held-out", ADAPTER)
     found = best_of_n(panel, prompts, [1, 2, 6], sft)
     one, two, six = (found[n][0] for n in (1, 2, 6))
     assert one.samples == sft.samples

@@ -51,7 +51,7 @@ def test_what_is_not_known_is_left_out() -> None:
 def test_other_kinds(stage: str, library: str | None, made_by: str) -> None:
     text = model_card(folder="x", stage=stage, params={}, metrics={})
     assert ModelCard(text).data.library_name == library
-    assert ("load_reward" in text) == stage.startswith("reward")
+    assert ("load_reward" in text) == (stage in ("reward", "referee"))
     assert ("peft" in text) == (stage == "dpo")
     assert f"`provenance/{made_by}.json`" in text
 

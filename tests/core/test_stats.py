@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from rlhf.core import stats
 from rlhf.core.stats import Interval
 
-TRIALS = 2000
+TRIALS = pytest.mark.parametrize(
+    ("trials", "low", "high"), [(300, 0.91, 0.99), pytest.param(2000, 0.93, 0.97, marks=pytest.mark.thorough)]
+)
 
 
 @pytest.mark.parametrize(
@@ -163,20 +165,24 @@ KINDS: dict[str, Made] = {
 }
 
 
-def coverage(made: Made, seed: int = 7) -> float:
+def coverage(made: Made, trials: int, seed: int = 7) -> float:
     draws = np.random.Generator(np.random.PCG64(seed))
     held = 0
-    for _ in range(TRIALS):
+    for _ in range(trials):
         interval, truth = made(draws)
         assert interval.low is not None
         assert interval.high is not None
         held += interval.low <= truth <= interval.high
-    return held / TRIALS
+    return held / trials
 
 
+@TRIALS
 @pytest.mark.parametrize("kind", KINDS)
-def test_95_percent_intervals_hold_the_truth_in_93_to_97_percent_of_2000_evaluations(kind: str) -> None:
-    assert 0.93 <= coverage(KINDS[kind]) <= 0.97
+def test_95_percent_intervals_hold_the_truth_in_95_percent_of_evaluations(
+    kind: str, trials: int, low: float, high: float
+) -> None:
+    """Three standard errors of a share of .95 are .038 of 300 trials; 2,000 have room for less."""
+    assert low <= coverage(KINDS[kind], trials) <= high
 
 
 def test_wilson_with_half_successes_holds_it_too_often_where_ties_are_many() -> None:
@@ -186,4 +192,4 @@ def test_wilson_with_half_successes_holds_it_too_often_where_ties_are_many() -> 
         wins, ties, _ = draws.multinomial(200, [0.3, 0.5, 0.2])
         return stats.wilson(wins + ties / 2, 200), 0.55
 
-    assert coverage(half_successes) > 0.98
+    assert coverage(half_successes, 2000) > 0.98

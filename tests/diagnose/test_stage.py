@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from rlhf.core.artifacts import write_json, write_text
 from rlhf.core.dag import declared
 from rlhf.core.layout import Layout
+from tests.stages.forker import Forker
 from tests.stages.project import Project
 
 pytestmark = pytest.mark.pipeline
@@ -23,10 +23,10 @@ HEALTHY: dict[str, dict[str, object]] = {
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(forker: Forker, tmp_path: Path) -> Project:
     """The pipeline with its parameters resolved and the results of a run of which most was not measured."""
-    project = Project.copy(tmp_path / "project", {"diagnose.termination.unended.failed": 0.5})
-    project.run(sys.executable, "-m", "stages.resolve")
+    project = Project.copy(tmp_path / "project", {"diagnose.termination.unended.failed": 0.5}, forker)
+    project.run("python", "-m", "stages.resolve")
     results(project, {})
     return project
 
@@ -40,7 +40,7 @@ def results(project: Project, changes: dict[str, object]) -> None:
 
 
 def diagnosed(project: Project) -> subprocess.CompletedProcess[str]:
-    return project.run(sys.executable, "-m", "stages.diagnose", check=False)
+    return project.run("python", "-m", "stages.diagnose", check=False)
 
 
 def test_the_command_writes_and_prints_and_the_report_fails_only_where_it_was_told_to(project: Project) -> None:
@@ -56,14 +56,14 @@ def test_the_command_writes_and_prints_and_the_report_fails_only_where_it_was_to
     assert "raise ppo.response_tokens (now 36)" in page
 
     project.set({"evaluate.fail_on": ["termination", "verbosity"]})
-    project.run(sys.executable, "-m", "stages.resolve")
+    project.run("python", "-m", "stages.resolve")
     (project.folder / "metrics" / "diagnose.json").unlink()
     done = diagnosed(project)
     assert done.returncode == 1
     said = "diagnose: termination failed (evaluate.fail_on): the pipeline fails after its report is written\n"
     assert done.stderr == said
     assert json.loads(project.read("metrics/diagnose.json"))["diagnose_termination"] == "failed"
-    done = project.run(sys.executable, "-m", "stages.report", check=False)
+    done = project.run("python", "-m", "stages.report", check=False)
     assert done.returncode == 1
     because, where = done.stderr.splitlines()
     assert because.startswith("error: termination failed (evaluate.fail_on): 40% of PPO's replies end")
@@ -76,7 +76,7 @@ def test_the_command_writes_and_prints_and_the_report_fails_only_where_it_was_to
 
 def test_an_unknown_verdict_is_an_error_before_any_work(project: Project) -> None:
     project.set({"evaluate.fail_on": ["boredom"]})
-    done = project.run(sys.executable, "-m", "stages.resolve", check=False)
+    done = project.run("python", "-m", "stages.resolve", check=False)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     for word in ("params.yaml", "evaluate.fail_on.0", "reward_hacking", "termination", "'boredom'"):
@@ -85,7 +85,7 @@ def test_an_unknown_verdict_is_an_error_before_any_work(project: Project) -> Non
 
 def test_thresholds_in_the_wrong_order_are_an_error_before_any_work(project: Project) -> None:
     project.set({"diagnose.termination.unended.failed": 0.01})
-    done = project.run(sys.executable, "-m", "stages.resolve", check=False)
+    done = project.run("python", "-m", "stages.resolve", check=False)
     assert "diagnose.termination.unended: suspect may be at most failed" in done.stderr
 
 

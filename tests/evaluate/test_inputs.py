@@ -14,14 +14,15 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.run import write
-from rlhf.measure import panel as answer
+from rlhf.measure import policies
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import save_referee, save_reward
 from tests.evaluate.conftest import World, params
 from tests.evaluate.test_run import measured
-from tests.judge_server import Answer, JudgeServer, silence
+from tests.judge_server import SILENCE, Answer, JudgeServer
 
 POLICIES = ("base", "sft", "ppo")
 
@@ -43,12 +44,12 @@ def test_a_single_prompt_has_means_and_no_intervals(world: World) -> None:
     assert read_json(at.metrics("evaluate"))["eval_prompts"] == 1
 
 
-def mute(backbone: Backbone, prompts: list[str], **_: object) -> list[Sample]:
+def mute(backbone: Backbone, prompts: list[str], sampling: Sampling, **_: object) -> list[Sample]:
     return [Sample(prompt, "", True, (backbone.eos_id,)) for prompt in prompts]
 
 
 def test_policies_that_say_nothing_are_measured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "sample_texts", mute)
+    monkeypatch.setattr(policies, "sample_texts", mute)
     found = measured(world(gold="synthetic"))
     metrics = found.metrics
     assert all(math.isfinite(value) for value in metrics.values() if isinstance(value, float))
@@ -64,13 +65,13 @@ def test_policies_that_say_nothing_are_measured(world: World, monkeypatch: pytes
 
 
 def test_a_policy_alone_that_says_nothing_loses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = answer.sample_texts
+    original = policies.sample_texts
 
-    def ppo_is_mute(backbone: Backbone, prompts: list[str], **rest: object) -> list[Sample]:
+    def ppo_is_mute(backbone: Backbone, prompts: list[str], sampling: Sampling, **rest: object) -> list[Sample]:
         spoken = mute if rest["adapter"] == "policy" else original
-        return spoken(backbone, prompts, **rest)  # type: ignore[arg-type]
+        return spoken(backbone, prompts, sampling, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(answer, "sample_texts", ppo_is_mute)
+    monkeypatch.setattr(policies, "sample_texts", ppo_is_mute)
     metrics = measured(world(gold="synthetic")).metrics
     assert all(math.isfinite(value) for value in metrics.values() if isinstance(value, float))
     assert (metrics["eval_empty_ppo"], metrics["eval_empty_sft"]) == (1, 0)
@@ -106,10 +107,10 @@ OTHER = {"base": "x", "sft": "y"}
         (lambda at: write_jsonl(at.rollouts, [{"iteration": 0}]), r"ppo\.jsonl:1: prompt"),
         (lambda at: (at.ppo / "adapter_model.safetensors").unlink(), "no adapter_model"),
         (lambda at: write_json(at.reward / "backbone.json", OTHER), r"reward: .* another base model"),
-        (lambda at: write_json(at.referee / "backbone.json", OTHER), r"reward_referee: .* another base model"),
+        (lambda at: write_json(at.referee / "backbone.json", OTHER), r"artifacts/referee: .* another base model"),
         (wider_reward, r"artifacts/reward: .* another base model"),
         (wider_referee, r"artifacts/referee: .* another base model"),
-        (lambda at: shutil.rmtree(at.referee), r"reward_referee: no reward\.json"),
+        (lambda at: shutil.rmtree(at.referee), r"artifacts/referee: no reward\.json"),
     ],
 )
 def test_bad_input_stops_before_anything_is_sampled(
@@ -117,14 +118,14 @@ def test_bad_input_stops_before_anything_is_sampled(
 ) -> None:
     at = world()
     spoil(at)
-    monkeypatch.setattr(answer, "sample_texts", None)
+    monkeypatch.setattr(policies, "sample_texts", None)
     with pytest.raises(UserError, match=message) as caught:
         measured(at)
     assert "\n" not in str(caught.value)
 
 
 def judged(url: str, **changes: object) -> EvaluateParams:
-    judge = {"prompts": 2, "endpoint": url, "model": "m", "attempts": 1, "timeout_s": 0.3}
+    judge = {"prompts": 2, "endpoint": url, "model": "m", "attempts": 1}
     few = {"prompts": 2, "ood_prompts": 0, "exact_kl_prompts": 0, "probes": 0}
     return params(**few, judge=params().judge.model_dump() | judge | changes)
 
@@ -133,7 +134,7 @@ def judged(url: str, **changes: object) -> EvaluateParams:
     ("answers", "key", "message"),
     [
         ([], "secret", r"judge\.key_env is empty\) \(HTTP 401\)"),
-        ([silence(1.0)] * 4, None, r"no answer within 0\.3 s \(timeout_s\)"),
+        ([SILENCE] * 4, None, r"no answer within 0\.3 s \(timeout_s\)"),
         ([Answer(body=b"<html>busy</html>")] * 4, None, "answers with something that is not JSON"),
         ([Answer(body=b'{"choices": []}')] * 4, None, "answers with something that is no chat completion"),
     ],
@@ -144,7 +145,7 @@ def test_a_judge_that_fails_for_good_is_one_line(
     monkeypatch.delenv("RLHF_JUDGE_CACHE", raising=False)
     with JudgeServer(script=answers, key=key) as server:
         with pytest.raises(UserError, match=message) as caught:
-            measured(world(), judged(server.url))
+            measured(world(), judged(server.url, timeout_s=0.3 if SILENCE in answers else 120.0))
         assert str(caught.value).startswith("evaluate.judge.")
         assert "\n" not in str(caught.value)
 
@@ -157,7 +158,7 @@ def test_a_judge_that_is_not_there_or_has_no_key(world: World, monkeypatch: pyte
     with pytest.raises(UserError, match=f"{url}: cannot be reached"):
         measured(at, judged(url))
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    monkeypatch.setattr(answer, "sample_texts", None)  # this one is seen before anything is sampled
+    monkeypatch.setattr(policies, "sample_texts", None)  # this one is seen before anything is sampled
     with pytest.raises(UserError, match="NO_SUCH_KEY holds no key"):
         measured(at, judged(url, key_env="NO_SUCH_KEY"))
 
@@ -191,6 +192,6 @@ def test_a_malformed_sheet_stops_before_anything_is_sampled(
 ) -> None:
     at = world()
     (tmp_path / "ben.csv").write_text("id,better\n0000-abc,left\n")
-    monkeypatch.setattr(answer, "sample_texts", None)
+    monkeypatch.setattr(policies, "sample_texts", None)
     with pytest.raises(UserError, match=r"ben\.csv:2: better: found 'left'; allowed are 1, 2, tie, or nothing"):
         measured(at, params(people={"rows": 4, "path": str(tmp_path / "ben.csv")}))

@@ -16,7 +16,7 @@ from rlhf.evaluate.judge.cache import Cache
 from rlhf.evaluate.judge.client import BudgetSpent, Clock, Endpoint
 from rlhf.evaluate.judge.pairwise import Choice, Duel, Judged, Judgement, judge, question, read_choice
 from rlhf.evaluate.judge.params import JudgeParams
-from tests.judge_server import Answer, JudgeServer, completion, silence, status
+from tests.judge_server import SILENCE, Answer, JudgeServer, completion, status
 
 KEY = "sk-very-secret"
 MESSAGES = question("Why?", "Because.", "No.")
@@ -52,7 +52,7 @@ class FakeClock:
 def make(url: str, clock: FakeClock | None = None, **changes: Any) -> Endpoint:
     values = {
         "prompts": 100, "endpoint": url, "model": "judge",
-        "key_env": "", "temperature": 0.0, "max_tokens": 20, "timeout_s": 5.0,
+        "key_env": "", "temperature": 0.0, "max_tokens": 20, "timeout_s": 120.0,
         "attempts": 3, "requests_per_minute": 0.0, "budget_requests": 1000, "budget_tokens": 10**6,
     }  # fmt: skip
     params = check(JudgeParams, values | changes, where="params.yaml", key="evaluate.judge")
@@ -144,9 +144,10 @@ def test_it_waits_as_long_as_it_is_asked_to_and_else_twice_as_long_each_time(ser
 
 def test_a_date_to_wait_for(server: JudgeServer) -> None:
     clock = FakeClock()
-    server.script = [status(429, retry_after=formatdate(time.time() + 20, usegmt=True))]
+    server.script = [status(429, retry_after=formatdate(time.time() + 55, usegmt=True))]
     make(server.url, clock).ask(MESSAGES)
-    assert clock.slept == [pytest.approx(20, abs=3)]
+    (slept,) = clock.slept
+    assert 5 < slept <= 55  # what the machine took in between is no longer waited for
 
 
 def test_a_wait_of_an_hour_is_not_waited_for(server: JudgeServer) -> None:
@@ -204,7 +205,7 @@ def test_what_cannot_get_better_is_told_at_once(server: JudgeServer, answer: Ans
 
 
 def test_slow(server: JudgeServer) -> None:
-    server.script = [silence(0.6)] * 2
+    server.script = [SILENCE] * 2
     with pytest.raises(UserError, match=r"no answer within 0.2 s \(timeout_s\), tried 2 times"):
         make(server.url, timeout_s=0.2, attempts=2).ask(MESSAGES)
 

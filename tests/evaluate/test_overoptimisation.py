@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.core.errors import UserError
-from rlhf.evaluate.overoptimisation import Episode, Point, overoptimisation, read_episodes, smoothed, summary
+from rlhf.evaluate.overoptimisation import CurvePoint, Episode, overoptimisation, read_episodes, smoothed, summary
 
 ROW = {"iteration": 0, "prompt": "p", "response": " r", "ended": True, "score": 1, "kl": 0.5}
 
@@ -22,7 +22,7 @@ def write(path: Path, *rows: object) -> Path:
 def test_points_are_means_of_iterations_in_order() -> None:
     episodes = [episode(2, 4.0, 3.0, "xx"), episode(0, -0.2, 0.0, "x"), episode(2, 5.0, 5.0, ""), episode(0, 0.1, 1.0)]
     points = overoptimisation(episodes, lambda prompt, response, ended: float(len(response)))
-    assert points == [Point(0, 0.0, 0.5, 0.5, None), Point(2, math.sqrt(4.5), 4.0, 1.0, None)]
+    assert points == [CurvePoint(0, 0.0, 0.5, 0.5, None), CurvePoint(2, math.sqrt(4.5), 4.0, 1.0, None)]
     judged = overoptimisation(episodes, None, [4.0, 1.0, 5.0, 2.0])
     assert [point.referee for point in judged] == [1.5, 4.5]
     assert [point.gold for point in overoptimisation(episodes, None)] == [None, None]
@@ -42,7 +42,7 @@ def test_smoothing_by_hand() -> None:
 
 def test_summary_finds_the_peak_and_what_was_lost() -> None:
     golds = [0.0, 1.0, 2.0, 3.0, 2.0, 1.0, 0.0]
-    found = summary([Point(10 * k, k / 2, float(k), gold, -gold) for k, gold in enumerate(golds)])
+    found = summary([CurvePoint(10 * k, k / 2, float(k), gold, -gold) for k, gold in enumerate(golds)])
     assert found["eval_gold_peak"] == pytest.approx(7 / 3)
     assert (found["eval_gold_peak_iteration"], found["eval_gold_peak_sqrt_kl"]) == (30, 1.5)
     assert found["eval_gold_end"] == 0.5
@@ -54,7 +54,7 @@ def test_summary_finds_the_peak_and_what_was_lost() -> None:
 
 def test_without_gold_or_episodes_there_is_no_number() -> None:
     assert summary([])["eval_proxy_end"] is None
-    found = summary([Point(0, 0.0, 1.0, None, None)])
+    found = summary([CurvePoint(0, 0.0, 1.0, None, None)])
     assert found["eval_referee_lost"] is None
     assert found["eval_proxy_end"] == 1.0
     assert found["eval_gold_peak"] is None

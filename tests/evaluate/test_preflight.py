@@ -14,7 +14,7 @@ from rlhf.evaluate.judge import client
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.run import evaluate
 from tests.evaluate.conftest import World, params
-from tests.judge_server import Answer, JudgeServer, completion, silence, status
+from tests.judge_server import SILENCE, Answer, JudgeServer, completion, status
 
 LIMITED = status(429, retry_after="0")
 
@@ -33,13 +33,15 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judged(url: str, **changes: Any) -> EvaluateParams:
-    judge = {"prompts": 3, "endpoint": url, "model": "m", "attempts": 3, "timeout_s": 5.0, "key_env": ""}
+    judge = {"prompts": 3, "endpoint": url, "model": "m", "attempts": 3, "timeout_s": 120.0, "key_env": ""}
     few: dict[str, object] = {"prompts": 3, "ood_prompts": 0, "exact_kl_prompts": 0, "probes": 0, "samples": 0}
     return params(**few, judge=params().judge.model_dump() | judge | changes)
 
 
 def run(at: Layout, settings: EvaluateParams) -> dict[str, object]:
-    threads = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0)
+    threads = RuntimeParams(
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0
+    )
     return evaluate(at, settings, Runtime.start(threads, seed=0)).metrics
 
 
@@ -99,9 +101,10 @@ def test_an_endpoint_of_no_use(world: World, monkeypatch: pytest.MonkeyPatch, se
 
 def test_silence_is_listened_to_once(world: World, monkeypatch: pytest.MonkeyPatch, server: JudgeServer) -> None:
     """`attempts` silences of a minute each would be the long wait that the trial is there to save."""
-    server.script = [silence(1.0)] * 9
+    server.script = [SILENCE] * 9
     line = refused(world, monkeypatch, judged(server.url, timeout_s=0.3, attempts=20))
     assert "no answer within 0.3 s (timeout_s), tried once; " in line
+    server.heard(1)
     assert len(server.asked) == 1
 
 

@@ -11,20 +11,24 @@ from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.run import Evaluation, evaluate
-from rlhf.measure import panel as answer
-from rlhf.measure.panel import Panel, ask, known_gold
-from rlhf.measure.prompts import choose, read_prompts
+from rlhf.measure import policies
+from rlhf.measure.panel import Panel, known_gold
+from rlhf.measure.policies import measure_policies
+from rlhf.measure.prompts import choose
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, REWARD, Scorer, load_reward, save_reward
+from rlhf.models.text.prompts import read_prompts
 from rlhf.synthetic.gold import gold_reward
 from tests.evaluate.conftest import World, params
 from tests.judge_server import JudgeServer
 
 
 def measured(at: Layout, settings: EvaluateParams | None = None, *, corpus_share: float | None = None) -> Evaluation:
-    threads = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0)
+    threads = RuntimeParams(
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0
+    )
     found = evaluate(at, settings or params(), Runtime.start(threads, seed=0), corpus_share=corpus_share)
     write_metrics(at.metrics("evaluate"), found.metrics)
     return found
@@ -72,9 +76,9 @@ def test_without_gold_and_without_ood_prompts(world: World) -> None:
     assert not [name for name in metrics if "gold" in name and metrics[name] is not None]
 
 
-def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_referee_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first reward model brings an adapter of its own."""
-    at, original = world(gold=None), answer.sample_texts
+    at, original = world(gold=None), policies.sample_texts
     taken: list[list[Sample]] = []
 
     def recorded(*given: object, **rest: object) -> list[Sample]:
@@ -84,7 +88,7 @@ def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypat
     tuned = Backbone.load(at.base, {REWARD: at.ppo}, dtype=torch.float32, device="cpu")
     first = load_reward(at.reward, base=at.base, sft=at.sft)
     before = measured(at).metrics
-    monkeypatch.setattr(answer, "sample_texts", recorded)
+    monkeypatch.setattr(policies, "sample_texts", recorded)
     save_reward(first, at.reward, base=at.base, sft=at.sft, tuned=tuned)
     found = measured(at)
     assert found.metrics["eval_reward_ppo"] != before["eval_reward_ppo"]
@@ -100,7 +104,7 @@ def test_the_held_out_judge_reads_the_plain_sft_backbone(world: World, monkeypat
     assert single == pytest.approx(scorer.score_texts(["p"], [" r"])[0], abs=1e-4)
 
 
-def test_without_a_held_out_judge_its_metrics_are_left_out(world: World) -> None:
+def test_without_a_referee_its_metrics_are_left_out(world: World) -> None:
     found = measured(world(gold="synthetic", referee=False))
     named = {name for name in found.metrics if "referee" in name and found.metrics[name] is not None}
     assert named == set()
@@ -142,7 +146,7 @@ def test_policies_draw_with_the_same_numbers_on_the_same_prompts(world: World) -
     model = RewardModel(32, pooling="mean", pool_over="sequence", backbone_adapter="artifacts/sft")
     panel = Panel(Scorer(backbone, model, ADAPTER), None, None, params(), 0)
     prompts = choose(read_prompts(at.pairs / "test.jsonl"), 8, 0, "held-out")
-    answers = ask(panel, prompts, "held-out")
+    answers = measure_policies(panel, prompts, "held-out")
     assert answers["sft"].samples == answers["ppo"].samples
     assert [s.prompt for s in answers["base"].samples] == prompts
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from rlhf.evaluate.samples import cell, markdown, side_by_side, write_samples
-from rlhf.measure.responses import Answers, Drift
+from rlhf.measure.responses import Drift, Responses
 from rlhf.models.policy.sampling import Sample
 
 NASTY = [
@@ -22,11 +22,11 @@ NASTY = [
 ]
 
 
-def answers(texts: list[str], golds: tuple[float, ...] | None) -> Answers:
+def answers(texts: list[str], golds: tuple[float, ...] | None) -> Responses:
     samples = tuple(Sample(f"\n\nHuman: {t}\n\nAssistant:", t, len(t) % 2 == 0, (1, 2)) for t in texts)
     n = len(texts)
     drift = Drift((0.0,) * n, (0.0,) * n, (0.0,) * n, (2,) * n)
-    return Answers(samples, tuple(float(k) for k in range(n)), golds, None, drift, ())
+    return Responses(samples, tuple(float(k) for k in range(n)), golds, None, drift, ())
 
 
 def table(text: str) -> list[list[str]]:

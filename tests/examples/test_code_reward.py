@@ -40,7 +40,7 @@ def test_worth(prompt: str, response: str, worth: float) -> None:
 
 @needs_bwrap
 def test_it_is_a_reward_source() -> None:
-    with closing(FunctionSource("examples.code_reward:score", timeout_s=30, folder=ROOT)) as source:
+    with closing(FunctionSource("examples.code_reward:score", timeout_s=300, folder=ROOT)) as source:
         responses = [" def add(a, b): return a + b", " def add(a, b: return"]
         assert source.score_texts([ADD, ADD], responses) == [1.0, -1.0]
         with pytest.raises(UserError, match=r"raised ValueError: code_tasks.jsonl has no task for the prompt"):

@@ -10,6 +10,7 @@ from rlhf.measure.drift import exact_kl, sampled_drift, token_kl
 from rlhf.measure.responses import Drift
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample, sample_texts
+from rlhf.models.policy.settings import Sampling
 from tests.evaluate.conftest import TOPICS
 from tests.model_fixtures import make_adapter
 
@@ -27,7 +28,7 @@ def backbone(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def samples_of(backbone: Backbone, prompts: list[str], adapter: str | None, tokens: int = 10) -> list[Sample]:
     return sample_texts(
-        backbone, prompts, adapter=adapter, max_new_tokens=tokens, temperature=TEMPERATURE, stream=(0, "t"),
+        backbone, prompts, adapter=adapter, sampling=Sampling(tokens, TEMPERATURE), stream=(0, "t"),
         batch_size=8,
     )  # fmt: skip
 

@@ -11,8 +11,8 @@ import torch
 
 from rlhf.core.artifacts import write_jsonl
 from rlhf.core.errors import UserError
-from rlhf.measure import panel as answer
-from rlhf.measure.forgetting import benchmark_metrics, perplexity, read_documents, validation_documents
+from rlhf.measure import policies
+from rlhf.measure.forgetting import benchmark_metrics, document_logprobs, perplexity, validation_documents
 from rlhf.measure.tax import Scored
 from rlhf.models.policy.backbone import Backbone
 from tests.evaluate.conftest import World, params
@@ -45,7 +45,7 @@ def test_documents_are_read_as_in_pretraining(tiny_model_dir: Path, tmp_path: Pa
     backbone = Backbone.load(tiny_model_dir, {"sft": adapter}, dtype=torch.float32, device="cpu")
     long = "so " * 3 * backbone.context
     for name in ("sft", None):
-        found = read_documents(backbone, [*TEXTS, long], adapter=name, batch_tokens=200)
+        found = document_logprobs(backbone, [*TEXTS, long], adapter=name, batch_tokens=200)
         for text, (nats, tokens) in zip([*TEXTS, long], found, strict=True):
             eos = backbone.eos_id
             ids = [eos, *backbone.tokenizer(text)["input_ids"], eos][: backbone.context]
@@ -101,7 +101,7 @@ def test_a_broken_row_stops_before_anything_is_sampled(
     at = world()
     path = tmp_path / "broken.jsonl"
     path.write_text(json.dumps({"context": "a", "continuation": "b"}) + '\n{"context": "a"\n')
-    monkeypatch.setattr(answer, "sample_texts", None)
+    monkeypatch.setattr(policies, "sample_texts", None)
     with pytest.raises(UserError, match=r"broken\.jsonl:2: not a line of JSON") as caught:
         measured(at, params(tax={"path": str(path), "items": 0, "documents": 0}))
     assert "\n" not in str(caught.value)

@@ -5,18 +5,18 @@ import math
 import pytest
 
 from rlhf.measure.pairwise import pairing_metrics, rating_metrics, won
-from rlhf.measure.responses import Answers, Drift
+from rlhf.measure.responses import Drift, Responses
 from rlhf.models.policy.sampling import Sample
 
 Scores = list[float]
 
 
-def answers(rewards: Scores, golds: Scores | None = None, referees: Scores | None = None) -> Answers:
+def answers(rewards: Scores, golds: Scores | None = None, referees: Scores | None = None) -> Responses:
     n = len(rewards)
     drift = Drift((0.0,) * n, (0.0,) * n, (0.0,) * n, (1,) * n)
     samples = tuple(Sample("p", "r", True, (0,)) for _ in rewards)
     gold, referee = golds and tuple(golds), referees and tuple(referees)
-    return Answers(samples, tuple(rewards), gold or None, referee or None, drift, ())
+    return Responses(samples, tuple(rewards), gold or None, referee or None, drift, ())
 
 
 # PPO beats SFT on three of four prompts and base on all; SFT and base are even, with two ties.
@@ -54,7 +54,7 @@ def test_the_scorer_closest_to_the_truth_rates(golds: bool, referees: bool, by: 
     """It says the opposite of the reward model, so that the ratings show who was asked."""
     truth, other = [0.0] * 5, [1.0] * 5
 
-    def one(rewards: Scores, better: Scores) -> Answers:
+    def one(rewards: Scores, better: Scores) -> Responses:
         worse = [-x for x in better]
         return answers(rewards, better if golds else None, (worse if golds else better) if referees else None)
 

@@ -1,4 +1,4 @@
-"""Random episodes, and plain-Python oracles in float64 that share no code with the library."""
+"""Random episodes, tolerances, and plain-Python oracles in float64 that share no code with the library."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,14 @@ import torch
 
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.text.tokens import Episodes
+
+# What two float32 passes over the tiny models may differ by, on any processor. Logits at temperature 0.7 and their
+# log-sum-exps are below 16, where float32 rounds by up to 4.8e-7 an operation. Some twenty operations in a row (two
+# layers, head, softmax), in an order that is the processor's own, make 1e-5, and two passes may err in opposite
+# directions: 2e-5. Hidden states are divided by small standard deviations, which multiplies their errors. Seen: 4e-6
+# and 1.3e-5. A wrong mask, position or temperature shows from 1e-2 on.
+LOGPROBS = {"atol": 2e-5, "rtol": 1e-5}
+STATES = {"atol": 1e-4, "rtol": 1e-4}
 
 
 def ragged(backbone: Backbone, *, count: int = 5, seed: int = 0, pad_id: int | None = None) -> Episodes:

@@ -6,7 +6,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf.core.artifacts import read_json
+from rlhf.core.artifacts import write_metrics
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.layout import Layout
 from rlhf.offline.params import SECTIONS, SharedParams
@@ -32,14 +32,14 @@ def run(
     at: Layout, method: str, *, seed: int = 0, shared: dict[str, object] | None = None, **changes: object
 ) -> dict[str, object]:
     """Run it and give its metrics, without their prefix."""
-    run_method(
+    found = run_method(
         method,
         SECTIONS[method].model_validate(METHOD[method] | changes),
         SharedParams.model_validate(SHARED | (shared or {})),
         at,
         Process(cpu(seed), Checkpoints(at.root / "checkpoints" / method, every_s=1e9, every_steps=0)),
     )
-    found = read_json(at.metrics(f"offline_{method}"))
+    write_metrics(at.metrics(f"offline_{method}"), found)
     return {name.removeprefix(f"offline_{method}_"): value for name, value in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""Folders with a tiny base model and an SFT adapter over it."""
+"""Tiny base models with SFT adapters over them, and a project with everything that PPO reads."""
 
 from pathlib import Path
 

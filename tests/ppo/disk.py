@@ -1,11 +1,11 @@
-"""Everything that the `ppo` stage reads, on disk and tiny; and a run of it as its own process would do it."""
+"""Write everything that the `ppo` stage reads, tiny, and run the stage in this process."""
 
 import json
 from pathlib import Path
 
 import torch
 
-from rlhf.core.artifacts import write_jsonl
+from rlhf.core.artifacts import write_jsonl, write_metrics
 from rlhf.core.checkpoint import Checkpoints, fingerprint
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import RuntimeParams
@@ -15,14 +15,18 @@ from rlhf.ppo.run import run_ppo
 from tests.model_fixtures import make_adapter, make_gpt2
 from tests.ppo.worlds import BASIC, QUESTIONS, make_runtime
 
-RUNTIME = {"device": "cpu", "dtype": "float32", "threads": 1, "checkpoint_s": 1e9, "checkpoint_steps": 1}
+RUNTIME = {
+    "device": "cpu",
+    "dtype": "float32",
+    "threads": 1,
+    "portable": False,
+    "checkpoint_s": 1e9,
+    "checkpoint_steps": 1,
+}
 
 
 def build(root: Path) -> Layout:
-    """artifacts/base, sft, reward, reward_validation and pairs under `root`, from fixed seeds.
-
-    Needs `root` to be the working folder.
-    """
+    """Make artifacts/base, sft, reward, referee and pairs, from fixed seeds; `root` must be the working folder."""
     layout = Layout()
     make_gpt2(layout.base)
     make_adapter(layout.base, layout.sft, seed=4)
@@ -53,7 +57,7 @@ def build(root: Path) -> Layout:
 
 
 def write_resolved(root: Path, **changes: object) -> PPOParams:
-    """params.resolved.json as `resolve` would write it."""
+    """Write params.resolved.json as `resolve` would."""
     params = PPOParams.model_validate(BASIC | changes)
     resolved = {"seed": 3, "runtime": RUNTIME, "live": {"to": []}, "ppo": params.model_dump(mode="json")}
     (root / "params.resolved.json").write_text(json.dumps(resolved))
@@ -61,12 +65,13 @@ def write_resolved(root: Path, **changes: object) -> PPOParams:
 
 
 def run(root: Path, params: PPOParams, checkpoint_root: Path, *, every: int = 1) -> None:
-    """The stage, in this process: fingerprinted checkpoints, cleared at the end."""
+    """Run the stage in this process, with fingerprinted checkpoints, cleared at the end."""
     layout = Layout()
     inputs = [layout.base, layout.sft, layout.reward, layout.referee, layout.pairs]
     key = fingerprint(params.model_dump(mode="json"), inputs)
     checkpoints = Checkpoints(checkpoint_root / f"ppo-{key}", every_s=1e9, every_steps=every)
-    run_ppo(layout, params, make_runtime(RUNTIME_SEED), checkpoints)
+    metrics = run_ppo(layout, params, make_runtime(RUNTIME_SEED), checkpoints)
+    write_metrics(layout.metrics("ppo"), metrics)
     checkpoints.clear()
 
 
@@ -75,7 +80,7 @@ assert RuntimeParams.model_validate(RUNTIME)
 
 
 def outputs(root: Path) -> dict[str, bytes]:
-    """Every byte that the stage wrote."""
+    """Read every byte that the stage wrote."""
     layout = Layout(root)
     files = [layout.metrics("ppo"), layout.plot("ppo"), layout.rollouts, *sorted(layout.ppo.rglob("*"))]
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.is_file()}

@@ -1,3 +1,5 @@
+"""Generalised advantage estimation against the definition, published numbers and numbers worked by hand."""
+
 import math
 
 import numpy as np

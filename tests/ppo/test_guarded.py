@@ -15,6 +15,7 @@ from rlhf.core.layout import Layout
 from rlhf.ppo import train as module
 from rlhf.ppo.actors import POLICY
 from rlhf.ppo.reward_sources import RewardModelSource, Scorable
+from rlhf.ppo.state import Progress
 from rlhf.ppo.step import Setup
 from tests.ppo import disk
 from tests.ppo.worlds import make_params
@@ -73,11 +74,11 @@ def test_an_update_that_is_not_finite(
 ) -> None:
     original = module.step
 
-    def sabotaged(setup: Setup, *args: object, iteration: int) -> object:
+    def sabotaged(setup: Setup, progress: Progress) -> object:
         parameters = list(setup.actors.backbone.parameters_of(POLICY).values())
-        if iteration == 3 and what == "gradient":
+        if progress.iteration == 3 and what == "gradient":
             parameters[-1].register_hook(lambda gradient: gradient * math.inf)
-        if iteration == 3 and what == "loss":
+        if progress.iteration == 3 and what == "loss":
             calls = 0
 
             def later(module: object, inputs: object, output: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ def test_an_update_that_is_not_finite(
                 return output * (math.nan if calls == 4 else 1.0)  # in the update, after sampling and two minibatches
 
             setup.actors.value_head.register_forward_hook(later)
-        return original(setup, *args, iteration=iteration)  # type: ignore[arg-type]
+        return original(setup, progress)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "step", sabotaged)

@@ -1,3 +1,5 @@
+"""Each guard and each self-check, just within and just beyond its limit."""
+
 import dataclasses
 import math
 

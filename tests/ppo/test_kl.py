@@ -1,3 +1,5 @@
+"""The KL estimators against published numbers, numbers worked by hand and exact expectations."""
+
 import math
 
 import pytest
@@ -5,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.ppo.kl import AdaptiveController, FixedController, k1, k2, k3, make_controller
+from rlhf.ppo.kl import k1, k2, k3
 
 # huggingface/trl v0.11.4 (714cd42f67cb) tests/test_ppo_trainer.py, test_ppo_trainer_kl_penalty, restated as numbers.
 LOGPROBS = torch.tensor([[0.5, 0.2, 0.1], [0.6, 0.2, 0.1]])
@@ -29,10 +31,10 @@ def test_expectations_over_the_whole_distribution(p: list[float], q: list[float]
     p = [x / sum(p) for x in p]
     q = [x / sum(q[: len(p)]) for x in q[: len(p)]]
     true = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    log_p, log_q = torch.tensor(p).double().log(), torch.tensor(q).double().log()
+    log_p, log_q = torch.tensor(p, dtype=torch.float64).log(), torch.tensor(q, dtype=torch.float64).log()
     weights = log_p.exp()
-    assert (weights * k1(log_p, log_q)).sum().item() == pytest.approx(true, abs=1e-6)
-    assert (weights * k3(log_p, log_q)).sum().item() == pytest.approx(true, abs=1e-6)
+    assert (weights * k1(log_p, log_q)).sum().item() == pytest.approx(true, abs=1e-9)
+    assert (weights * k3(log_p, log_q)).sum().item() == pytest.approx(true, abs=1e-9)
     assert (k3(log_p, log_q) >= 0).all()
     assert (k2(log_p, log_q) >= 0).all()
 
@@ -41,36 +43,3 @@ def test_k3_keeps_its_digits_where_policies_are_close() -> None:
     # For a small log ratio x, k3 = x^2/2 + x^3/6 + ...; exp(x) - 1 - x in float32 would give 0 or 6e-8.
     assert k3(torch.tensor(1e-5), torch.tensor(0.0)).item() >= 0
     assert k3(torch.tensor(-2.0), torch.tensor(-2.001)).item() == pytest.approx(5e-7, rel=1e-2)
-
-
-def test_fixed_controller_never_moves() -> None:
-    assert FixedController(0.3).updated(1e9, 512).coef == 0.3
-
-
-@pytest.mark.parametrize(
-    ("kl", "expected"),
-    [
-        (6.0, 0.15),  # on target
-        (6.6, 0.15 * (1 + 0.1 * 512 / 10_000)),  # 10 % above
-        (5.4, 0.15 * (1 - 0.1 * 512 / 10_000)),
-        (60.0, 0.15 * (1 + 0.2 * 512 / 10_000)),  # the error is clipped to 20 %
-        (-3.0, 0.15 * (1 - 0.2 * 512 / 10_000)),
-    ],
-)
-def test_adaptive_controller_by_hand(kl: float, expected: float) -> None:
-    """lm-human-preferences: start .15, target 6 nats, horizon 10k, batches of 512."""
-    moved = AdaptiveController(0.15, target=6.0, horizon=10_000).updated(kl, 512)
-    assert moved.coef == pytest.approx(expected, rel=1e-12)
-    assert moved.target == 6.0
-
-
-def test_adaptive_controller_brings_a_simple_plant_to_its_target() -> None:
-    controller = AdaptiveController(0.15, target=6.0, horizon=1000)
-    for _ in range(200):
-        controller = controller.updated(0.6 / controller.coef, 512)  # KL falls as the coefficient rises
-    assert 0.6 / controller.coef == pytest.approx(6.0, rel=1e-3)
-
-
-def test_make_controller() -> None:
-    assert make_controller("fixed", coef=0.2, target=1, horizon=1) == FixedController(0.2)
-    assert make_controller("adaptive", coef=0.2, target=3, horizon=9) == AdaptiveController(0.2, 3, 9)

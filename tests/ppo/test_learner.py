@@ -1,3 +1,5 @@
+"""Learning rates, gradient clipping and what a resumed optimiser gets back."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Every branch of the clipped losses, with gradients, against published numbers and numbers worked by hand."""
+
 import math
 
 import pytest

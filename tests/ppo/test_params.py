@@ -1,3 +1,5 @@
+"""The `ppo` section: off switches, and errors that name the key."""
+
 import pytest
 
 from rlhf.core.errors import UserError

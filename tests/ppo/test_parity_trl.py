@@ -1,7 +1,7 @@
 """Parity with trl 1.12.0's PPOTrainer, the last release that has one: numbers recorded by parity/record_trl.py.
 
 Two conventions differ on purpose, and the tests say by how much. The peer whitens with the unbiased variance: its
-whitened numbers are ours times sqrt((n - 1) / n). And where a response ended early it puts the score one place AFTER
+whitened numbers are ours times sqrt((n - 1) / n). And where a response ended early it puts the score one token AFTER
 the last token and trains the value there too (its `padding_mask_p1`): with that mask given to our functions, the
 numbers agree; where all responses have full length nothing differs.
 """
@@ -20,6 +20,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from rlhf.models.text.tokens import Episodes
 from rlhf.ppo.actors import POLICY, REFERENCE, Actors
 from rlhf.ppo.advantages import estimate_advantages
+from rlhf.ppo.kl import ESTIMATORS
 from rlhf.ppo.losses import policy_loss, value_loss
 from rlhf.ppo.rewards import effective_scores, token_rewards, whiten_rewards
 from rlhf.ppo.rollout import score
@@ -38,7 +39,19 @@ def recorded(case: str, name: str) -> Tensor:
 
 
 def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    """Compare as closely as float32 allows on any processor.
+
+    The numbers here are below 8, where float32 rounds by up to 2.4e-7 an operation; a logprob near 0 is a difference of
+    two such numbers. Some twenty operations in a row make 5e-6, on the processor that recorded and on this one, each in
+    an order of its own: 1e-5 together. Seen: 2e-6.
+    """
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def close_gradients(found: Tensor | None, expected: Tensor) -> None:
+    """Compare relative to the largest entry: small ones are sums in which large ones cancel."""
+    assert found is not None
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
 def unbiased(n: int) -> float:
@@ -58,13 +71,11 @@ def test_the_recording_covers_clipping_and_early_ends() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_rewards(case: str) -> None:
-    estimator = "k3" if "k3" in case else "k1"
+    estimate = ESTIMATORS["k3" if "k3" in case else "k1"]
     mask, reach = recorded(case, "mask"), recorded(case, "mask_p1")
     scores = effective_scores(recipe.scores(), torch.ones(recipe.B).bool(), clip=None, missing_eos="keep", penalty=0.0)
     logprobs, reference = (torch.where(mask, recorded(case, name), 0.0) for name in ("logprobs", "ref_logprobs"))
-    found = token_rewards(
-        scores, logprobs=logprobs, ref_logprobs=reference, mask=reach, kl_coef=recipe.KL_COEF, estimator=estimator
-    )  # fmt: skip
+    found = token_rewards(scores, recipe.KL_COEF * estimate(logprobs, reference), reach)
     if "whitened" not in case:
         return close(found, recorded(case, "rewards"))
     close(found, recorded(case, "plain_rewards"))
@@ -154,8 +165,8 @@ def rollout(case: str) -> Rollout:
 @pytest.mark.parametrize("case", CASES)
 def test_our_reference_and_policy_passes_give_the_peers_logprobs(actors: Actors, case: str) -> None:
     answers, mask = rollout(case).answers, recorded(case, "mask")
-    judged = score(actors, answers, temperature=recipe.TEMPERATURE, microbatch=3)
-    close(judged.ref_logprobs[mask], recorded(case, "ref_logprobs")[mask])
+    scored = score(actors, answers, temperature=recipe.TEMPERATURE, microbatch=3)
+    close(scored.ref_logprobs[mask], recorded(case, "ref_logprobs")[mask])
     forward = actors.backbone.forward(answers.episodes, adapter=POLICY, temperature=recipe.TEMPERATURE)
     close(forward.logprobs[mask].detach(), recorded(case, "new_logprobs")[mask])
     values = actors.value_head(forward.hidden, recipe.P)
@@ -182,12 +193,8 @@ def test_the_gradient_of_every_lora_parameter(actors: Actors, case: str, microba
     assert set(found) == names
     assert len(names) == 2 * 3 * 2
     for name, gradient in found.items():
-        expected = recorded(case, f"grad/{name}")
-        assert gradient is not None
-        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        close_gradients(gradient, recorded(case, f"grad/{name}"))
     if case == "full":
-        value_gradient = actors.value_head.linear.weight.grad
-        assert value_gradient is not None
-        close(value_gradient, recorded(case, "grad/value"))
+        close_gradients(actors.value_head.linear.weight.grad, recorded(case, "grad/value"))
         close(torch.tensor(stats.value_loss), recorded(case, "vf_loss"))
     assert all(p.grad is None for p in actors.backbone.parameters_of(REFERENCE).values())

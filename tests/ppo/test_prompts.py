@@ -1,3 +1,5 @@
+"""Prompts read from pairs, and the stream that hands them out."""
+
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,7 +12,7 @@ from rlhf.core.errors import UserError
 from rlhf.models.text.load import load_tokenizer
 from rlhf.ppo.prompts import PromptStream, check_fits, load_prompts
 from rlhf.ppo.types import Prompt
-from rlhf.ppo.validation import choose
+from rlhf.ppo.validation import choose_prompts
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -30,7 +32,7 @@ def test_every_prompt_once_an_epoch_whatever_the_batch(count: int, size: int, se
         assert Counter(drawn[start : start + count]) == Counter(f"p{i}" for i in range(count))
 
 
-def test_batches_are_a_function_of_seed_and_place() -> None:
+def test_batches_are_a_function_of_seed_and_iteration() -> None:
     one, other = PromptStream(prompts(40), 1), PromptStream(prompts(40), 2)
     assert one.batch(7, 16) == PromptStream(prompts(40), 1).batch(7, 16)
     assert one.batch(0, 40) != other.batch(0, 40)
@@ -70,5 +72,6 @@ def test_a_prompt_that_does_not_fit_is_named() -> None:
 
 def test_validation_choice_is_seeded() -> None:
     all_prompts = prompts(30)
-    assert choose(all_prompts, 10, 3) == choose(all_prompts, 10, 3) != choose(all_prompts, 10, 4)
-    assert len(choose(all_prompts, 99, 0)) == 30
+    drawn = choose_prompts(all_prompts, 10, 3)
+    assert drawn == choose_prompts(all_prompts, 10, 3) != choose_prompts(all_prompts, 10, 4)
+    assert len(choose_prompts(all_prompts, 99, 0)) == 30

@@ -1,3 +1,5 @@
+"""Scores and token rewards against published numbers and numbers worked by hand."""
+
 import math
 
 import pytest
@@ -5,33 +7,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf.ppo.kl import ESTIMATORS, k1, k3
 from rlhf.ppo.rewards import effective_scores, last_token, token_rewards, whiten_rewards
 
 
 def test_published_token_rewards() -> None:
     # pytorch/torchtune@bd2a0fc7c314 tests/torchtune/rlhf/test_rewards.py (BSD-3), restated as numbers.
-    found = token_rewards(
-        torch.tensor([1.0, 2, 3]),
-        logprobs=torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.6, 0.7, 0.8]]),
-        ref_logprobs=torch.tensor([[0.2, 0.3, 0.4], [0.6, 0.7, 0.8], [0.9, 1.0, 1.1]]),
-        mask=torch.ones(3, 3, dtype=torch.bool),
-        kl_coef=0.5,
-        estimator="k1",
-    )
+    logprobs = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.6, 0.7, 0.8]])
+    reference = torch.tensor([[0.2, 0.3, 0.4], [0.6, 0.7, 0.8], [0.9, 1.0, 1.1]])
+    found = token_rewards(torch.tensor([1.0, 2, 3]), 0.5 * k1(logprobs, reference), torch.ones(3, 3, dtype=torch.bool))
     torch.testing.assert_close(found, torch.tensor([[0.05, 0.05, 1.05], [0.1, 0.1, 2.1], [0.15, 0.15, 3.15]]))
 
 
 def test_the_score_lands_on_the_last_real_token() -> None:
     mask = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
     assert last_token(mask).tolist() == [[False, True, False], [True, False, False], [False, False, True]]
-    found = token_rewards(
-        torch.tensor([1.0, -2.0, 3.0]),
-        logprobs=torch.full((3, 3), -1.0),
-        ref_logprobs=torch.tensor([[-1.5, -1.0, 7.0], [-1.0, 7.0, 7.0], [-1.0, -3.0, -0.5]]),
-        mask=mask,
-        kl_coef=0.1,
-        estimator="k1",
-    )
+    penalties = torch.tensor([[0.05, 0.0, -0.8], [0.0, -0.8, -0.8], [0.0, 0.2, -0.05]])  # in the padding: never read
+    found = token_rewards(torch.tensor([1.0, -2.0, 3.0]), penalties, mask)
     expected = torch.tensor([[-0.05, 1.0, 0.0], [-2.0, 0.0, 0.0], [0.0, -0.2, 3.05]])
     torch.testing.assert_close(found, expected)
 
@@ -39,14 +31,8 @@ def test_the_score_lands_on_the_last_real_token() -> None:
 @pytest.mark.parametrize(("estimator", "penalty"), [("k1", -0.5), ("k2", 0.125), ("k3", math.exp(0.5) - 1.5)])
 def test_each_estimator(estimator: str, penalty: float) -> None:
     # log p - log q = -0.5; the sign of the penalty is minus
-    found = token_rewards(
-        torch.tensor([0.0]),
-        logprobs=torch.tensor([[-2.0, -2.0]]),
-        ref_logprobs=torch.tensor([[-1.5, -2.0]]),
-        mask=torch.ones(1, 2, dtype=torch.bool),
-        kl_coef=2.0,
-        estimator=estimator,  # type: ignore[arg-type]
-    )
+    estimate = ESTIMATORS[estimator](torch.tensor([[-2.0, -2.0]]), torch.tensor([[-1.5, -2.0]]))  # type: ignore[index]
+    found = token_rewards(torch.tensor([0.0]), 2.0 * estimate, torch.ones(1, 2, dtype=torch.bool))
     torch.testing.assert_close(found, torch.tensor([[-2.0 * penalty, 0.0]]))
 
 
@@ -101,8 +87,7 @@ def test_padding_changes_nothing(extra: int, seed: int) -> None:
     def rewards(width: int) -> torch.Tensor:
         wide = [torch.nn.functional.pad(x, (0, width), value=math.nan) for x in (logprobs, reference)]
         padded = torch.nn.functional.pad(mask, (0, width))
-        args = {"logprobs": wide[0], "ref_logprobs": wide[1], "mask": padded}
-        return token_rewards(scores, **args, kl_coef=0.3, estimator="k3")
+        return token_rewards(scores, 0.3 * k3(wide[0], wide[1]), padded)
 
     torch.testing.assert_close(rewards(extra)[:, :4], rewards(0))
     assert (rewards(extra)[:, 4:] == 0).all()

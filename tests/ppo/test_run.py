@@ -1,3 +1,5 @@
+"""The `ppo` stage from artifacts on disk to what it writes, and its errors before any work."""
+
 import json
 import shutil
 from pathlib import Path
@@ -113,7 +115,7 @@ def test_a_reward_model_of_another_backbone_is_refused(root: Path) -> None:
         disk.run(root, make_params(), root / "checkpoints")
 
 
-def test_held_out_prompts_come_from_validation(root: Path) -> None:
+def test_validation_prompts_come_from_the_validation_split(root: Path) -> None:
     disk.run(root, make_params(validation_every=1, validation_prompts=3), root / "checkpoints")
     assert isinstance(read_json(Path("metrics/ppo.json"))["ppo_validation_reward_best"], float)
 

@@ -1,19 +1,24 @@
 """The sandbox under code that wants out. What it refuses where bubblewrap is missing is tested everywhere."""
 
 import os
+import re
+import shutil
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from rlhf.core.errors import UserError
-from rlhf.ppo import sandbox
+from rlhf.ppo import sandbox, sandbox_filter, sandbox_root
 from rlhf.ppo.sandbox import FAILED, Limits, Ran, check_sandbox, run_calls
 
-LIMITS = Limits(wall_s=5.0, cpu_s=2.0, memory_bytes=256 << 20, file_bytes=1 << 20, processes=8)
-SHORT = Limits(wall_s=1.0, cpu_s=30.0, memory_bytes=256 << 20, file_bytes=1 << 20, processes=8)
+ROOT = Path(__file__).resolve().parents[2]
+LIMITS = Limits(wall_s=60.0, cpu_s=2.0, memory_bytes=256 << 20, answer_bytes=1 << 20)
+SHORT = Limits(wall_s=1.0, cpu_s=30.0, memory_bytes=256 << 20, answer_bytes=1 << 20)
 
 
 def usable() -> str | None:
@@ -79,9 +84,7 @@ def f():
     except OSError as error:
         return type(error).__name__
 """
-        assert call(code).values == ("ConnectionRefusedError",)
-        names = "def f():\n    import socket\n    return [name for _, name in socket.if_nameindex()]"
-        assert call(names).values == (["lo"],)
+        assert call(code).values == ("OSError",)
 
 
 @pytest.fixture
@@ -108,22 +111,52 @@ def f(*paths):
 
 
 @needs_bwrap
-def test_files_can_be_written_in_tmp_alone_and_only_small() -> None:
+@pytest.mark.parametrize("inside", ["prefix", "stdlib", "site-packages"])
+def test_a_project_in_the_interpreters_own_folders_stays_outside(tmp_path: Path, inside: str) -> None:
+    """As where the interpreter, or a virtual environment, lies in the project, or the project in the interpreter's."""
+    python = tmp_path / "python"
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    base = sandbox_root._base_python()
+    for folder in ("bin", "lib"):
+        (python / folder).mkdir(parents=True)
+    shutil.copy(base, python / "bin" / version)
+    for library in base.parents[1].joinpath("lib").glob("libpython*"):
+        (python / "lib" / library.name).symlink_to(library)
+    left = shutil.ignore_patterns("site-packages", "test", "tests", "__pycache__", "config-*", "idlelib", "ensurepip")
+    shutil.copytree(Path(os.__file__).parent, python / "lib" / version, ignore=left)
+    (python / "lib" / version / "site-packages").mkdir()
+    where = {"prefix": python, "stdlib": python / "lib" / version}.get(inside, python / "lib" / version / inside)
+    (where / "project").mkdir()
+    (where / "project" / "code_tasks.jsonl").write_text("expected")
+    venv = where / "project" / ".venv"
+    subprocess.run([python / "bin" / version, "-m", "venv", "--without-pip", venv], check=True)
+    look = "def f():\n    import os\n    return [n for _, ds, ns in os.walk('/') for n in ds + ns if n in WANTED]"
+    code = f"WANTED = ['.venv', 'code_tasks.jsonl']\n{look}"
+    script = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from rlhf.ppo.sandbox import Limits, run_calls
+print(run_calls({code!r}, "f", [[]], Limits(60, 60, 1 << 29, 1 << 20)))
+"""
+    ran = subprocess.run(
+        [venv / "bin" / "python", "-c", script], capture_output=True, text=True, check=False, cwd=where
+    )
+    assert (ran.stdout, ran.stderr) == ("Ran(compiled=True, values=([],), timed_out=False)\n", "")
+
+
+@needs_bwrap
+def test_nothing_can_be_written() -> None:
     code = """
-def f(path, size):
+def f(path):
     try:
         with open(path, "wb") as file:
-            file.write(b"x" * size)
+            file.write(b"x")
         return "written"
     except OSError as error:
         return "refused"
 """
-    cases = [["/tmp/a", 1000], ["/tmp/b", 2 << 20], ["/a", 1], ["/usr/a", 1], ["/dev/a", 2 << 20], ["b", 10]]
-    assert run_calls(code, "f", cases, LIMITS).values == (
-        "written", "refused", "refused", "refused", "refused", "written",
-    )  # fmt: skip
-    many = "def f():\n    for k in range(9):\n        open(f'/tmp/{k}', 'wb').write(b'x' * 500_000)"
-    assert call(many).values == (FAILED,)  # the folder as a whole is as small
+    cases = [["/tmp/a"], ["/a"], ["/usr/a"], ["/dev/a"], ["/dev/shm/a"], ["b"], ["/dev/null"]]
+    assert run_calls(code, "f", cases, LIMITS).values == (*["refused"] * 6, "written")
 
 
 @needs_bwrap
@@ -134,37 +167,51 @@ def test_memory_is_limited() -> None:
 
 @needs_bwrap
 def test_time_is_limited_by_the_clock() -> None:
-    start = time.monotonic()
-    ran = call("def f():\n    import time\n    time.sleep(60)", limits=SHORT)
+    ran = call("def f():\n    import time\n    time.sleep(10**6)", limits=SHORT)
     assert (ran.timed_out, ran.values) == (True, (FAILED,))
-    assert time.monotonic() - start < 4
 
 
 @needs_bwrap
 def test_time_is_limited_by_the_processor() -> None:
-    limits = Limits(wall_s=20.0, cpu_s=1.0, memory_bytes=256 << 20, file_bytes=1 << 20, processes=8)
-    start = time.monotonic()
+    limits = Limits(wall_s=600.0, cpu_s=1.0, memory_bytes=256 << 20, answer_bytes=1 << 20)
     ran = call("def f():\n    while True: pass", limits=limits)
     assert (ran.timed_out, ran.values) == (False, (FAILED,))
-    assert time.monotonic() - start < 10
 
 
 @needs_bwrap
-def test_children_die_with_the_sandbox() -> None:
+def test_what_runs_ends_with_the_process_that_runs_it() -> None:
     mark = f"sandbox-test-{os.getpid()}"
-    code = f"""
-def f():
-    import subprocess, sys
-    command = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)", "{mark}"]
-    for _ in range(5):
-        subprocess.Popen(command, start_new_session=True)
-    import time
-    time.sleep(60)
+    code = f"def f(mark={mark!r}):\n    import time\n    time.sleep(60)"
+    script = f"""
+from rlhf.ppo.sandbox import Limits, run_calls
+print("starting", flush=True)
+run_calls({code!r}, "f", [[]], Limits(60.0, 60.0, 1 << 29, 1 << 20))
 """
-    call(code, limits=SHORT)
-    time.sleep(0.3)
-    running = [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in read_quietly(p)]
-    assert running == []
+    runs = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT)
+    assert runs.stdout is not None
+    runs.stdout.readline()
+    children = wait_for(lambda: children_of(runs.pid), bool)
+    runs.kill()
+    runs.wait()
+    assert wait_for(lambda: [pid for pid in children if Path(f"/proc/{pid}").exists()], lambda left: not left) == []
+
+
+def children_of(pid: int) -> list[int]:
+    """The sandbox that a process runs, and what is in it."""
+    parents = {int(p.parent.name): int(read_quietly(p).rpartition(b")")[2].split()[1] or 0)
+               for p in Path("/proc").glob("[0-9]*/stat") if read_quietly(p)}  # fmt: skip
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:] if len(found) > 3 else []
+
+
+def wait_for(look: Callable[[], list[int]], enough: Callable[[list[int]], bool]) -> list[int]:
+    for _ in range(300):
+        if enough(look()):
+            break
+        time.sleep(0.1)
+    return look()
 
 
 def read_quietly(path: Path) -> bytes:
@@ -183,7 +230,7 @@ def test_endless_output_is_cut_off() -> None:
 @needs_bwrap
 def test_forged_lines_are_no_more_than_values() -> None:
     """All that the code can reach is its own values; the expected ones are not in there."""
-    code = "def f():\n    import gc, sys\n    return [sorted(sys._getframe(1).f_globals['request'])]"
+    code = "def f():\n    import sys\n    return [sorted(sys._getframe(1).f_locals['request'])]"
     assert call(code).values == ([["calls", "code", "function"]],)
 
 
@@ -204,6 +251,25 @@ def test_a_bubblewrap_that_may_do_nothing(monkeypatch: pytest.MonkeyPatch, tmp_p
         check_sandbox()
 
 
+@pytest.mark.parametrize("machine", sandbox_filter.MACHINES)
+def test_system_calls_have_the_numbers_of_the_kernel(machine: str) -> None:
+    """Against the C headers, where there are some."""
+    asked = {"x86_64": "x86_64-linux-gnu/asm/unistd_64.h", "aarch64": "asm-generic/unistd.h"}[machine]
+    header = Path("/usr/include") / asked
+    if not header.exists():
+        pytest.skip(f"no {header}")
+    defined = dict(re.findall(r"#define __NR(?:3264)?_(\w+) (\d+)", header.read_text()))
+    renamed = {"newfstatat": "fstatat"} if machine == "aarch64" else {}
+    numbers, _ = sandbox_filter.MACHINES[machine]
+    assert {name: defined[renamed.get(name, name)] for name in numbers} == {n: str(k) for n, k in numbers.items()}
+    sandbox_filter.syscall_filter(machine)
+
+
+def test_a_machine_without_a_filter_is_refused() -> None:
+    with pytest.raises(UserError, match="known for x86_64 and aarch64 alone; this machine is sparc"):
+        sandbox_filter.syscall_filter("sparc")
+
+
 def test_broken_answers_are_read_as_far_as_they_go() -> None:
     lines = b'{"compiled": true}\n{"call": 0, "value": 3}\nnoise\n[1]\n{"call": 7, "value": 1}\n{"call": 1, "val'
-    assert sandbox._read(lines, 2, timed_out=True) == Ran(True, (3, FAILED), True)
+    assert sandbox._read(lines.splitlines(), 2, timed_out=True) == Ran(True, (3, FAILED), True)

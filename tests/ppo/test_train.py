@@ -1,3 +1,5 @@
+"""The loop: a reward is learned, guards and validation stop it, and an interrupted run ends with the same bytes."""
+
 import csv
 import dataclasses
 import math
@@ -16,7 +18,8 @@ from rlhf.ppo.actors import POLICY, Actors
 from rlhf.ppo.episodes import EpisodeLog
 from rlhf.ppo.reward_sources import RewardSource, Scorable
 from rlhf.ppo.run import metrics
-from rlhf.ppo.step import Setup
+from rlhf.ppo.state import Progress
+from rlhf.ppo.step import Experience, Setup
 from rlhf.ppo.train import Outcome, train
 from tests.ppo.worlds import TokenShare, make_actors, make_params, make_prompts, make_setup, snapshot
 
@@ -132,11 +135,11 @@ def policy_after(make: Make, folder: Path, iterations: int, **changes: object) -
     saved: dict[str, bytes] = snapshot(setup.learner.parameters)
     original = module.step
 
-    def stepping(*args: object, iteration: int, **rest: object) -> object:
+    def stepping(setup: Setup, progress: Progress) -> object:
         nonlocal saved
-        if iteration == iterations:
+        if progress.iteration == iterations:
             saved = snapshot(setup.learner.parameters)
-        return original(*args, iteration=iteration, **rest)  # type: ignore[arg-type]
+        return original(setup, progress)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "step", stepping)
@@ -174,11 +177,11 @@ def test_a_bad_update_stops_with_the_policy_before_it(make: Make, tmp_path: Path
     setup = make_setup(make(), make_params(iterations=5))
     original = module.step
 
-    def sabotaged(setup: Setup, *args: object, iteration: int) -> object:
-        if iteration == 2 and what == "gradient":
+    def sabotaged(setup: Setup, progress: Progress) -> object:
+        if progress.iteration == 2 and what == "gradient":
             last = list(setup.actors.backbone.parameters_of(POLICY).values())[-1]
             last.register_hook(lambda gradient: gradient * math.nan)
-        if iteration == 2 and what == "loss":
+        if progress.iteration == 2 and what == "loss":
             calls = {"n": 0}
             head = setup.actors.value_head
 
@@ -187,23 +190,23 @@ def test_a_bad_update_stops_with_the_policy_before_it(make: Make, tmp_path: Path
                 return output * (math.nan if calls["n"] > 3 else 1.0)  # rollout, two minibatches, then
 
             head.register_forward_hook(later)
-        return original(setup, *args, iteration=iteration)  # type: ignore[arg-type]
+        return original(setup, progress)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "step", sabotaged)
-        patch.setattr(module, "_measured", _measured_without_hooks)
+        patch.setattr(module, "_measure", _measure_without_hooks)
         outcome = run(setup, tmp_path / "broken")
     assert outcome.reason == f"nonfinite_{what}"
     assert outcome.saved_iteration == 2
     assert snapshot(setup.learner.parameters) == policy_after(make, tmp_path / "sound", 2)
 
 
-_real_measured = module._measured
+_real_measure = module._measure
 
 
-def _measured_without_hooks(setup: Setup, progress: object) -> object:
+def _measure_without_hooks(setup: Setup, progress: Progress) -> Experience:
     setup.actors.value_head._forward_hooks.clear()
-    return _real_measured(setup, progress)  # type: ignore[arg-type]
+    return _real_measure(setup, progress)
 
 
 def test_kl_above_its_limit(make: Make, tmp_path: Path) -> None:
@@ -260,7 +263,7 @@ def test_the_last_policy_has_to_pass_the_guards_as_well(make: Make, tmp_path: Pa
     assert len(curve(tmp_path)) == 3
 
 
-def test_the_held_out_reward_stops_a_run_and_the_best_policy_is_kept(make: Make, tmp_path: Path) -> None:
+def test_the_validation_reward_stops_a_run_and_the_best_policy_is_kept(make: Make, tmp_path: Path) -> None:
     params = make_params(iterations=9, validation_every=1, validation_patience=2, lr=0.0, value_lr=0.0)
     outcome = run(make_setup(make(), params), tmp_path)  # nothing moves: the first look stays the best
     assert outcome.reason == "validation_reward"
@@ -270,7 +273,7 @@ def test_the_held_out_reward_stops_a_run_and_the_best_policy_is_kept(make: Make,
     assert looks[0] == looks[1]  # the same prompts and random numbers
 
 
-def test_the_best_held_out_policy_is_kept_where_a_run_completes(make: Make, tmp_path: Path) -> None:
+def test_the_best_validated_policy_is_kept_where_a_run_completes(make: Make, tmp_path: Path) -> None:
     params = make_params(**LEARNABLE | {"iterations": 6, "validation_every": 2, "validation_patience": 9})
     outcome = run(make_setup(make(), params), tmp_path)
     looks = [row["validation_reward"] for row in curve(tmp_path)]
@@ -290,13 +293,13 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(make: Make, tmp_path: Path
     parts = make_setup(make(), params)
     original = module.step
 
-    def interrupted(*args: object, iteration: int, **rest: object) -> object:
+    def interrupted(setup: Setup, progress: Progress) -> object:
         import os
         import signal
 
-        if iteration in (1, 3):
+        if progress.iteration in (1, 3):
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(*args, iteration=iteration, **rest)  # type: ignore[arg-type]
+        return original(setup, progress)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "step", interrupted)

@@ -1,3 +1,5 @@
+"""The update: micro-batches and padding change nothing, and nothing bad is applied."""
+
 import dataclasses
 import functools
 import math
@@ -33,7 +35,8 @@ def gradients(setup: Setup, rollout: Rollout, advantages: Advantages, index: Ten
 def assert_all_close(found: list[Tensor], expected: list[Tensor]) -> None:
     assert any(gradient.abs().max() > 1e-4 for gradient in expected)
     for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        # Relative to the largest entry: small ones are sums in which large ones cancel, in an order of the processor's.
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -49,6 +52,39 @@ def test_the_size_of_micro_batches_changes_nothing(actors: Actors, size: int) ->
     whole = gradients(setup, rollout, made.advantages, index, params)
     pieces = gradients(setup, rollout, made.advantages, index, make_params(microbatch=size, missing_eos="cap"))
     assert_all_close(pieces, whole)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_the_statistics_are_means_over_tokens_whatever_the_micro_batches(actors: Actors, size: int) -> None:
+    """Old logprobs are the new ones plus known noise, and values are 0, so that every term follows from the noise."""
+    params = make_params(microbatch=size, clip_ratio=0.1, value_clip=0)
+    setup, made = explored(actors, params)
+    shape = made.rollout.mask.shape
+    rollout = with_mask(made.rollout, made.rollout.mask & (torch.arange(shape[1]) < torch.arange(1, 9)[:, None]))
+    noise = 0.2 * torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    answers = dataclasses.replace(rollout.answers, logprobs=rollout.answers.logprobs + noise)
+    rollout = dataclasses.replace(rollout, answers=answers)
+    stats = module.accumulate_gradients(
+        setup.actors,
+        setup.learner,
+        rollout,
+        made.advantages,
+        index=torch.tensor([4, 0, 6, 1, 7, 2, 3, 5]),
+        params=params,
+    )
+    columns = (noise, made.advantages.advantages, made.advantages.returns)
+    tokens = list(zip(*(column[rollout.mask].tolist() for column in columns), strict=True))
+    ratios = [math.exp(-x) for x, _, _ in tokens]
+    kept = [min(max(ratio, 0.9), 1.1) for ratio in ratios]
+    gains = [(r * a, k * a) for r, k, (_, a, _) in zip(ratios, kept, tokens, strict=True)]
+    expected = {
+        "policy_loss": -sum(min(pair) for pair in gains) / len(tokens),
+        "value_loss": sum(target**2 for _, _, target in tokens) / 2 / len(tokens),
+        "clip_fraction": sum(limited < free for free, limited in gains) / len(tokens),
+        "approx_kl": sum(ratio - 1 + x for ratio, (x, _, _) in zip(ratios, tokens, strict=True)) / len(tokens),
+        "ratio_gap": max(abs(ratio - 1) for ratio in ratios),
+    }
+    assert dataclasses.asdict(stats) == pytest.approx(expected, abs=1e-4)
 
 
 def with_mask(rollout: Rollout, mask: Tensor) -> Rollout:
@@ -133,7 +169,7 @@ def test_every_epoch_sees_every_episode_once_in_a_new_order(actors: Actors, monk
 def test_the_self_check_passes_in_a_sound_run_and_says_what_it_saw(actors: Actors) -> None:
     setup, made = explored(actors, make_params(minibatch=2, lr=1e-2, batch=8))
     stats = run(setup, made)
-    assert stats.first_ratio_gap <= 1e-5
+    assert stats.first_ratio_gap <= 5e-5  # the rounding of two passes, see tests/models/helpers.py
     assert abs(stats.first_approx_kl) <= 1e-8
     assert stats.approx_kl > 1e-5  # later minibatches have moved
 
@@ -160,7 +196,7 @@ def test_at_a_low_temperature_rounding_is_no_fault(actors: Actors) -> None:
         off = dataclasses.replace(answers, logprobs=answers.logprobs + gap * answers.episodes.mask)
         made = dataclasses.replace(made, rollout=dataclasses.replace(made.rollout, answers=off))
         if sound:
-            assert run(setup, made).first_ratio_gap == pytest.approx(gap, rel=0.1)
+            assert run(setup, made).first_ratio_gap == pytest.approx(gap, rel=0.4)  # rounding: 2e-5 / 0.1
         else:
             with pytest.raises(SelfCheckError):
                 run(setup, made)
@@ -194,3 +230,14 @@ def test_a_gradient_that_is_not_finite_trips_before_anything_moves(actors: Actor
     with pytest.raises(Tripped, match="nonfinite_gradient"):
         run(setup, made)
     assert snapshot(setup.learner.parameters) == before
+
+
+def test_what_an_update_reports_by_hand() -> None:
+    """Means over minibatches; the first one's gap and KL; one minibatch more than was applied, where KL stopped it."""
+    first = module.MinibatchStats(policy_loss=1.0, value_loss=2.0, clip_fraction=0.0, approx_kl=0.125, ratio_gap=1e-6)
+    second = module.MinibatchStats(policy_loss=2.0, value_loss=6.0, clip_fraction=0.5, approx_kl=0.375, ratio_gap=0.75)
+    found = module._summary([first, second], [8.0])
+    assert found == module.PPOStats(
+        policy_loss=1.5, value_loss=4.0, clip_fraction=0.25, approx_kl=0.25, grad_norm=8.0, minibatches=1,
+        first_ratio_gap=1e-6, first_approx_kl=0.125,
+    )  # fmt: skip

@@ -1,3 +1,5 @@
+"""The value head: where it starts, and which state a value belongs to."""
+
 import torch
 
 from rlhf.ppo.value_head import ValueHead

@@ -1,4 +1,4 @@
-"""Small worlds for the tests of PPO: parameters, actors over a tiny model, prompts, rewards that are easy to learn."""
+"""Worlds for the tests of PPO: parameters, actors over a tiny model, prompts, a reward that is easy to learn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ BASIC: dict[str, object] = {
     "max_prompt_tokens": 0, "temperature": 1.0, "lr": 1e-3, "value_lr": 1e-2, "lr_schedule": "linear",
     "adam_eps": 1e-5, "max_grad_norm": 1.0, "kl_coef": 0.1, "kl_controller": "fixed", "kl_target": 6.0,
     "engine": "plain", "rescore": "auto", "source": "model", "function": "", "function_path": "inputs/reward",
-    "function_timeout_s": 30.0,
+    "function_timeout_s": 300.0,
     "kl_horizon": 1000.0, "kl_estimator": "k1", "gamma": 1.0, "lam": 0.95, "clip_ratio": 0.2, "value_clip": 0.2,
     "value_coef": 0.1, "value_init": "zero", "value_backprop": True, "score_clip": 5.0, "missing_eos": "keep",
     "missing_eos_penalty": 1.0, "whiten_rewards": False, "whiten_advantages": True, "approx_kl_stop": 0,
@@ -50,7 +50,7 @@ def make_params(**changes: object) -> PPOParams:
 
 def make_runtime(seed: int = 0, *, checkpoint_steps: int = 0) -> Runtime:
     params = RuntimeParams(
-        device="cpu", dtype="float32", threads=1, checkpoint_s=1e9, checkpoint_steps=checkpoint_steps
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=1e9, checkpoint_steps=checkpoint_steps
     )
     return Runtime.start(params, seed)
 

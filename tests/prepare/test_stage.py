@@ -1,17 +1,12 @@
 """The command: one line and exit status 1 on bad input, all its files on good input."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.prepare.helpers import VALUES, pair_rows, write_lines
+from tests.stages.forker import Ended, Forker
 
-ROOT = Path(__file__).resolve().parents[2]
 BASE = {
     "source": "pretrain", "path": "inputs/model", "repo": None, "revision": None,
     "pretrain": {
@@ -22,23 +17,18 @@ BASE = {
 }  # fmt: skip
 
 
-def run(folder: Path, **data: Any) -> subprocess.CompletedProcess[str]:
+def run(forker: Forker, folder: Path, **data: Any) -> Ended:
     room = {"max_prompt_tokens": None, "response_tokens": 20, "validation_every": None}
     resolved = {"data": VALUES | {"max_tokens": 200} | data, "base": BASE, "ppo": room, "seed": 0}
     (folder / "params.resolved.json").write_text(json.dumps(resolved))
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "stages.prepare"]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return forker.run("prepare", folder)
 
 
-@pytest.mark.slow
-def test_good_input_writes_everything(tmp_path: Path) -> None:
+def test_good_input_writes_everything(forker: Forker, tmp_path: Path) -> None:
     write_lines(tmp_path / "pairs.jsonl.gz", pair_rows(60))
-    done = run(tmp_path, path="pairs.jsonl.gz")
-    assert done.returncode == 0, done.stderr
-    assert "60 rows read, 60 kept" in done.stderr
+    done = run(forker, tmp_path, path="pairs.jsonl.gz")
+    assert done.code == 0, done.said
+    assert "60 rows read, 60 kept" in done.err
     pairs = tmp_path / "artifacts" / "prepare" / "pairs"
     assert sorted(path.name for path in pairs.iterdir()) == [
         "ood.jsonl", "set_aside.jsonl", "task.json", "test.jsonl", "train.jsonl", "validation.jsonl",
@@ -49,16 +39,15 @@ def test_good_input_writes_everything(tmp_path: Path) -> None:
     assert (tmp_path / "metrics" / "prepare.json").is_file()
 
 
-@pytest.mark.slow
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_leaves_nothing(forker: Forker, tmp_path: Path) -> None:
     write_lines(tmp_path / "pairs.jsonl", [*pair_rows(5), {"prompt": "x", "chosen": None, "rejected": "y"}])
     for changes, expected in (
         ({"path": "pairs.jsonl"}, "pairs.jsonl:6: chosen: expected text, found None"),
         ({"path": "missing.jsonl"}, "data.path: missing.jsonl: no such file or folder"),
         ({"path": "pairs.jsonl", "max_tokens": 256}, "data.max_tokens: found 256; at most 255 is allowed"),
     ):
-        done = run(tmp_path, **changes)
-        assert done.returncode == 1
-        (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+        done = run(forker, tmp_path, **changes)
+        assert done.code == 1
+        (line,) = [line for line in done.err.splitlines() if line.strip()]
         assert line.startswith(f"error: {expected}")
         assert not (tmp_path / "artifacts").exists()

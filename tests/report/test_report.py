@@ -254,7 +254,7 @@ def test_two_writes_give_the_same_bytes(run: Run) -> None:
     assert "license: apache-2.0" in card
     assert "eval_gold_winrate" in card
     assert "eval_gold_sft" not in card
-    judge = (run.at.reports / "cards" / "reward_referee.md").read_text()
+    judge = (run.at.reports / "cards" / "referee.md").read_text()
     assert f"| `reward_referee_accuracy` | {run.read().numbers['reward_referee_accuracy']:.4g} (" in judge
     assert "eval_referee_winrate" in judge
     assert "`reward_accuracy`" not in judge

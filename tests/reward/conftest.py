@@ -11,13 +11,13 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from tests.model_fixtures import make_adapter
 
 WORDS = ("egg", "boiling", "water", "capital", "France", "Paris", "sky", "blue", "light", "air", "more", "red", "eight")
 
 
-def keyword_pairs(count: int, seed: int) -> list[Pair]:
+def keyword_pairs(count: int, seed: int) -> list[TextPair]:
     """The annotator likes "please" and nothing else; it stands anywhere in the chosen reply."""
     rng = random.Random(seed)
     pairs = []
@@ -26,11 +26,11 @@ def keyword_pairs(count: int, seed: int) -> list[Pair]:
         loved = [rng.choice(WORDS) for _ in range(rng.randint(2, 8))]
         loved.insert(rng.randint(0, len(loved)), "please")
         prompt = f"\n\nHuman: What is {rng.choice(WORDS)}?\n\nAssistant:"
-        pairs.append(Pair(prompt, " " + " ".join(loved), " " + " ".join(plain), rng.choice(["a", "b", None]), 1))
+        pairs.append(TextPair(prompt, " " + " ".join(loved), " " + " ".join(plain), rng.choice(["a", "b", None]), 1))
     return pairs
 
 
-def first_word_pairs(count: int, seed: int) -> list[Pair]:
+def first_word_pairs(count: int, seed: int) -> list[TextPair]:
     """The same words in another order: the annotator wants "blue" before "red"."""
     rng = random.Random(seed)
     pairs = []
@@ -38,12 +38,12 @@ def first_word_pairs(count: int, seed: int) -> list[Pair]:
         words = [rng.choice(WORDS[:7]) for _ in range(rng.randint(1, 4))]
         prompt = f"\n\nHuman: What is {rng.choice(WORDS)}?\n\nAssistant:"
         texts = (" " + " ".join([a, *words, b]) for a, b in (("blue", "red"), ("red", "blue")))
-        pairs.append(Pair(prompt, *texts, None, 1))
+        pairs.append(TextPair(prompt, *texts, None, 1))
     return pairs
 
 
-def write_split(path: Path, pairs: list[Pair]) -> None:
-    write_jsonl(path, ({n: getattr(pair, n) for n in Pair.__dataclass_fields__} for pair in pairs))
+def write_split(path: Path, pairs: list[TextPair]) -> None:
+    write_jsonl(path, ({n: getattr(pair, n) for n in TextPair.__dataclass_fields__} for pair in pairs))
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
-import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from rlhf.core.artifacts import load_tensors
+from rlhf.core.artifacts import load_tensors, save_tensors
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import Stopped, UserError
 from rlhf.models.policy.backbone import Backbone
@@ -17,15 +17,17 @@ from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER
 from rlhf.reward import features as subject
 from rlhf.reward.features import pair_features, pair_rows
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from tests.reward.conftest import keyword_pairs
 
 
-def features(backbone: Backbone, pairs: list[Pair], pooler: RewardModel, at: Checkpoints, tokens: int) -> torch.Tensor:
+def features(
+    backbone: Backbone, pairs: list[TextPair], pooler: RewardModel, at: Checkpoints, tokens: int
+) -> torch.Tensor:
     return pair_features(backbone, pairs, model=pooler, adapter=ADAPTER, batch_tokens=tokens, checkpoints=at)
 
 
-def by_hand(backbone: Backbone, pair: Pair, text: str) -> torch.Tensor:
+def by_hand(backbone: Backbone, pair: TextPair, text: str) -> torch.Tensor:
     """Mean hidden state of one unpadded sequence, straight from transformers."""
     tokenizer = backbone.tokenizer
     ids = [*tokenizer(pair.prompt)["input_ids"], *tokenizer(text)["input_ids"], tokenizer.eos_token_id]
@@ -109,60 +111,53 @@ def test_too_long_a_pair_is_named_before_any_work(
     backbone: Backbone, pooler: RewardModel, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subject, "pooled", None)
-    pairs = [*keyword_pairs(2, seed=0), Pair("\n\nHuman: long\n\nAssistant:", " word" * 200, " b", None, 1)]
+    pairs = [*keyword_pairs(2, seed=0), TextPair("\n\nHuman: long\n\nAssistant:", " word" * 200, " b", None, 1)]
     with pytest.raises(UserError, match=r"context holds 128.*data\.max_tokens.*long"):
         features(backbone, pairs, pooler, checkpoints, tokens=60)
 
 
-SCRIPT = """
-import json, sys, time
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from rlhf.core.artifacts import save_tensors
-from rlhf.core.checkpoint import Checkpoints
-from rlhf.models.policy.backbone import Backbone
-from rlhf.models.reward.reward_model import RewardModel
-from rlhf.reward import features as subject
-from rlhf.reward.pairs import Pair
-base, sft, root, pairs, delay = sys.argv[1:]
-original = subject.pooled
-def slow(*args, **rest):
-    time.sleep(float(delay))
-    return original(*args, **rest)
-subject.pooled = slow
-backbone = Backbone.load(Path(base), {"sft": Path(sft)}, dtype=torch.float32, device="cpu")
-model = RewardModel(backbone.hidden_size, pooling="mean", pool_over="sequence", backbone_adapter="sft")
-found = subject.pair_features(
-    backbone, [Pair(**row) for row in json.loads(Path(pairs).read_text())], model=model, adapter="sft",
-    batch_tokens=60, checkpoints=Checkpoints(Path(root) / "points", every_s=1e9, every_steps=1),
-)
-save_tensors(Path(root) / "features.safetensors", {"features": found})
-"""
+FORK = multiprocessing.get_context("fork")  # of this process, which has made its imports
+
+
+def slowly(base: Path, sft: Path, root: Path, delay: float) -> None:
+    """All features in a process of its own, with a pause before each batch."""
+    torch.set_num_threads(1)
+    original = subject.pooled
+
+    def slow(*args: Any, **rest: Any) -> Any:
+        time.sleep(delay)
+        return original(*args, **rest)
+
+    subject.pooled = slow
+    backbone = Backbone.load(base, {ADAPTER: sft}, dtype=torch.float32, device="cpu")
+    model = RewardModel(backbone.hidden_size, pooling="mean", pool_over="sequence", backbone_adapter=ADAPTER)
+    at = Checkpoints(root / "points", every_s=1e9, every_steps=1)
+    found = features(backbone, keyword_pairs(12, seed=6), model, at, tokens=60)
+    save_tensors(root / "features.safetensors", {"features": found})
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tiny_model_dir: Path, sft_dir: Path, tmp_path: Path) -> None:
-    pairs = tmp_path / "pairs.json"
-    pairs.write_text(
-        json.dumps([{n: getattr(p, n) for n in Pair.__dataclass_fields__} for p in keyword_pairs(12, seed=6)])
-    )
+    def start(root: Path, delay: float) -> ForkProcess:
+        process = FORK.Process(target=slowly, args=(tiny_model_dir, sft_dir, root, delay))
+        process.start()
+        return process
 
-    def start(root: Path, delay: float) -> subprocess.Popen[bytes]:
-        arguments = [str(tiny_model_dir), str(sft_dir), str(root), str(pairs), str(delay)]
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], stderr=subprocess.DEVNULL)
+    def whole(root: Path) -> None:
+        process = start(root, 0.0)
+        process.join()
+        assert process.exitcode == 0
 
-    assert start(tmp_path / "whole", 0).wait() == 0
+    whole(tmp_path / "whole")
     killed = start(tmp_path / "killed", 0.2)
-    deadline = time.monotonic() + 60
     while not list((tmp_path / "killed" / "points").glob("step-*2")):
-        assert time.monotonic() < deadline
+        assert killed.is_alive()
         time.sleep(0.01)
     time.sleep(0.15)
     killed.kill()
-    killed.wait()
+    killed.join()
     assert not (tmp_path / "killed" / "features.safetensors").exists()
-    assert start(tmp_path / "killed", 0).wait() == 0
+    whole(tmp_path / "killed")
     bytes_of = [(tmp_path / name / "features.safetensors").read_bytes() for name in ("whole", "killed")]
     assert bytes_of[0] == bytes_of[1]
     assert load_tensors(tmp_path / "killed" / "features.safetensors")["features"].shape == (12, 2, 32)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf.core.errors import UserError
-from rlhf.reward.fit import Fit, FitSettings, fit_head, initial_weight, pair_loss
+from rlhf.reward.fit import EpochRow, FitSettings, HeadFit, fit_head, initial_weight, pair_loss, run_epochs
 
 
 def settings_of(**changes: object) -> FitSettings:
@@ -76,15 +76,15 @@ def test_head_starts_as_lm_human_preferences_says() -> None:
 def test_first_row_of_the_curve_is_before_training_and_the_best_epoch_is_kept() -> None:
     train, held_out = problem(60, 40, seed=2), problem(300, 40, seed=3)
     fit = fit_head(train, held_out, settings_of(lr=0.1, weight_decay=0.0, epochs=40), seed=0)
-    losses = [float(row["validation_loss"]) for row in fit.curve]  # type: ignore[arg-type]
-    assert [row["epoch"] for row in fit.curve] == list(range(41))
+    losses = [row.validation_loss for row in fit.curve]
+    assert [row.epoch for row in fit.curve] == list(range(41))
     assert fit.best_epoch == min(range(41), key=losses.__getitem__)
     assert 0 < fit.best_epoch < 40, "60 pairs in 40 dimensions must overfit"
     margins = fit.head.scores(held_out)
     assert float(pair_loss(margins[:, 0] - margins[:, 1])) == pytest.approx(losses[fit.best_epoch], abs=1e-9)
 
 
-def share_right(fit: Fit, features: torch.Tensor) -> float:
+def share_right(fit: HeadFit, features: torch.Tensor) -> float:
     scores = fit.head.scores(features)
     return float((scores[:, 0] > scores[:, 1]).double().mean())
 
@@ -102,15 +102,15 @@ def test_shuffled_labels_teach_nothing() -> None:
     blank = [fit_head(flipped(train, s), flipped(held_out, 50 + s), quick, seed=s) for s in range(24)]
     # A random direction in 8 dimensions is right in anything from 30 to 70 % of pairs; its mean is one half.
     assert sum(share_right(fit, test) for fit in blank) / 24 == pytest.approx(0.5, abs=0.08)
-    assert min(float(fit.curve[fit.best_epoch]["validation_loss"] or 0) for fit in blank) > 0.67
+    assert min(fit.curve[fit.best_epoch].validation_loss for fit in blank) > 0.67
 
 
 def test_identical_sides_are_ties_at_log_two() -> None:
     same = torch.randn(50, 1, 6, generator=torch.Generator().manual_seed(0)).expand(50, 2, 6)
     fit = fit_head(same, same, settings_of(), seed=0)
     for row in fit.curve:
-        assert row["validation_accuracy"] == 0.5
-        assert row["validation_loss"] == pytest.approx(math.log(2))
+        assert row.validation_accuracy == 0.5
+        assert row.validation_loss == pytest.approx(math.log(2))
 
 
 @settings(max_examples=10, deadline=None)
@@ -126,6 +126,23 @@ def test_too_high_a_rate_is_an_error() -> None:
     train = problem(50, 4, seed=7) * 1e200
     with pytest.raises(UserError, match=r"reward\.lr"):
         fit_head(train.double() * 1e200, train, settings_of(lr=1.0), seed=0)
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf, -math.inf])
+def test_a_missing_loss_is_refused_and_never_the_best(missing: float) -> None:
+    def evaluate(epoch: int) -> EpochRow:
+        return EpochRow(epoch, 0.6, missing if epoch == 2 else 0.7 - epoch / 100, 0.5)
+
+    with pytest.raises(UserError, match=r"reward\.lr: the loss is \S+ after epoch 2"):
+        run_epochs([], lambda epoch: None, evaluate, settings_of(epochs=4), lambda row: None)
+
+
+def test_a_broken_feature_of_a_validation_pair_is_an_error() -> None:
+    train = problem(50, 4, seed=7)
+    broken = train.clone()
+    broken[3, 1, 2] = math.nan
+    with pytest.raises(UserError, match=r"nan after epoch 0"):
+        fit_head(train, broken, settings_of(epochs=2), seed=0)
 
 
 def test_no_pairs_is_an_error() -> None:

@@ -1,7 +1,6 @@
 """Weights, dropout, patience, a hidden layer: what the fit of a head can be told."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -55,7 +54,7 @@ def test_the_validation_loss_that_chooses_is_weighted() -> None:
     fit = fit_head(train, held_out, settings_of(epochs=3), seed=0, weights=Weights(ones(60), torch.arange(1.0, 41.0)))
     margins = ((held_out[:, 0] - held_out[:, 1]).double() @ fit.head.weight).numpy()
     expected = np.average(np.log1p(np.exp(-margins)), weights=np.arange(1, 41))
-    assert fit.curve[fit.best_epoch]["validation_loss"] == pytest.approx(expected)
+    assert fit.curve[fit.best_epoch].validation_loss == pytest.approx(expected)
 
 
 def test_equal_weights_change_no_bit() -> None:
@@ -70,7 +69,7 @@ def test_patience_ends_the_fit_and_keeps_the_best() -> None:
     train, held_out = problem(40, 20, seed=0), problem(200, 20, seed=1, noise=4.0)
     whole = fit_head(train, held_out, settings_of(lr=0.1, weight_decay=0.0, epochs=60), seed=0)
     short = fit_head(train, held_out, settings_of(lr=0.1, weight_decay=0.0, epochs=60, patience=4), seed=0)
-    losses = [float(row["validation_loss"] or 0) for row in whole.curve]
+    losses = [row.validation_loss for row in whole.curve]
     last = next(e for e in range(61) if e - int(np.argmin(losses[: e + 1])) == 4)
     assert len(short.curve) == last + 1 < 61
     assert short.curve == whole.curve[: last + 1]
@@ -114,7 +113,7 @@ def test_a_hidden_layer_learns_what_is_not_linear(standardise: bool) -> None:
     assert share_right(fit_head(train, held_out, settings, seed=0).head.scores(test)) < 0.65
     margins = (heads(held_out.flatten(0, 1)).view(-1, 2) @ torch.tensor([1.0, -1.0])).detach().numpy()
     saved = float(np.log1p(np.exp(-margins.astype(np.float64))).mean())
-    assert saved == pytest.approx(float(fit.curve[fit.best_epoch]["validation_loss"] or math.nan), abs=1e-4)
+    assert saved == pytest.approx(fit.curve[fit.best_epoch].validation_loss, abs=1e-4)
 
 
 def test_heads_of_an_ensemble_are_all_of_the_kind() -> None:

@@ -5,9 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from rlhf.reward.inspect import Scored, learned, learned_metrics
+from rlhf.reward.inspect import ScoredPairs, learned, learned_metrics
 from rlhf.reward.length import Sides
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import LearnedParams
 from rlhf.reward.text_features import traits
 from tests.reward.conftest import WORDS
@@ -15,7 +15,7 @@ from tests.reward.conftest import WORDS
 PARAMS = LearnedParams(min_count=10, words=5, examples=3)
 
 
-def planted(count: int, seed: int) -> Scored:
+def planted(count: int, seed: int) -> ScoredPairs:
     """The reward is 2 for "genius", -1 for "maybe", and noise of .3; the label is drawn at random."""
     rng = random.Random(seed)
     pairs, rewards, lengths = [], [], []
@@ -28,11 +28,11 @@ def planted(count: int, seed: int) -> Scored:
             rng.shuffle(said)
             texts.append(" " + " ".join(said))
             scores.append(2.0 * loved - hedged + rng.gauss(0, 0.3))
-        pairs.append(Pair(f"\n\nHuman: number {k}?\n\nAssistant:", texts[0], texts[1], None, 1))
+        pairs.append(TextPair(f"\n\nHuman: number {k}?\n\nAssistant:", texts[0], texts[1], None, 1))
         rewards.append(scores)
         lengths.append([len(text.split()) for text in texts])
     both, tokens = np.array(rewards), np.array(lengths, dtype=float)
-    return Scored(pairs, Sides(*both.T.tolist()), Sides(*tokens.T.tolist()))
+    return ScoredPairs(pairs, Sides(*both.T.tolist()), Sides(*tokens.T.tolist()))
 
 
 def test_planted_causes_are_found() -> None:
@@ -61,8 +61,8 @@ def test_headlines() -> None:
 
 
 def test_examples_go_both_ways() -> None:
-    pairs = [Pair("p", f" c{k}", f" r{k}", None, 1) for k in range(4)]
-    scored = Scored(pairs, Sides([3.0, 0.5, 1.0, -2.0], [0.0, 1.5, 0.6, 2.0]), Sides([1.0] * 4, [1.0] * 4))
+    pairs = [TextPair("p", f" c{k}", f" r{k}", None, 1) for k in range(4)]
+    scored = ScoredPairs(pairs, Sides([3.0, 0.5, 1.0, -2.0], [0.0, 1.5, 0.6, 2.0]), Sides([1.0] * 4, [1.0] * 4))
     examples = learned(scored, LearnedParams(min_count=2, words=1, examples=2), seed=0)["examples"]
     assert [row["response"] for row in examples["most_rewarded"]] == [" c0", " r3"]  # type: ignore[index]
     assert [row["response"] for row in examples["least_rewarded"]] == [" c3", " r0"]  # type: ignore[index]

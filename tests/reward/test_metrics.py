@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf.core.stats import wins
 from rlhf.reward.metrics import (
     accuracy,
     agreement,
@@ -13,7 +14,6 @@ from rlhf.reward.metrics import (
     share_of_ceiling,
     slug,
     turns_label,
-    wins,
 )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.core.errors import UserError
-from rlhf.reward.pairs import Pair, read_pairs, unique_prompts
+from rlhf.reward.pairs import TextPair, read_pairs, unique_prompts
 
 ROW = {"id": "train-0", "prompt": "p", "chosen": " a", "rejected": " b", "origin": "x:1", "kind": None, "turns": 1}
 
@@ -16,7 +16,7 @@ def write(path: Path, *rows: object) -> Path:
 
 def test_reads_what_prepare_wrote(tmp_path: Path) -> None:
     path = write(tmp_path / "train.jsonl", ROW, ROW | {"kind": "list", "turns": 3})
-    assert read_pairs(path) == [Pair("p", " a", " b", None, 1), Pair("p", " a", " b", "list", 3)]
+    assert read_pairs(path) == [TextPair("p", " a", " b", None, 1), TextPair("p", " a", " b", "list", 3)]
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
 
 
 def test_unique_prompts_keep_their_order() -> None:
-    assert unique_prompts([Pair(p, "", "", None, 1) for p in "bab"]) == ["b", "a"]
+    assert unique_prompts([TextPair(p, "", "", None, 1) for p in "bab"]) == ["b", "a"]

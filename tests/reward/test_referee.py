@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rlhf.core.artifacts import load_tensors, read_json
 from rlhf.core.errors import UserError
 from rlhf.models.reward.scoring import ADAPTER, Scorer, load_referee, save_referee, save_reward
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.referee import divide, referee_metrics
 from tests.reward.conftest import keyword_pairs, write_split
 from tests.reward.test_train import HEAD, LORA, SEVERAL, train
@@ -20,9 +20,9 @@ from tests.reward.test_train import HEAD, LORA, SEVERAL, train
 SHARE = {"referee_share": 0.4}
 
 
-def numbered(counts: list[int]) -> list[Pair]:
+def numbered(counts: list[int]) -> list[TextPair]:
     """Prompt number k has counts[k] pairs."""
-    return [Pair(f"p{k}", f" a{j}", " b", None, 1) for k, count in enumerate(counts) for j in range(count)]
+    return [TextPair(f"p{k}", f" a{j}", " b", None, 1) for k, count in enumerate(counts) for j in range(count)]
 
 
 @given(st.lists(st.integers(1, 4), min_size=4, max_size=30), st.floats(0.2, 0.5), st.integers(0, 99))

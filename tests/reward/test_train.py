@@ -18,9 +18,9 @@ from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.models.reward.scoring import Scorer, save_reward
 from rlhf.reward.held_out_metrics import Held, held_out_metrics, write_reliability
 from rlhf.reward.length import Sides
-from rlhf.reward.pairs import Pair
+from rlhf.reward.pairs import TextPair
 from rlhf.reward.params import RewardParams
-from rlhf.reward.train import Trained, train_reward
+from rlhf.reward.train import TrainedReward, train_reward
 from rlhf.reward.types import Folders
 from tests.reward.conftest import first_word_pairs, keyword_pairs, write_split
 
@@ -34,7 +34,8 @@ SEVERAL = {"members": 3, "aggregate": "uncertainty"}
 HEAD, LORA = {"train": "head", "engine": "plain"}, {"train": "lora", "pooling": "attention"}
 MORE = {"logprobs": True, "head_units": 8, "dropout": 0.1, "patience": 5}
 WIDE = {**SEVERAL, **MORE, "length_correction": "regression"}
-WIDE_LORA = {**LORA, **MORE, "length_correction": "sqrt", "tune": {**TUNE, "dropout": 0.1}}
+WIDE_LORA = {**LORA, **MORE, "length_correction": "sqrt", "tune": {**TUNE, "epochs": 1, "dropout": 0.1}}
+SHORT_LORA = {**LORA, "tune": {**TUNE, "epochs": 1}}
 
 
 def params(**changes: object) -> RewardParams:
@@ -49,9 +50,10 @@ def params(**changes: object) -> RewardParams:
     return RewardParams(**(values | changes))
 
 
-def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> Trained:
+def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> TrainedReward:
     runtime = Runtime.start(
-        RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=60.0, checkpoint_steps=0), seed=0
+        RuntimeParams(device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0),
+        seed=0,
     )
     checkpoints = Checkpoints(out / "checkpoints", every_s=1e9, every_steps=0)
     curve = Curve(out / "reward.csv")
@@ -80,7 +82,7 @@ def test_a_planted_keyword_is_learnt(pairs_dir: Path, tiny_model_dir: Path, sft_
     assert loved > plain + 0.5
 
 
-@pytest.mark.parametrize("how", [HEAD, LORA, SEVERAL, WIDE, WIDE_LORA])
+@pytest.mark.parametrize("how", [HEAD, SHORT_LORA, SEVERAL, WIDE, WIDE_LORA])
 def test_the_saved_model_gives_the_margins_that_were_measured(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
@@ -157,11 +159,13 @@ def test_too_few_pairs_for_a_batch(pairs_dir: Path, tiny_model_dir: Path, sft_di
 def test_identical_sides_are_refused_or_worth_one_half(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path
 ) -> None:
-    same = [Pair(p.prompt, p.chosen, p.chosen, None, 1) for p in keyword_pairs(40, 9)]
+    same = [TextPair(p.prompt, p.chosen, p.chosen, None, 1) for p in keyword_pairs(40, 9)]
     for name in ("train", "validation", "test"):
         write_split(pairs_dir / f"{name}.jsonl", same)
     metrics = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / "out").metrics
-    assert metrics["reward_accuracy"] == 0.5
+    # On some processors the last digit of a text's score depends on the batch that it is in, and a tie is then counted
+    # as won or lost: of 40 pairs one or two.
+    assert metrics["reward_accuracy"] == pytest.approx(0.5, abs=0.05)
     assert metrics["reward_loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
@@ -174,10 +178,10 @@ def test_a_response_budget_beyond_the_context_is_an_error(
 
 def test_held_out_metrics_by_hand() -> None:
     pairs = [
-        Pair("p", " long answer", " short", "list", 1),
-        Pair("p", " no", " long answer", "list", 2),
-        Pair("p", " same", " size", None, 5),
-        Pair("p", " aa", " b", None, 1),
+        TextPair("p", " long answer", " short", "list", 1),
+        TextPair("p", " no", " long answer", "list", 2),
+        TextPair("p", " same", " size", None, 5),
+        TextPair("p", " aa", " b", None, 1),
     ]
     rewards, tokens = (
         Sides([2.0, 0.0, -1.0, 3.0], [0.0, 0.0, 0.0, 2.0]),

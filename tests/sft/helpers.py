@@ -24,7 +24,14 @@ def params(**changes: Any) -> SFTParams:
 def cpu(seed: int = 0, dtype: str = "float32") -> Runtime:
     return Runtime.start(
         RuntimeParams.model_validate(
-            {"device": "cpu", "dtype": dtype, "threads": 1, "checkpoint_s": 1e9, "checkpoint_steps": 0}
+            {
+                "device": "cpu",
+                "dtype": dtype,
+                "threads": 1,
+                "portable": False,
+                "checkpoint_s": 1e9,
+                "checkpoint_steps": 0,
+            }
         ),
         seed,
     )

@@ -2,49 +2,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rlhf.core.artifacts import write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.models.text.load import load_tokenizer
 from rlhf.models.text.tokens import decode_response
-from rlhf.sft.examples import Example, collator, in_batches, read_examples
+from rlhf.sft.examples import Example, read_examples, validation_batches
 from tests.sft.helpers import row
 
 
 def example(prompt: list[int], response: list[int]) -> Example:
     return Example("id", "text", prompt, response)
-
-
-def test_labels_are_the_response_and_its_eos_alone() -> None:
-    batch = collator(pad_id=9)([example([1, 2, 3], [4, 0]), example([5], [6, 7, 8, 0])])
-    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 0], [5, 6, 7, 8, 0]]
-    assert batch["labels"].tolist() == [[-100, -100, -100, 4, 0], [-100, 6, 7, 8, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 1]]
-
-
-def test_padding_is_to_the_longest_of_the_batch_and_never_a_label() -> None:
-    batch = collator(pad_id=0)([example([1], [2, 0]), example([1, 1], [2, 2, 2, 0])])
-    assert batch["input_ids"].shape == (2, 6)
-    assert batch["input_ids"][0].tolist() == [1, 2, 0, 0, 0, 0]  # PAD may be EOS: only the real one is learnt
-    assert batch["labels"][0].tolist() == [-100, 2, 0, -100, -100, -100]
-    assert batch["attention_mask"][0].tolist() == [1, 1, 1, 0, 0, 0]
-
-
-IDS = st.lists(st.integers(0, 20), min_size=1, max_size=9)
-
-
-@given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=8))
-def test_every_response_token_is_a_label_once(rows: list[tuple[list[int], list[int]]]) -> None:
-    batch = collator(pad_id=0)([example(prompt, response) for prompt, response in rows])
-    for index, (prompt, response) in enumerate(rows):
-        labels, ids, mask = (batch[name][index] for name in ("labels", "input_ids", "attention_mask"))
-        assert labels[labels != -100].tolist() == response
-        assert ids[labels != -100].tolist() == response
-        assert ids[mask == 1].tolist() == prompt + response
-        assert int(labels[0]) == -100
-    assert batch["labels"].shape[1] == max(len(prompt) + len(response) for prompt, response in rows)
 
 
 @pytest.mark.parametrize("folder", ["tiny_model_dir", "tiny_llama_dir"])
@@ -95,9 +63,9 @@ def test_a_limit_draws_by_the_seed(tmp_path: Path, tiny_model_dir: Path) -> None
     assert drawn[0] == sorted(drawn[0], key=lambda name: int(name.split("-")[1]))
 
 
-def test_evaluation_batches_hold_every_example() -> None:
+def test_validation_batches_hold_every_example() -> None:
     examples = [example([1] * size, [2] * (7 - size)) for size in (3, 1, 2, 5, 4)]
-    batches = in_batches(examples, 2, pad_id=0)
+    batches = validation_batches(examples, 2, pad_id=0)
     assert [batch["input_ids"].shape[0] for batch in batches] == [2, 2, 1]
     assert sum(int((batch["labels"] != -100).sum()) for batch in batches) == 4 + 6 + 5 + 2 + 3
     assert torch.equal(batches[0]["attention_mask"], torch.ones(2, 7, dtype=torch.int64))

@@ -13,7 +13,7 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.models.text.load import load_tokenizer
-from rlhf.sft.examples import collator, in_batches, read_examples
+from rlhf.sft.examples import collator, read_examples, validation_batches
 from rlhf.sft.params import LoraParams
 from rlhf.sft.run import run_sft
 from rlhf.sft.train import finetune, perplexity, with_adapter
@@ -126,9 +126,9 @@ def test_dynamic_padding_never_changes_the_loss(tiny_model_dir: Path, tmp_path: 
     tokenizer = load_tokenizer(layout.base)
     examples = read_examples(layout.pairs / "train.jsonl", tokenizer, context=128, limit=0, seed=0)
     device = torch.device("cpu")
-    alone = token_loss(model, in_batches(examples, 1, 0), device)
+    alone = token_loss(model, validation_batches(examples, 1, 0), device)
     for size in (3, 20):
-        assert token_loss(model, in_batches(examples, size, 7), device) == pytest.approx(alone, abs=1e-5)
+        assert token_loss(model, validation_batches(examples, size, 7), device) == pytest.approx(alone, abs=1e-5)
     batch = collator(3)(examples)
     wide = {
         name: nn.functional.pad(tensor, (0, 30), value={"labels": -100, "attention_mask": 0}.get(name, 3))

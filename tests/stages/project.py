@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from tests.stages.forker import Forker
+
 ROOT = Path(__file__).resolve().parents[2]
 
 MICRO: dict[str, object] = {
@@ -30,17 +32,20 @@ MICRO: dict[str, object] = {
     "evaluate.samples": 4,
     "evaluate.probes": 8,
     "evaluate.tax.documents": 20,
+    **dict.fromkeys(("sft.sample_tokens", "reward.response_tokens", "evaluate.response_tokens"), 8),
+    "offline.shared.response_tokens": 8,
 }
 
 
 class Project:
-    """A folder with a clone or a copy of the project, and commands run in it."""
+    """A folder with a clone or a copy of the project, and commands run in it. Where there is a `forker`, `python -m
+    stages.<name>` runs there, whoever starts it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, forker: Forker | None = None) -> None:
+        self.folder, self.forker = folder, forker
 
     @classmethod
-    def copy(cls, folder: Path, changes: dict[str, object]) -> "Project":
+    def copy(cls, folder: Path, changes: dict[str, object], forker: Forker | None = None) -> "Project":
         """The working tree's files (those that git would know), committed in a new repository with `changes` to
         params.yaml and without the lock and results of the full run."""
         listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
@@ -50,7 +55,7 @@ class Project:
             if not name.startswith(dropped) and (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
-        project = cls(folder)
+        project = cls(folder, forker)
         project.set(changes)
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
             project.git(*command)
@@ -79,19 +84,24 @@ class Project:
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done
 
+    @property
+    def python(self) -> Path:
+        return self.forker.python if self.forker else Path(sys.executable)
+
     def environment(self, **extra: str) -> dict[str, str]:
         """This environment, with this Python's commands first and an identity for git."""
         scripts = Path(sys.executable).parent
         identity = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
         identity |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
-        path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+        forks = [str(self.forker.python.parent)] if self.forker else []
+        path = os.pathsep.join([*forks, str(scripts), os.environ["PATH"]])
         return {**os.environ, **identity, "PATH": path, "DVC_NO_ANALYTICS": "1", **extra}
 
     def git(self, *args: str) -> str:
         return self.run("git", *args).stdout
 
     def dvc(self, *args: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "dvc", *args, check=check, **env)
+        return self.run(str(self.python), "-m", "dvc", *args, check=check, **env)
 
     def commit(self, message: str) -> None:
         self.git("add", "-A")
@@ -100,7 +110,7 @@ class Project:
     def clone(self, folder: Path) -> "Project":
         """A fresh git clone, without DVC's cache."""
         self.run("git", "clone", "-q", str(self.folder), str(folder))
-        return Project(folder)
+        return Project(folder, self.forker)
 
     def read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()

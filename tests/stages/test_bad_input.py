@@ -1,23 +1,18 @@
 """Bad input, for real: each stage's command says in one line what is wrong, before any long work, and writes nothing
 or everything."""
 
-import contextlib
 import gzip
-import importlib
 import json
-import os
-import resource
+import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
+from tests.stages.forker import Ended, Forker
 from tests.stages.project import ROOT, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
@@ -46,22 +41,8 @@ def write_rows(folder: Path, values: list[dict[str, str]]) -> None:
         file.write(text)
 
 
-def stage(folder: Path, name: str, file_limit: int | None = None) -> subprocess.CompletedProcess[str]:
-    """`python -m stages.<name>` in `folder`; no file may grow over `file_limit` bytes."""
-
-    def limit() -> None:
-        if file_limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", f"stages.{name}"]
-    return subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120, preexec_fn=limit
-    )
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
+def trained(forker: Forker, tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
     """A folder with HH pairs and a GPT-2 without pad token (handled), and every stage up to the reward model run."""
     folder = tmp_path_factory.mktemp("bad_input")
     for name in ("params.yaml", "dvc.yaml"):
@@ -74,10 +55,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> P
         (folder / "inputs" / own).mkdir(parents=True)
     write_rows(folder, rows())
     Project(folder).set(SMALL)
-    with contextlib.chdir(folder):  # in this process: its libraries are imported
-        for name in ("resolve", "prepare", "base", "sft", "reward"):
-            done = CliRunner().invoke(importlib.import_module(f"stages.{name}").main)
-            assert done.exit_code == 0, f"{name}: {done.output}"
+    for name in ("resolve", "prepare", "base", "sft", "reward"):
+        ended = forker.run(name, folder)
+        assert ended.code == 0, f"{name}: {ended.said}"
     return folder
 
 
@@ -176,15 +156,16 @@ BAD = {
 }  # fmt: skip
 
 
-def one_line(done: subprocess.CompletedProcess[str], words: tuple[str, ...]) -> None:
-    """One line of error, the last one, and nothing but progress bars before it."""
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    *before, last = done.stderr.splitlines()
-    assert last.startswith("error: "), done.stderr
-    assert all("it/s" in line or "batch/s" in line or "step/s" in line for line in before if line), done.stderr
+def one_line(ended: Ended, words: tuple[str, ...]) -> None:
+    """One line of error, the last one, and nothing but progress bars before it: fast or slow ("it/s" or "s/it"), these
+    show a clock."""
+    assert (ended.code, ended.signal) == (1, 0), ended.said
+    assert "Traceback" not in ended.said
+    *before, last = ended.err.splitlines()
+    assert last.startswith("error: "), ended.err
+    assert [line for line in before if line.strip() and not re.search(r"\[\d\d:\d\d", line)] == [], ended.err
     for word in words:
-        assert word in last, done.stderr
+        assert word in last, ended.err
 
 
 @pytest.fixture
@@ -195,13 +176,13 @@ def folder(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line_and_changes_nothing(folder: Path, name: str) -> None:
+def test_bad_input_is_one_line_and_changes_nothing(forker: Forker, folder: Path, name: str) -> None:
     case = BAD[name]
     case.breaks(folder)
     if case.stage != "resolve" and changed(folder, "params.yaml"):
-        assert stage(folder, "resolve").returncode == 0
+        assert forker.run("resolve", folder).code == 0
     before = snapshot(folder)
-    one_line(stage(folder, case.stage), case.words)
+    one_line(forker.run(case.stage, folder), case.words)
     assert snapshot(folder) == before
 
 
@@ -215,23 +196,32 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
 
 
+@dataclass(frozen=True)
+class Room:
+    """A stage, how long its files may get, and an out of it that is there before, or is not."""
+
+    stage: str
+    longest: int
+    path: str
+    there: bool
+
+
 @pytest.mark.parametrize(
-    ("name", "limit", "path", "absent"),
+    "room",
     [
-        ("prepare", 2_000, "artifacts/prepare/pairs", False),
-        ("prepare", 9_000, "artifacts/prepare/tokenizer", True),
-        ("base", 50_000, "artifacts/base", True),
-        ("sft", 8_000, "artifacts/sft", False),
-        ("reward", 300, "artifacts/reward", True),
+        Room("prepare", 2_000, "artifacts/prepare/pairs", there=True),
+        Room("prepare", 9_000, "artifacts/prepare/tokenizer", there=False),
+        Room("base", 50_000, "artifacts/base", there=False),
+        Room("sft", 8_000, "artifacts/sft", there=True),
+        Room("reward", 300, "artifacts/reward", there=False),
     ],
+    ids=lambda room: f"{room.stage}-{room.longest}",
 )
-def test_a_disk_without_room_leaves_artifacts_whole_or_absent(
-    folder: Path, name: str, limit: int, path: str, absent: bool
-) -> None:
-    if absent:
-        shutil.rmtree(folder / path)
-    before = {file: data for file, data in snapshot(folder).items() if file.startswith(path + "/")}
-    one_line(stage(folder, name, file_limit=limit), ("the disk is full",))
-    after = {file: data for file, data in snapshot(folder).items() if file.startswith(path + "/")}
+def test_a_disk_without_room_leaves_artifacts_whole_or_absent(forker: Forker, folder: Path, room: Room) -> None:
+    if not room.there:
+        shutil.rmtree(folder / room.path)
+    before = {file: data for file, data in snapshot(folder).items() if file.startswith(room.path + "/")}
+    one_line(forker.run(room.stage, folder, largest=room.longest), ("the disk is full",))
+    after = {file: data for file, data in snapshot(folder).items() if file.startswith(room.path + "/")}
     assert after == before
-    assert not [item for item in (folder / path).parent.iterdir() if item.name.startswith(".")]
+    assert not [item for item in (folder / room.path).parent.iterdir() if item.name.startswith(".")]

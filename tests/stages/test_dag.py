@@ -187,3 +187,7 @@ def test_a_foreach_is_filled_in_as_dvc_does() -> None:
         declared(ROOT / "dvc.yaml", "offline@ppo")
     with pytest.raises(UserError, match="no stage 'offline'"):
         declared(ROOT / "dvc.yaml", "offline")
+
+
+def test_dvc_yaml_can_be_read_in_a_minute() -> None:
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 450

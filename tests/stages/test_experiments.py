@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,16 +24,9 @@ WRITTEN = ("metrics/ppo.json", "plots/ppo.csv", "provenance/ppo.json")  # the la
 
 
 @pytest.fixture(scope="module")
-def forker() -> Iterator[Forker]:
-    forker = Forker()
-    yield forker
-    forker.close()
-
-
-@pytest.fixture(scope="module")
 def project(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Everything before `ppo` has run, and DVC knows."""
-    project = Project.copy(tmp_path_factory.mktemp("experiments") / "project", SMALL)
+    project = Project.copy(tmp_path_factory.mktemp("experiments") / "project", SMALL, forker)
     done = ("resolve", "prepare", "base", "sft", "reward")
     for stage in done:
         assert forker.run(stage, project.folder).code == 0
@@ -53,7 +46,7 @@ def undisturbed(project: Project, forker: Forker, kl_coef: float) -> dict[str, b
     return found
 
 
-def until(done: Callable[[], object], seconds: float = 120) -> None:
+def until(done: Callable[[], object], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline
@@ -85,7 +78,7 @@ def in_queue(project: Project, *experiment: str) -> str:
         project.dvc("queue", "stop", "--kill", check=False)
 
 
-@pytest.mark.parametrize("how", ["temp", "queue"])
+@pytest.mark.parametrize("how", ["temp", pytest.param("queue", marks=pytest.mark.thorough)])
 def test_a_killed_experiment_resumes_in_its_next_folder(how: str, project: Project, forker: Forker) -> None:
     kl_coef = {"temp": 0.3, "queue": 0.4}[how]
     experiment = ("ppo", "-S", f"ppo.kl_coef={kl_coef}")

@@ -3,13 +3,13 @@ same bytes as a run that was never disturbed. More that can happen, on the train
 
 import re
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from rlhf.core.artifacts import read_json
 from tests.stages.forker import Forker, Hit
 from tests.stages.project import Project
+from tests.stages.test_readme import unexplained
 from tests.stages.world import World, remove_outs, same, tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
@@ -24,11 +24,10 @@ CHANGES: dict[str, object] = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    forker = Forker("rlhf.offline.run", "trl.trainer.dpo_trainer")
+def world(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> World:
+    forker.warm("rlhf.offline.run", "trl.trainer.dpo_trainer")
     stages = ("base", "sft", "reward", *(f"offline@{method}" for method in METHODS))
-    yield World(forker, tmp_path_factory.mktemp("kill"), stages, CHANGES)
-    forker.close()
+    return World(forker, tmp_path_factory.mktemp("kill"), stages, CHANGES)
 
 
 @pytest.mark.parametrize("stage", [f"offline@{method}" for method in METHODS])
@@ -85,5 +84,6 @@ def test_a_card_with_its_numbers_stands_beside_every_model(world: World) -> None
                 "referee": "reward_referee_accuracy", **offline}  # fmt: skip
     assert told.keys() == measured.keys()
     metrics = {name: value for path in (root / "metrics").glob("*.json") for name, value in read_json(path).items()}
+    assert unexplained(list(metrics)) == []
     for model, name in measured.items():
         assert re.search(rf"\| `{name}` \| {re.escape(f'{metrics[name]:.4g}')}( |$)", told[model], re.MULTILINE), model

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from rlhf.core.curves import read_rows
+from tests.stages.forker import Forker
 from tests.stages.project import MICRO, Project
+from tests.stages.test_plots import drawn, outs
+from tests.stages.test_readme import unexplained
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
 
@@ -14,8 +18,9 @@ STAGES = ["prepare", "base", "sft", "reward", "ppo", "evaluate"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project.copy(tmp_path_factory.mktemp("first") / "project", MICRO)
+def project(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Each stage in a fork, which saves the seconds of its imports; in a fresh clone by a Python of its own."""
+    project = Project.copy(tmp_path_factory.mktemp("first") / "project", MICRO, forker)
     project.dvc("repro")
     project.commit("first run")
     return project
@@ -35,7 +40,13 @@ def test_metrics_are_sorted_unique_and_free_of_the_moment(project: Project) -> N
             assert name not in seen, f"{name} is in metrics/{stage}.json and metrics/{seen[name]}.json"
             assert not re.search(r"time|date|seconds|host|path", name)
             seen[name] = stage
-    assert len(seen) > 40
+    assert len(seen) > 100
+    assert unexplained(list(seen)) == []
+
+
+def test_curves_have_the_columns_that_are_drawn(project: Project) -> None:
+    heads = {file: set(read_rows(project.folder / file)[0]) for file in outs()}
+    assert [(title, column) for title, file, column in drawn() if column not in heads[file]] == []
 
 
 def test_nothing_written_names_a_place_on_this_machine(project: Project) -> None:
@@ -56,8 +67,10 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
     assert project.git("status", "--porcelain") == ""
 
 
+@pytest.mark.thorough
 def test_a_fresh_clone_makes_the_same_bytes(project: Project, tmp_path: Path) -> None:
     clone = project.clone(tmp_path / "clone")
+    clone.forker = None  # as a user's: every command is started anew
     clone.run("git", "rm", "-q", "--cached", "dvc.lock")
     (clone.folder / "dvc.lock").unlink()
     output = clone.dvc("repro").stdout
@@ -82,15 +95,18 @@ def test_an_experiment_runs_only_what_it_affects(project: Project) -> None:
     assert json.loads(project.read("metrics/ppo.json")) == before
 
 
-def test_editing_what_only_evaluate_imports_re_runs_only_evaluate(project: Project) -> None:
-    path = project.folder / "rlhf" / "evaluate" / "winrate.py"
+@pytest.mark.parametrize(
+    ("file", "stale"), [("evaluate/run.py", {"evaluate"}), ("measure/winrate.py", {"evaluate", "compare"})]
+)
+def test_editing_a_file_re_runs_only_what_imports_it(project: Project, file: str, stale: set[str]) -> None:
+    path = project.folder / "rlhf" / file
     text = path.read_text()
     path.write_text(text + "# a comment\n")
     try:
         status = json.loads(project.dvc("status", "--json").stdout)
     finally:
         path.write_text(text)
-    assert set(status) == {"evaluate", "compare"}  # they measure by the same functions
+    assert set(status) == stale
 
 
 def test_clone_pull_repro_runs_nothing_and_a_corrupted_remote_is_caught(project: Project, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.core.curves import read_rows
 from rlhf.core.yaml import read_yaml
 from rlhf.report.ppo import CURVES
+from tests.stages.forker import Forker
 from tests.stages.project import MICRO, Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,10 +32,9 @@ def outs() -> set[str]:
     return {out for out in named if out.startswith("plots/")}
 
 
-def test_every_curve_that_a_stage_writes_is_drawn_from_columns_that_it_has() -> None:
+def test_every_curve_that_a_stage_writes_is_drawn() -> None:
     assert outs() == {file for _, file, _ in drawn()}
-    heads = {file: set(read_rows(ROOT / file)[0]) for file in outs()}
-    assert [(title, column) for title, file, column in drawn() if column not in heads[file]] == []
+    # That they have the columns is seen where they are written: test_pipeline.
 
 
 def test_every_axis_has_a_label_that_says_its_unit() -> None:
@@ -56,12 +55,14 @@ def test_the_report_draws_what_dvc_plots_draws() -> None:
 
 @pytest.mark.slow
 @pytest.mark.pipeline
-def test_dvc_draws_two_commits_over_one_another(tmp_path: Path) -> None:
-    project = Project.copy(tmp_path / "project", MICRO)
-    text = {file: (ROOT / file).read_text() for file in outs()}
-    for file, rows in text.items():
+def test_dvc_draws_two_commits_over_one_another(forker: Forker, tmp_path: Path) -> None:
+    project, text = Project.copy(tmp_path / "project", MICRO, forker), {}
+    for file in outs():
+        columns = sorted({column for _, of, column in drawn() if of == file})
+        rows = [",".join(columns), *(",".join([str(row)] * len(columns)) for row in range(9))]
+        text[file] = "\n".join(rows) + "\n"
         (project.folder / file).parent.mkdir(exist_ok=True)
-        (project.folder / file).write_text(rows)
+        (project.folder / file).write_text(text[file])
     project.commit("one")
     (project.folder / "plots" / "ppo.csv").write_text("".join(text["plots/ppo.csv"].splitlines(keepends=True)[:5]))
     project.commit("two")
@@ -70,8 +71,7 @@ def test_dvc_draws_two_commits_over_one_another(tmp_path: Path) -> None:
     assert found["data"].keys() == PLOTS.keys()
     (score,) = found["data"]["PPO score"]
     counts = Counter(point["rev"] for point in score["content"]["data"]["values"])
-    whole = len(text["plots/ppo.csv"].splitlines()) - 1
-    assert counts == {"HEAD~1": 2 * whole, "HEAD": 8}  # two lines in one figure
+    assert counts == {"HEAD~1": 18, "HEAD": 8}  # two lines in one figure
     project.dvc("plots", "diff", "HEAD~1", "--out", "drawn")
     page = project.read("drawn/index.html").decode()
     assert [title for title in PLOTS if title not in page] == []

@@ -11,9 +11,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from tests.stages.forker import Forker
 from tests.stages.project import Project
 
-pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
+pytestmark = [pytest.mark.slow, pytest.mark.pipeline, pytest.mark.thorough]
 
 FEW: dict[str, object] = {
     "profile": "own",
@@ -37,9 +38,9 @@ FEW: dict[str, object] = {
 STAGES = ("prepare", "base", "sft", "reward", "ppo", "evaluate")
 
 
-def repro(folder: Path, changes: dict[str, object]) -> tuple[Project, dict[str, Any]]:
+def repro(forker: Forker, folder: Path, changes: dict[str, object]) -> tuple[Project, dict[str, Any]]:
     """All stages by the real `dvc repro`; every metric by its name."""
-    project = Project.copy(folder, FEW | changes)
+    project = Project.copy(folder, FEW | changes, forker)
     project.dvc("repro")
     found: dict[str, Any] = {}
     for stage in STAGES:
@@ -83,9 +84,10 @@ def check_training(project: Project, found: dict[str, Any]) -> None:
     assert not torch.equal(sft, ppo)
 
 
-def test_anthropic_hh_on_a_pretrained_llama(shared_data: Path, tmp_path: Path) -> None:
+def test_anthropic_hh_on_a_pretrained_llama(forker: Forker, shared_data: Path, tmp_path: Path) -> None:
     """The counts are those of the data's own README: 2354 rows, 2339 after ties, empty replies and mismatches."""
     project, found = repro(
+        forker,
         tmp_path,
         {
             "data.path": str(shared_data / "hh-helpful-base"),
@@ -110,7 +112,7 @@ def test_anthropic_hh_on_a_pretrained_llama(shared_data: Path, tmp_path: Path) -
     check_training(project, found)
 
 
-def test_a_checkpoint_of_gpt2s_shape_with_the_real_tokenizer(shared_data: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_gpt2s_shape_with_the_real_tokenizer(forker: Forker, shared_data: Path, tmp_path: Path) -> None:
     """Two layers and a width of 64, but GPT-2's architecture, context and its vocabulary of 50257; random weights."""
     model = tmp_path / "model"
     torch.manual_seed(0)
@@ -119,6 +121,7 @@ def test_a_checkpoint_of_gpt2s_shape_with_the_real_tokenizer(shared_data: Path, 
         shutil.copy(shared_data / "gpt2-tokenizer" / name, model)
     (tmp_path / "project").mkdir()
     project, found = repro(
+        forker,
         tmp_path / "project",
         {
             "data.path": str(shared_data / "polite-rewrites"),

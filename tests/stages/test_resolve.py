@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
-from rlhf.params import Params, notes, resolve
+from rlhf.params import RENAMED, Params, notes, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
@@ -175,3 +175,29 @@ def test_sampling_otherwise_than_ppo_is_noted_and_allowed(project: Path) -> None
         "offline.shared.temperature is 1 and ppo.temperature 0.7",
     ]
     assert (project / "params.resolved.json").is_file()
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED))
+@pytest.mark.parametrize("name", ["params.yaml", "profiles/tiny.yaml"])
+def test_a_renamed_key_is_told_its_new_name(project: Path, old: str, name: str) -> None:
+    edit(project / name, **{old.replace(".", "__"): 1})
+    with pytest.raises(UserError, match=rf"{name}: {old}: renamed; it is {RENAMED[old]} now"):
+        resolve(project / "params.yaml", project / "profiles")
+
+
+def test_new_names_are_keys_of_params_yaml_and_old_ones_are_not() -> None:
+    names = set(leaves(read_yaml(ROOT / "params.yaml")))
+    assert set(RENAMED.values()) <= names
+    assert not set(RENAMED) & names
+
+
+def test_a_renamed_value_is_told_its_new_name(project: Path) -> None:
+    edit(project / "params.yaml", ppo__validation_by="heldout")
+    with pytest.raises(UserError, match=r"ppo\.validation_by: 'heldout' is called 'referee' now"):
+        resolve(project / "params.yaml", project / "profiles")
+
+
+def test_a_backslash_n_in_the_template_is_noticed(project: Path) -> None:
+    edit(project / "params.yaml", data__prompt_template="Human: {prompt}\\nAssistant:")
+    with pytest.raises(UserError, match=r"data.prompt_template: found a backslash and an n"):
+        resolve(project / "params.yaml", project / "profiles")

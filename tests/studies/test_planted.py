@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from rlhf.core.artifacts import read_json, read_jsonl, write_json, write_jsonl
+from rlhf.core.artifacts import read_json, read_jsonl, write_json, write_jsonl, write_text
 from rlhf.core.layout import Layout
 from rlhf.diagnose.params import Thresholds
 from rlhf.params import resolve
+from studies.planted.__main__ import main
 from studies.planted.plants import KINDS, planned
 from studies.planted.record import Judged, evidence, judge_all
 from studies.planted.tables import page, summary
-from studies.planted.tamper import TAMPERS, rename_eos, shuffle_labels
+from studies.planted.tamper import RENAME_EOS, SHUFFLE_LABELS, rename_eos, shuffle_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -64,7 +65,7 @@ def test_blind_means_without_gold() -> None:
 
 def test_a_right_verdict_is_written_down_for_every_plant() -> None:
     assert [kind.name for kind in KINDS.values() if kind.right is None] == ["sound"]
-    assert {kind.tamper for kind in KINDS.values()} - {None} == set(TAMPERS)
+    assert {kind.tamper for kind in KINDS.values()} - {None} == {SHUFFLE_LABELS, RENAME_EOS}
     verdicts = {"length": "sound", "verbosity": "failed"}
     assert Judged({"kind": "length"}, {"verbosity": "failed"}).named == "failed"
     assert Judged({"kind": "sound"}, verdicts).named == "failed"  # type: ignore[arg-type]
@@ -82,15 +83,37 @@ def test_shuffling_swaps_about_half_and_keeps_the_pairs(tmp_path: Path) -> None:
     assert 70 < sum(row["chosen"] == "b" for row in shuffled) < 130
 
 
-def test_the_end_is_renamed_in_a_copy_and_the_seed_keeps_its_own(tmp_path: Path) -> None:
-    shared, at = tmp_path / "seed", Layout(tmp_path / "run")
+def test_the_end_is_renamed_in_base_and_sft(tmp_path: Path) -> None:
+    at = Layout(tmp_path)
     for name in ("base", "sft"):
-        write_json(shared / name / "tokenizer.json", {"model": {"vocab": {"a": 0, "ÿ": 7, "end": 9}}})
-        write_json(shared / name / "tokenizer_config.json", {"eos_token": "end"})
-        at.artifacts.mkdir(parents=True, exist_ok=True)
-        (at.artifacts / name).symlink_to(shared / name)
-    write_json(shared / "base" / "config.json", {"eos_token_id": 9})
+        write_json(at.artifacts / name / "tokenizer.json", {"model": {"vocab": {"a": 0, "ÿ": 7, "end": 9}}})
+        write_json(at.artifacts / name / "tokenizer_config.json", {"eos_token": "end"})
+    write_json(at.base / "config.json", {"eos_token_id": 9})
     rename_eos(at, seed=0)
     assert read_json(at.sft / "tokenizer_config.json")["eos_token"] == "ÿ"
+    assert read_json(at.base / "tokenizer_config.json")["eos_token"] == "ÿ"
     assert read_json(at.base / "config.json")["eos_token_id"] == 7
-    assert read_json(shared / "base" / "config.json")["eos_token_id"] == 9
+
+
+def test_what_a_fault_edits_is_the_runs_own_and_what_it_does_not_edit_is_shared(tmp_path: Path) -> None:
+    for plant in planned("judged"):
+        run = plant.run(tmp_path)
+        assert run.start is not None
+        edited = {out for tamper in [plant.kind.tamper] if tamper for out in tamper.outs}
+        made = {out.as_posix() for step in run.stages for out in run.outs(step)}
+        upstream = {out.as_posix() for stage in run.shared for out in run.outs(stage)}
+        assert edited <= upstream, "or it would edit what no stage of the run reads"
+        assert not edited & made
+        assert ("data" in {key.partition(".")[0] for key in plant.kind.changes}) == ("prepare" in run.stages)
+
+
+def test_collecting_judges_the_recorded_runs_anew_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    write_text(out / "planted.json", (RESULTS / "planted.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr("sys.argv", ["x", "--collect", "--work", str(tmp_path / "none"), "--out", str(out)])
+    main()
+    assert json.loads((out / "planted.json").read_text(encoding="utf-8")) == RUNS
+    assert (out / "planted.md").read_text(encoding="utf-8") == (RESULTS / "planted.md").read_text(encoding="utf-8")
+    assert f"0 of {11 + 40} runs" in capsys.readouterr().err

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from rlhf.core.artifacts import write_json
-from studies import alternatives, frontier, reward_variants
+from rlhf.core.artifacts import read_json, write_json
+from studies import alternatives, frontier, reward_variants, seeds
+from studies.folder import furnish
+from studies.run import PROJECT
 
 LINEAR = {"reward_accuracy": 0.70, "reward_noise_ceiling": 0.80}
 
@@ -39,31 +41,27 @@ def test_the_gap_of_several_seeds_is_their_mean_each_against_its_own_linear_head
     assert not any("tuned" in row for row in alone), "without its linear head a variant has no gap"
 
 
-def test_every_variant_is_a_real_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keys exist in params.yaml and all values resolve together."""
-    from benchmarks.repro_gpu.workspace import prepare_workspace
-    from rlhf.params import resolve
+def test_every_variant_is_a_real_setting(tmp_path: Path) -> None:
+    """Keys exist in params.yaml, all values resolve together, and nothing upstream of the reward model is changed."""
+    for variant in reward_variants.VARIANTS:
+        (run,) = reward_variants.plan(tmp_path, 2, variant).runs
+        assert run.start is not None
+        furnish(run.start)
+        furnish(run)
+        assert read_json(run.resolved)["reward"]["referee_share"] == 0.0, variant
 
-    for name, (_, changes) in reward_variants.VARIANTS.items():
-        prepare_workspace(tmp_path, {**reward_variants.COMMON, **changes})
-        found = resolve(tmp_path / "params.yaml", tmp_path / "profiles").reward
-        assert found.referee_share == 0.0, name
 
-
-def test_a_variant_is_the_stage_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = []
-
-    def given(folder: Path, changes: dict[str, Any], **more: Any) -> dict[str, Any]:
-        asked.append((folder.name, changes, more["stages"]))
-        write_json(folder / ".costs" / "reward.json", {"cpu_s": 7.0, "peak_memory_mb": 500.0})
-        return {**LINEAR, "reward_other": 1}
-
-    monkeypatch.setattr(reward_variants, "run_chain", given)
-    found = reward_variants.one_run(tmp_path, 2, "last")
-    assert found == {"variant": "last", "seed": 2, **LINEAR, "cpu_s": 7.0, "peak_memory_mb": 500.0}
-    assert asked[0] == ("seed2", {"seed": 2}, ("resolve", "prepare", "base", "sft"))
-    assert asked[1][1]["reward.pooling"] == "last"
-    assert asked[1][2] == ("resolve", "reward")
+def test_a_variant_is_the_stage_itself_in_a_process_of_its_own(tmp_path: Path) -> None:
+    entry = reward_variants.plan(tmp_path, 2, "last")
+    (run,) = entry.runs
+    assert run.start is not None
+    assert (run.start.folder.name, run.start.stages) == ("seed2", ("prepare", "base", "sft"))
+    assert run.changes["reward.pooling"] == "last"
+    assert (run.stages, run.measured) == (("reward",), True)
+    write_json(run.folder / ".costs" / "reward.json", {"cpu_s": 7.0, "peak_memory_mb": 500.0})
+    for stage in ("prepare", "base", "sft", "reward"):
+        write_json(run.folder / "metrics" / f"{stage}.json", {**LINEAR, "reward_other": 1} if stage == "reward" else {})
+    assert entry.read() == {"variant": "last", "seed": 2, **LINEAR, "cpu_s": 7.0, "peak_memory_mb": 500.0}
 
 
 def compared() -> dict[str, Any]:
@@ -91,20 +89,15 @@ def test_alternatives_are_in_order_with_their_intervals_and_costs() -> None:
     assert rows[-1] == "Everything but SFT and PPO: 2.0 minutes of processor time, 3.0 on the clock."
 
 
-def test_the_frontier_trains_each_setting_from_the_same_sft(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = []
-
-    def given(folder: Path, changes: dict[str, Any], *, stages: tuple[str, ...], start: Path) -> dict[str, Any]:
-        asked.append((folder.name, changes, stages, start))
-        return {}
-
-    monkeypatch.setattr(frontier, "run_chain", given)
-    found = frontier.train(tmp_path, [0.1], [2.0])
-    assert asked[0] == ("ppo-0.1", {"ppo.kl_coef": 0.1}, ("resolve", "ppo"), frontier.ROOT)
-    assert asked[1][1] == {"offline.dpo.beta": 2.0, "offline.dpo.run": True}
-    assert asked[1][2] == ("resolve", "offline@dpo")
-    assert found["ppo kl_coef=0.1"] == tmp_path / "ppo-0.1/artifacts/ppo"
-    assert found["dpo beta=2"] == tmp_path / "dpo-2/artifacts/offline/dpo"
+def test_the_frontier_trains_each_setting_from_the_same_sft(tmp_path: Path) -> None:
+    runs = frontier.plan(tmp_path, [0.1], [2.0])
+    ppo, dpo = runs["ppo kl_coef=0.1"], runs["dpo beta=2"]
+    assert (ppo.changes, ppo.stages) == ({"ppo.kl_coef": 0.1}, ("ppo",))
+    assert (dpo.changes, dpo.stages) == ({"offline.dpo.beta": 2.0, "offline.dpo.run": True}, ("offline@dpo",))
+    for run in (ppo, dpo):
+        assert run.shared == dict.fromkeys(("prepare", "base", "sft", "reward"), PROJECT)
+    assert frontier.adapter(ppo) == tmp_path / "ppo-0.1/artifacts/ppo"
+    assert frontier.adapter(dpo) == tmp_path / "dpo-2/artifacts/offline/dpo"
 
 
 def test_the_frontier_is_drawn_and_written_down(tmp_path: Path) -> None:
@@ -120,3 +113,16 @@ def test_the_frontier_is_drawn_and_written_down(tmp_path: Path) -> None:
     frontier.draw(tmp_path / "f.png", points)
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     json.dumps(points)
+
+
+def test_the_table_of_seeds_shows_each_interval() -> None:
+    def around(name: str, value: float) -> dict[str, float]:
+        return {name: value, f"{name}_low": value - 0.05, f"{name}_high": value + 0.05}
+
+    own = {"reward_length_baseline": 0.5, "reward_noise_ceiling": 0.8, "eval_gold_base": -0.5}
+    for name, value in (("reward_accuracy", 0.7), ("eval_gold_sft", 0.4), ("eval_gold_ppo", 0.8)):
+        own |= around(name, value)
+    rows = seeds.table({"10": own | around("eval_gold_winrate", 0.6), "2": own | around("eval_gold_winrate", 0.65)})
+    assert [row.split(" | ")[0] for row in rows.splitlines()[2:]] == ["| 2", "| 10"]
+    assert "| 0.700 (0.650 to 0.750) | 0.500 | 0.800 | -0.50 / 0.40 (0.35 to 0.45) / 0.80 (0.75 to 0.85) |" in rows
+    assert "| 0.650 (0.600 to 0.700) |" in rows

@@ -1,3 +1,5 @@
+"""The order of training examples: every pass is whole, and batches hold like lengths."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +33,7 @@ def test_grouping_leaves_less_padding() -> None:
     assert padding(True) < padding(False) / 5
 
 
-def test_each_seed_each_place_and_each_pass_has_an_order_of_its_own() -> None:
+def test_each_seed_each_stream_and_each_pass_has_an_order_of_its_own() -> None:
     def order(seed: int, stream: str) -> list[int]:
         return training_order([1] * 50, epochs=2, batch=10, group_by_length=False, seed=seed, stream=stream)
 

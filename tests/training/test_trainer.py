@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,9 @@ def toy_collate(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def runtime() -> Runtime:
-    params = RuntimeParams(device="cpu", dtype="float32", threads=1, checkpoint_s=1e9, checkpoint_steps=0)
+    params = RuntimeParams(
+        device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=1e9, checkpoint_steps=0
+    )
     return Runtime.start(params, seed=3)
 
 
@@ -124,8 +126,13 @@ def test_of_equal_validations_the_first_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_loop_is_adamw_with_the_planned_schedule(tmp_path: Path) -> None:
-    """Against torch's own AdamW, the loss as the mean over the step's tokens, and the schedule worked by hand."""
-    plan = replace(PLAN, steps=6, eval_every=6)
+    """Against torch's own AdamW, the loss as the mean over the step's tokens, and the schedule worked by hand.
+
+    AdamW divides a gradient by its size, so that an entry near 0 takes its rounding error into a step of up to the
+    learning rate, 1e-2: weights agree to 4e-6 on one processor, and not closer than some 1e-5 on any. The decay is
+    strong, so that its absence would show as 1e-2.
+    """
+    plan = replace(PLAN, steps=6, eval_every=6, weight_decay=5.0)
     planted = Planted([1.0])
     rows = toy_rows()
 
@@ -138,7 +145,7 @@ def test_the_loop_is_adamw_with_the_planned_schedule(tmp_path: Path) -> None:
     expected = without_dropout(toy_model())
     decayed = [p for n, p in expected.named_parameters() if p.dim() > 1]
     plain = [p for n, p in expected.named_parameters() if p.dim() == 1]
-    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}])
+    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 5.0}, {"params": plain, "weight_decay": 0.0}])
     rates = [0.0, 1 / 3, 2 / 3, 1.0, 2 / 3, 1 / 3]  # three steps up from 0, three down to 0
     for step, rate in enumerate(rates):
         ids = torch.stack([rows[(7 * (4 * step + k)) % 12] for k in range(4)])
@@ -158,7 +165,7 @@ def test_the_loop_is_adamw_with_the_planned_schedule(tmp_path: Path) -> None:
         curve=tmp_path / "curve.csv",
     )  # fmt: skip
     for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_the_curve_has_a_row_for_each_log_and_validation(tmp_path: Path) -> None:
@@ -201,7 +208,7 @@ def test_a_validation_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) ->
         train(tmp_path, validate=Planted([math.inf]))
 
 
-def test_held_out_loss_by_hand() -> None:
+def test_the_validation_loss_by_hand() -> None:
     """Logits are planted: log-probabilities are ln 1/2 and ln 1/4 by hand, and padding does not count."""
 
     class Fixed(nn.Module):
@@ -230,7 +237,7 @@ def test_a_uniform_model_has_the_vocabulary_as_perplexity() -> None:
 
 # --- killed and run again -------------------------------------------------------------------------------------------
 
-FORKS = multiprocessing.get_context("forkserver")  # the heavy imports are made once, in the server
+FORKS = multiprocessing.get_context("fork")  # of this process, which has made its imports
 
 
 def child(folder: Path, every_steps: int) -> None:
@@ -241,8 +248,7 @@ def child(folder: Path, every_steps: int) -> None:
     (folder / "result.txt").write_text(f"{digest(model)} {result}")
 
 
-def start(folder: Path, every_steps: int = 1) -> ForkServerProcess:
-    FORKS.set_forkserver_preload([__name__])
+def start(folder: Path, every_steps: int = 1) -> ForkProcess:
     process = FORKS.Process(target=child, args=(folder, every_steps))
     process.start()
     return process
@@ -256,14 +262,14 @@ def outcome(folder: Path) -> tuple[str, bytes]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
     folder = tmp_path_factory.mktemp("uninterrupted")
     process = start(folder)
-    process.join(120)
+    process.join(600)
     assert process.exitcode == 0
     return outcome(folder)
 
 
-def wait_for(folder: Path, number: int, process: ForkServerProcess) -> None:
+def wait_for(folder: Path, number: int, process: ForkProcess) -> None:
     """Until the library has begun its `number`-th checkpoint."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.is_alive():
         found = [int(item.name.split("-")[1]) for item in (folder / "checkpoints").glob("checkpoint-*")]
         if any(step >= number for step in found):
@@ -285,7 +291,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path, uninte
         process.kill()
         process.join()
     process = start(tmp_path)
-    process.join(120)
+    process.join(600)
     assert process.exitcode == 0
     assert outcome(tmp_path) == uninterrupted
 
@@ -358,12 +364,12 @@ def test_a_signal_saves_stops_and_resumes(
     wait_for(tmp_path, 4, process)
     assert process.pid is not None
     os.kill(process.pid, number)
-    process.join(60)
+    process.join(600)
     assert process.exitcode == 130
     saved = newest_whole(tmp_path / "checkpoints")
     assert saved is not None
     assert 4 <= int(saved.name.split("-")[1]) < STEPS
     process = start(tmp_path)
-    process.join(60)
+    process.join(600)
     assert process.exitcode == 0
     assert outcome(tmp_path) == uninterrupted

@@ -116,7 +116,7 @@ def judge(duels: Sequence[Duel], ask: Ask) -> Judged:
 
 def question(prompt: str, a: str, b: str) -> list[Message]:
     """What the judge is asked."""
-    shown = f"[Prompt]\n{prompt.strip()}\n\n[Response A]\n{a.strip()}\n\n[Response B]\n{b.strip()}\n\n[Your choice]"
+    shown = f"[Prompt]\n{prompt.strip()}\n\n[Response A]\n{a.strip()}\n\n[Response B]\n{b.strip()}\n\n[Your verdict]"
     return [{"role": "system", "content": _RULES}, {"role": "user", "content": shown}]
 
 

@@ -12,9 +12,9 @@ _NEVER = 2**31 - 1
 
 
 def keep_memory() -> bool:
-    """Make this process keep freed memory for reuse; False where the C library has no such setting.
+    """Make this process keep freed memory for reuse; return False where the C library has no such setting.
 
-    It holds for the rest of the process, so a program calls it at its start, never a library on import.
+    The setting lasts as long as the process, so a program calls this at its start, never a library on import.
     """
     if not sys.platform.startswith("linux"):
         return False

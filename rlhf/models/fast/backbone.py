@@ -1,7 +1,7 @@
 """The fast backbone: the plain one's interface and numbers, on its own forward pass and decode loop.
 
-What it leaves out of the work: padding (sequences are packed), logits anywhere but at response positions (and those are
-never kept), the last layer where nobody reads it, peft's extra products, and every buffer of the decode loop but one.
+It does no work on padding (sequences are packed), makes logits at response positions only and keeps none, skips the
+last layer where its states are not read, merges adapters instead of adding peft's products, and decodes into one cache.
 """
 
 from typing import cast
@@ -18,14 +18,15 @@ from rlhf.models.fast.linear import Linear
 from rlhf.models.fast.packing import PackedAttention, Packing, before_responses
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.outputs import Forward, Generation, States, spread
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import Episodes
 
 
 class FastBackbone(Backbone):
-    """A Backbone for the architectures of `blocks`. Weights, adapters and their saving are the plain one's.
+    """A Backbone for the architectures of `blocks`. Weights, adapters and their saving are those of the plain one.
 
-    Adapter weights must be changed in place, as optimisers do, so that their version counts up: not through `.data`
-    nor by a fused optimiser (`fused=True`), which leave no trace.
+    Adapter weights must be changed in place, as optimisers do, so that their version counts up. Changes through `.data`
+    or by a fused optimiser (`fused=True`) leave no trace, and would be missed.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -36,7 +37,7 @@ class FastBackbone(Backbone):
 
     @staticmethod
     def refusal(model: PreTrainedModel | PeftModel) -> str | None:
-        """Why this model needs the plain backbone; None if it does not."""
+        """Say why this model needs the plain backbone; None if it does not."""
         if not isinstance(model, PeftModel):
             return refusal(model)
         for name, config in model.peft_config.items():
@@ -47,7 +48,7 @@ class FastBackbone(Backbone):
     def forward(
         self, episodes: Episodes, *, adapter: str | None, temperature: float, states: States = "all"
     ) -> Forward:
-        """As `Backbone.forward`; with states "response" the other hidden states are 0."""
+        """Compute what `Backbone.forward` does; with `states` "response" all other hidden states are 0."""
         self._check_adapter(adapter)
         mask = episodes.sequence_mask
         packing = Packing.of(mask)
@@ -69,32 +70,30 @@ class FastBackbone(Backbone):
             episodes.response_ids[episodes.mask],
             temperature=temperature,
         )
-        places = mask.flatten().nonzero().squeeze(1)
-        places = places if some is None else places.index_select(0, some.index)
-        hidden = packed.new_zeros(mask.numel(), self.hidden_size).index_copy(0, places, packed)
+        slots = mask.flatten().nonzero().squeeze(1)
+        slots = slots if some is None else slots.index_select(0, some.index)
+        hidden = packed.new_zeros(mask.numel(), self.hidden_size).index_copy(0, slots, packed)
         return Forward(spread(logprobs, episodes.mask), spread(entropy, episodes.mask), hidden.view(*mask.shape, -1))
 
     def generate(
         self,
         prompt_ids: Int[Tensor, "B P"],
         prompt_mask: Bool[Tensor, "B P"],
+        sampling: Sampling,
         *,
         adapter: str | None,
-        max_new_tokens: int,
-        temperature: float,
         uniforms: Float[Tensor, "B R"] | None,
     ) -> Generation:
         """As `Backbone.generate`."""
         self._check_adapter(adapter)
-        self._check_fits(int(prompt_mask.sum(1).max()) + max_new_tokens)
+        self._check_fits(int(prompt_mask.sum(1).max()) + sampling.max_new_tokens)
         return generate(
             self._fast,
             lambda states: self._fast_head(states, None),
             prompt_ids,
             prompt_mask,
+            sampling,
             adapter=adapter,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
             uniforms=uniforms,
             eos_id=self.eos_id,
             pad_id=self.pad_id,

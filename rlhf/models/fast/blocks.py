@@ -1,6 +1,8 @@
 """Transformer blocks as plain functions over packed tokens, on the weights of a loaded `transformers` model.
 
-What the architectures share is in `Block.__call__`; what they do not is one builder each: GPT-2, Llama, GPT-NeoX.
+`Block.__call__` is what the architectures share. Each has a builder for the rest: GPT-2, Llama, GPT-NeoX.
+
+Axes: N packed tokens, D hidden size, H query heads, G key-value heads, E head size.
 """
 
 from collections.abc import Callable
@@ -24,7 +26,7 @@ LayerAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # the same, wi
 
 @dataclass(frozen=True)
 class Block:
-    """One layer. `parallel`: the MLP reads the layer's input, not attention's result (GPT-NeoX)."""
+    """One layer. `parallel`: the MLP reads the layer's input instead of attention's result (GPT-NeoX)."""
 
     norm1: nn.Module
     norm2: nn.Module
@@ -41,7 +43,7 @@ class Block:
         attention: Attention,
         keep: Int[Tensor, " M"] | None = None,
     ) -> Float[Tensor, "M D"]:
-        """x + attention + MLP. `keep`: the tokens that go on after attention; None is all."""
+        """Compute x + attention + MLP. `keep`: the tokens that go on after attention; None is all."""
         mixed = attention(*self.heads(self.norm1(x), rotation, adapter))
         x = x if keep is None else x.index_select(0, keep)
         after = x + self.out(mixed, adapter)
@@ -67,7 +69,7 @@ class Decoder:
         attention: LayerAttention,
         keep: Int[Tensor, " M"] | None = None,
     ) -> Float[Tensor, "M D"]:
-        """Hidden states of packed tokens. `keep`: those that the last layer is computed for; None is all."""
+        """Compute hidden states of packed tokens. `keep`: those that the last layer is computed for; None is all."""
         x = self.embed(ids, positions)
         rotation = self.rotation(x, positions)
         for layer, block in enumerate(self.blocks):
@@ -78,7 +80,7 @@ class Decoder:
 
 
 def refusal(model: PreTrainedModel) -> str | None:
-    """Why there is no fast path for this model; None if there is one."""
+    """Say why there is no fast path for this model; None if there is one."""
     config = model.config
     if config.model_type not in _BUILDERS:
         return f"no fast path for {config.model_type} (there is one for {', '.join(_BUILDERS)})"
@@ -89,7 +91,7 @@ def refusal(model: PreTrainedModel) -> str | None:
 
 
 def build(model: PreTrainedModel) -> Decoder:
-    """The fast decoder over the model's weights, adapters included; nothing is copied."""
+    """Build the fast decoder over the model's weights, adapters included; nothing is copied."""
     return _BUILDERS[model.config.model_type](model)
 
 
@@ -181,12 +183,12 @@ _BUILDERS: dict[str, Callable[[Any], Decoder]] = {"gpt2": _gpt2, "llama": _llama
 
 
 def _activation(module: nn.Module, name: str) -> Callable[[Tensor], Tensor]:
-    """The model's own, but for the tanh form of GELU."""
+    """Take the model's own activation, or the faster `tanh_gelu` where that is the tanh form of GELU."""
     return tanh_gelu if name in ("gelu_new", "gelu_pytorch_tanh") else module
 
 
 def _rotary(module: nn.Module) -> Callable[[Tensor, Tensor], Rotation]:
-    """Cosines and sines of rotary positions by the model's own module, so that scaled variants are right as well."""
+    """Compute rotary cosines and sines by the model's own module, so that scaled variants are right as well."""
 
     def rotation(x: Tensor, positions: Tensor) -> Rotation:
         cos, sin = module(x, positions.unsqueeze(0))
@@ -196,7 +198,7 @@ def _rotary(module: nn.Module) -> Callable[[Tensor, Tensor], Rotation]:
 
 
 def _rotate(x: Float[Tensor, "N H E"], rotation: Rotation) -> Float[Tensor, "N H E"]:
-    """Rotary position embedding (Su et al. 2021, section 3.4.2) of the first part of each head, halves paired."""
+    """Rotate the first part of each head by position, halves paired (Su et al. 2021, section 3.4.2)."""
     if rotation is None:
         return x
     cos, sin = rotation

@@ -1,4 +1,4 @@
-"""Which backbone: plain (any architecture, through the libraries) or fast (the same numbers, for some)."""
+"""Load a backbone: plain (any architecture, through the libraries) or fast (the same numbers, for some)."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,11 @@ def load_backbone(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Backbone:
-    """As `Backbone.load`. "fast" falls back to plain, with a line in the log, for what it has no path for."""
+    """Load as `Backbone.load` does. What "fast" has no path for gets the plain backbone, with a line in the log.
+
+    Raises:
+        UserError: as `Backbone.load`.
+    """
     plain = Backbone.load(base, adapters, trainable=trainable, dtype=dtype, device=device)
     if engine == "plain":
         return plain

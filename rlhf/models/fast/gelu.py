@@ -1,4 +1,4 @@
-"""GELU in its tanh form, as GPT-2 has it, with the slope made on the way.
+"""GELU in its tanh form, as GPT-2 has it; the forward pass computes the slope for the backward pass.
 
 PyTorch's CPU kernel spends four times as long on tanh as on a sigmoid, once forward and once backward. Here
 0.5 x (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks & Gimpel 2016), block by block so that
@@ -18,7 +18,7 @@ _CUBIC = _LINEAR * 0.044715
 
 
 def tanh_gelu(x: Tensor) -> Tensor:
-    """GELU(x), tanh form, of any shape."""
+    """Compute GELU(x) in its tanh form, elementwise."""
     plain = x.numel() <= _BLOCK and not (torch.is_grad_enabled() and x.requires_grad)
     if plain or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return functional.gelu(x, approximate="tanh")

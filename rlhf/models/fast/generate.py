@@ -1,4 +1,7 @@
-"""Sampling with a static key-value cache: every buffer is made once, and rows that have ended are dropped."""
+"""Sampling with a static key-value cache: every buffer is made once, and rows that have ended are dropped.
+
+Axes: B episodes, P prompt tokens, R new tokens, S = P + R, G key-value heads, E head size.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +14,21 @@ from rlhf.models.fast.blocks import Decoder
 from rlhf.models.fast.packing import PackedAttention, Packing, Queries, attend
 from rlhf.models.policy.logprobs import draw
 from rlhf.models.policy.outputs import Generation
+from rlhf.models.policy.settings import Sampling
 
 
 @dataclass(slots=True)
-class Cache:
+class KeyValueCache:
     """Keys and values of every layer. A row's prompt ends at column P - 1, whatever its length."""
 
     keys: list[Tensor]  # (B, G, P + R, E) each
     values: list[Tensor]
     visible: Bool[Tensor, "B 1 1 S"] | None  # False on the padding before a prompt; None if there is none
-    used: int  # columns that are filled
+    used: int  # columns filled so far
 
     @classmethod
-    def empty(cls, decoder: Decoder, mask: Bool[Tensor, "B P"], room: int, dtype: torch.dtype) -> "Cache":
-        """Room for the prompts under `mask` and as many new tokens as `room`."""
+    def empty(cls, decoder: Decoder, mask: Bool[Tensor, "B P"], room: int, dtype: torch.dtype) -> "KeyValueCache":
+        """Make room for the prompts under `mask` and for `room` new tokens."""
         rows, width = mask.shape
         shape = (rows, decoder.kv_heads, width + room, decoder.head_size)
         keys, values = ([torch.zeros(shape, dtype=dtype, device=mask.device) for _ in decoder.blocks] for _ in range(2))
@@ -32,13 +36,13 @@ class Cache:
         return cls(keys, values, None if bool(mask.all()) else visible, width)
 
     def select(self, rows: Int[Tensor, " N"]) -> None:
-        """Keep these rows only."""
+        """Keep only these rows."""
         self.keys = [keys[rows] for keys in self.keys]
         self.values = [values[rows] for values in self.values]
         self.visible = None if self.visible is None else self.visible[rows]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Append one key and value (B, G, E) to the layer and attend to all; heads that share keys are queries."""
+        """Append a key and a value (B, G, E) to a layer and attend to all; heads that share a key count as queries."""
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.used], values[:, :, self.used] = k, v
         end = self.used + 1
@@ -53,22 +57,23 @@ def generate(
     head: Callable[[Tensor], Tensor],
     prompt_ids: Int[Tensor, "B P"],
     prompt_mask: Bool[Tensor, "B P"],
+    sampling: Sampling,
     *,
     adapter: str | None,
-    max_new_tokens: int,
-    temperature: float,
     uniforms: Float[Tensor, "B R"] | None,
     eos_id: int,
     pad_id: int,
 ) -> Generation:
     """As `Backbone.generate`."""
-    cache, states = _prefill(decoder, prompt_ids, prompt_mask, adapter, max_new_tokens)
-    result = _blank(len(prompt_ids), max_new_tokens, states, pad_id)
+    width = sampling.max_new_tokens
+    cache, states = _prefill(decoder, prompt_ids, prompt_mask, adapter, width)
+    result = _blank(len(prompt_ids), width, states, pad_id)
     rows = torch.arange(len(prompt_ids), device=states.device)  # which episodes the cache's rows are
     alive = torch.ones_like(rows, dtype=torch.bool)
     positions = prompt_mask.sum(1)
-    for step in range(max_new_tokens):
-        drawn = draw(head(states), None if uniforms is None else uniforms[rows, step], temperature=temperature)
+    for step in range(width):
+        column = None if uniforms is None else uniforms[rows, step]
+        drawn = draw(head(states), column, temperature=sampling.temperature)
         now = rows[alive]
         result.mask[now, step] = True
         result.response_ids[now, step] = drawn.ids[alive]
@@ -79,7 +84,7 @@ def generate(
         result.ended[now] = ended[alive]
         alive, ids = alive & ~ended, drawn.ids
         left = int(alive.sum())
-        if left == 0 or step == max_new_tokens - 1:
+        if left == 0 or step == width - 1:
             break
         if 2 * left <= len(rows):  # gathering the cache costs about as much as a step: only when it halves
             keep = alive.nonzero().squeeze(1)
@@ -92,13 +97,13 @@ def generate(
 
 def _prefill(
     decoder: Decoder, ids: Int[Tensor, "B P"], mask: Bool[Tensor, "B P"], adapter: str | None, room: int
-) -> tuple[Cache, Float[Tensor, "B D"]]:
+) -> tuple[KeyValueCache, Float[Tensor, "B D"]]:
     """Run the prompts without their padding; the last layer for each prompt's last token only."""
     packing, layers = Packing.of(mask), len(decoder.blocks)
     queries = _last_tokens(mask, packing)
     within = PackedAttention(packing, layers, queries)
     dtype = next(decoder.norm.parameters()).dtype
-    cache = Cache.empty(decoder, mask, room, dtype)
+    cache = KeyValueCache.empty(decoder, mask, room, dtype)
 
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         for store, new in ((cache.keys, k), (cache.values, v)):

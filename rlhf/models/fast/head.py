@@ -1,7 +1,7 @@
 """Logprobs straight from hidden states: the language-model head fused with the log-softmax, a few rows at a time.
 
 Logits of a whole batch are never in memory, neither forward nor for the backward pass: the gradient of a token's
-logprob by its hidden state does not depend on what comes later, so it is made while the logits are at hand.
+logprob by its hidden state depends on nothing later, so it is computed while the logits are at hand.
 """
 
 from typing import Any, NamedTuple
@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
+
+from rlhf.core.products import matmul, product
 
 # Logits exist for so many tokens at once, and in blocks of the vocabulary that keep them in the last-level cache (2^22
 # floats are 16 MB). Few and wide products run at twice the speed of one with the whole vocabulary.
@@ -25,7 +26,7 @@ def fused_logprobs(
     *,
     temperature: float,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """log softmax(hidden W^T + b, at the temperature)[ids] and its entropy, in nats, at least in float32.
+    """Compute log softmax((hidden W^T + b) / temperature)[ids] and the entropy, in nats, at least in float32.
 
     Gradients flow to `hidden` alone: d logprob / d hidden = (W[id] - p W) / temperature, where p is the softmax.
     """
@@ -35,8 +36,10 @@ def fused_logprobs(
 
 
 class _FusedLogprobs(torch.autograd.Function):
-    """Softmax in one pass over blocks of the vocabulary (Milakov & Gimelshein 2018): totals are kept relative to the
-    largest logit so far, and scaled down when a larger one comes."""
+    """Softmax in one pass over blocks of the vocabulary (Milakov & Gimelshein 2018).
+
+    Totals are kept relative to the largest logit so far, and scaled down when a larger one comes.
+    """
 
     @staticmethod
     def forward(  # noqa: PLR0917 - autograd passes arguments by position
@@ -85,14 +88,14 @@ def _softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: f
         total = total * shrink + odds.sum(1)
         moment = moment * shrink + torch.linalg.vecdot(odds, logits)
         if mixed is not None:
-            mixed.mul_(shrink.unsqueeze(1)).add_(odds.to(block.dtype) @ block)
+            mixed.mul_(shrink.unsqueeze(1)).add_(matmul(odds.to(block.dtype), block))
     log_total = top + total.log()
     return _Totals(log_total, log_total - moment / total, None if mixed is None else mixed / total.unsqueeze(1))
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    """Tempered before the product where that is exact enough, since `hidden` is small and the logits are not."""
+    """Divide by the temperature before the product where that is exact enough: `hidden` is smaller than the logits."""
     if temperature == 1.0 or (bias is None and hidden.dtype in (torch.float32, torch.float64)):
-        return functional.linear(hidden / temperature if temperature != 1.0 else hidden, weight, bias)
-    logits = functional.linear(hidden, weight, bias)
+        return product(hidden / temperature if temperature != 1.0 else hidden, weight, bias)
+    logits = product(hidden, weight, bias)
     return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature

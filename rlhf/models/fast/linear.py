@@ -1,6 +1,6 @@
 """Linear layers with LoRA at no cost in the forward pass: W + (alpha / r) B A is kept merged, one copy an adapter.
 
-The merged copy is made again when an adapter's weights changed, which is once an optimiser step. Gradients are those
+The copy is merged again when an adapter's weights have changed, which is once an optimiser step. Gradients are those
 of the low-rank form (Hu et al. 2021, eq. 3): the frozen weight gets none.
 """
 
@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn import Parameter, functional
+from torch.nn import Parameter
 from transformers.pytorch_utils import Conv1D
+
+from rlhf.core.products import linear, matmul, product
 
 
 class Linear:
@@ -27,16 +29,16 @@ class Linear:
         self._packed: dict[str | None, tuple[tuple[int, int], Tensor]] = {}
 
     def __call__(self, x: Float[Tensor, "N I"], adapter: str | None) -> Float[Tensor, "N O"]:
-        """The layer's output under `adapter`; a layer that the adapter does not touch ignores it."""
+        """Compute the layer's output under `adapter`; a layer that the adapter does not touch ignores it."""
         if adapter not in self._adapters:
             if _packing_pays(x, self.weight):
                 return self._thin(x, None, self.weight, (0, 0))
-            return functional.linear(x, self.weight, self.bias)
+            return linear(x, self.weight, self.bias)
         a, b, scale = self._adapters[adapter]
         if self.weight.dtype not in (torch.float32, torch.float64):
             # In bf16 a merged weight would round small updates away.
-            update = functional.linear(functional.linear(x.to(a.dtype), a), b) * scale
-            return functional.linear(x, self.weight, self.bias) + update.to(x.dtype)
+            update = linear(linear(x.to(a.dtype), a), b) * scale
+            return linear(x, self.weight, self.bias) + update.to(x.dtype)
         merged = self.merged(adapter)
         if torch.is_grad_enabled() and (x.requires_grad or a.requires_grad):
             given = (x, a, b, merged, self.bias, scale)
@@ -44,15 +46,15 @@ class Linear:
             return output
         if _packing_pays(x, merged):
             return self._thin(x, adapter, merged, self._merged[adapter][0])
-        return functional.linear(x, merged, self.bias)
+        return linear(x, merged, self.bias)
 
     def _thin(
         self, x: Float[Tensor, "N I"], adapter: str | None, weight: Float[Tensor, "O I"], version: tuple[int, int]
     ) -> Float[Tensor, "N O"]:
-        """x W^T + b by a copy of W in oneDNN's own order, made once for each state of the weight.
+        """Compute x W^T + b by a copy of W in oneDNN's own order, made once for each version of the weight.
 
         A decode loop is bound by reading weights. Measured on two cores, 16 rows, weights not in the cache: a head of
-        50257 x 768 takes 12 ms so instead of 25, a layer of 3072 x 768 takes .8 instead of 1.2.
+        50257 x 768 takes 12 ms instead of 25, a layer of 3072 x 768 takes .8 instead of 1.2.
         """
         known = self._packed.get(adapter)
         if known is None or known[0] != version:
@@ -63,7 +65,7 @@ class Linear:
 
     @torch.no_grad()
     def merged(self, adapter: str) -> Float[Tensor, "O I"]:
-        """W + scale B A, made again if A or B changed in place since it was made."""
+        """Return W + scale B A, merged again if A or B has changed in place since."""
         a, b, scale = self._adapters[adapter]
         version = (a._version, b._version)
         known = self._merged.get(adapter)
@@ -87,17 +89,17 @@ class _MergedLoRA(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, a, b, merged)
         ctx.scale = scale
-        return functional.linear(x, merged, bias)
+        return product(x, merged, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
         (grad,) = grads
         x, a, b, merged = ctx.saved_tensors
         # Each thin product in the order that is fastest on a CPU, up to several times.
-        low = functional.linear(grad, b.t().contiguous()) * ctx.scale
-        grad_x = grad @ merged if ctx.needs_input_grad[0] else None
-        grad_b = (functional.linear(x, a).t() @ grad).t() * ctx.scale
-        return grad_x, low.t() @ x, grad_b, None, None, None
+        low = product(grad, b.t().contiguous()) * ctx.scale
+        grad_x = matmul(grad, merged) if ctx.needs_input_grad[0] else None
+        grad_b = matmul(product(x, a).t(), grad).t() * ctx.scale
+        return grad_x, matmul(low.t(), x), grad_b, None, None, None
 
 
 def _packing_pays(x: Tensor, weight: Tensor) -> bool:

@@ -1,7 +1,7 @@
-"""Sequences without their padding: one row of tokens for everything that works token by token.
+"""Packing: the real tokens of all sequences in one row, for everything that works token by token.
 
 Only attention needs to know which tokens belong together. For it tokens are laid out as a grid (B, T), each sequence
-from column 0, so that a causal mask is all the masking there is: padding lies behind the real tokens.
+from column 0, so that a causal mask is enough: padding lies behind the real tokens.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Packing:
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "B W"]) -> "Packing":
-        """The packing of tokens under `mask`, whose real tokens must be without gaps in each row."""
+        """Pack the tokens under `mask`; the real tokens of a row must have no gap between them."""
         lengths = mask.sum(1)
         width = int(lengths.max())
         positions = (mask.cumsum(1) - 1)[mask]
@@ -35,7 +35,7 @@ class Packing:
         return cls(positions, row * width + positions, len(mask), width)
 
     def grid(self, packed: Float[Tensor, "N H E"]) -> Float[Tensor, "B H T E"]:
-        """Heads of packed tokens as attention wants them; zeros where there is no token."""
+        """Lay out the heads of packed tokens for attention; zeros where there is no token."""
         full = packed
         if self.slots is not None:
             empty = packed.new_zeros(self.rows * self.width, *packed.shape[1:])
@@ -43,7 +43,7 @@ class Packing:
         return full.view(self.rows, self.width, *packed.shape[1:]).transpose(1, 2)
 
     def packed(self, grid: Float[Tensor, "B H T E"]) -> Float[Tensor, "N C"]:
-        """The inverse of `grid`, heads side by side."""
+        """Undo `grid`, heads side by side: C = H * E."""
         full = grid.transpose(1, 2).reshape(self.rows * self.width, -1)
         return full if self.slots is None else full.index_select(0, self.slots)
 
@@ -58,7 +58,7 @@ class Queries:
 
 
 def before_responses(episodes: Episodes, packing: Packing) -> Queries:
-    """The states that response tokens are drawn from: the token before each, in the order of `episodes.mask`."""
+    """Select the states that response tokens are drawn from: the token before each, in the order of `episodes.mask`."""
     prompts, mask = episodes.prompt_mask.sum(1), episodes.mask
     starts = episodes.sequence_mask.sum(1).cumsum(0) - episodes.sequence_mask.sum(1)
     positions = (prompts - 1).unsqueeze(1) + torch.arange(mask.shape[1], device=mask.device)
@@ -83,7 +83,7 @@ class PackedAttention:
     def __call__(
         self, layer: int, q: Float[Tensor, "N H E"], k: Float[Tensor, "N G E"], v: Float[Tensor, "N G E"]
     ) -> Float[Tensor, "M C"]:
-        """Heads side by side, of all N tokens or of the M queries."""
+        """Attend; returns heads side by side (C = H * E), of all N tokens or of the M queries."""
         keys, values = self.packing.grid(k), self.packing.grid(v)
         if self.queries is None or layer < self.layers - 1:
             return self.packing.packed(attend(self.packing.grid(q), keys, values, causal=True))
@@ -100,7 +100,7 @@ def attend(
     visible: Bool[Tensor, "B 1 #Q T"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "B H Q E"]:
-    """softmax(q k^T / sqrt(E)) v over the visible keys, or causal ones with Q = T. Heads may share keys (G < H)."""
+    """Compute softmax(q k^T / sqrt(E)) v over visible keys, or causally with Q = T. Heads may share keys (G < H)."""
     if (shared := q.shape[1] // k.shape[1]) > 1:
         k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)

@@ -10,19 +10,19 @@ BASE = "base"
 
 
 def policies(layout: Layout) -> dict[str, Path | None]:
-    """Those that are on disk: name -> folder of the adapter over the base model, None for the base model itself."""
+    """Find the policies on disk: name -> folder of the adapter over the base model, None for the base model itself."""
     found: dict[str, Path | None] = {BASE: None} if (layout.base / "config.json").is_file() else {}
-    places = {"sft": layout.sft, "ppo": layout.ppo}
+    folders = {"sft": layout.sft, "ppo": layout.ppo}
     offline = layout.artifacts / "offline"
-    places |= {f"offline/{folder.name}": folder for folder in sorted(offline.glob("*"))}
-    return found | {name: folder for name, folder in places.items() if (folder / "adapter_config.json").is_file()}
+    folders |= {f"offline/{folder.name}": folder for folder in sorted(offline.glob("*"))}
+    return found | {name: folder for name, folder in folders.items() if (folder / "adapter_config.json").is_file()}
 
 
 def find_policy(known: Mapping[str, Path | None], name: str) -> Path | None:
-    """The adapter's folder of policy `name`, None for the base.
+    """Return the folder of the adapter of policy `name`, None for the base.
 
     Raises:
-        UserError: it is not among those that `policies` has found.
+        UserError: it is not among `known`, which `policies` gives.
     """
     if name not in known:
         there = ", ".join(known) or "none; `dvc repro` makes them"

@@ -19,6 +19,7 @@ from rlhf.core.errors import UserError
 from rlhf.models.policy.logprobs import chunked, draw
 from rlhf.models.policy.lora import add_adapter, write_adapter
 from rlhf.models.policy.outputs import Forward, Generation, States, Step, collect, position_ids, spread
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.load import load_model, load_tokenizer, refuse_scaled_logits
 from rlhf.models.text.tokens import Episodes
 
@@ -54,9 +55,10 @@ class Backbone:
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> "Backbone":
-        """Base weights once from `base`, then each adapter by name; only those in `trainable` may change.
+        """Load the base weights once from `base`, then each adapter by name; only those in `trainable` may change.
 
-        Raises UserError if a folder holds no model or adapter, or the adapter is of another model.
+        Raises:
+            UserError: a folder holds no model or adapter, or the adapter is of another model.
         """
         model: PreTrainedModel | PeftModel = load_model(base, dtype=dtype, device=device)
         for name, folder in adapters.items():
@@ -72,19 +74,23 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return next(self.model.parameters()).device
 
     def forward(
         self, episodes: Episodes, *, adapter: str | None, temperature: float, states: States = "all"
     ) -> Forward:
-        """Logprobs and entropies of the response tokens, and hidden states.
+        """Compute logprobs and entropies of the response tokens, and hidden states.
 
-        `states`: "response" promises the hidden states before each response token only (what logprobs and values
-        are read from), and leaves an engine free to skip the others; "all" (what rewards are read from) all of them.
+        `states`: "response" asks for the hidden states before each response token only (logprobs and values are read
+        from them), and leaves an engine free to skip the others; "all" asks for all of them (rewards are read from
+        them).
 
-        Gradients flow if they are enabled and the adapter is trainable. Position ids count real tokens, so
-        padding changes nothing; logits exist at response positions only. UserError if T exceeds the context.
+        Gradients flow if they are enabled and the adapter is trainable. Position ids count real tokens, so that padding
+        changes nothing; logits exist at response positions only.
+
+        Raises:
+            UserError: an episode exceeds the context, or the adapter is not loaded.
         """
         prompt_width, width = episodes.prompt_ids.shape[1], episodes.response_ids.shape[1]
         mask = episodes.sequence_mask
@@ -105,28 +111,18 @@ class Backbone:
         self,
         prompt_ids: Int[Tensor, "B P"],
         prompt_mask: Bool[Tensor, "B P"],
+        sampling: Sampling,
         *,
         adapter: str | None,
-        max_new_tokens: int,
-        temperature: float,
         uniforms: Float[Tensor, "B R"] | None,
     ) -> Generation:
-        """Sample responses until EOS or `max_new_tokens`.
+        """Sample responses until EOS or `sampling.max_new_tokens`.
 
         `uniforms` in [0, 1), one for each episode and token, decide the samples by the inverse distribution
-        function, so that splitting or permuting a batch changes nothing; None is greedy. Logprobs are at
-        `temperature` either way. Raises UserError if prompt and response do not fit the context.
+        function, so that splitting or permuting a batch changes nothing; None is greedy. Logprobs are at the
+        temperature either way. Raises UserError if prompt and response do not fit the context.
         """
-        steps = list(
-            self.steps(
-                prompt_ids,
-                prompt_mask,
-                adapter=adapter,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                uniforms=uniforms,
-            )
-        )
+        steps = list(self.steps(prompt_ids, prompt_mask, sampling, adapter=adapter, uniforms=uniforms))
         alive = torch.stack([step.alive for step in steps], 1)
         return collect(
             [step.drawn for step in steps],
@@ -141,24 +137,23 @@ class Backbone:
         self,
         prompt_ids: Int[Tensor, "B P"],
         prompt_mask: Bool[Tensor, "B P"],
+        sampling: Sampling,
         *,
         adapter: str | None,
-        max_new_tokens: int,
-        temperature: float,
         uniforms: Float[Tensor, "B R"] | None,
     ) -> Iterator[Step]:
         """`generate` as it goes: one step a token, until every row has its EOS. The adapter stays set between steps."""
-        self._check_fits(int(prompt_mask.sum(1).max()) + max_new_tokens)
+        self._check_fits(int(prompt_mask.sum(1).max()) + sampling.max_new_tokens)
         ids, mask = prompt_ids, prompt_mask
         alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         cache: Any = None
         with self._using(adapter):
-            for number in range(max_new_tokens):
+            for number in range(sampling.max_new_tokens):
                 output = self._decode(ids, mask, cache)
                 cache = output.past_key_values
                 state = output.last_hidden_state[:, -1]
                 column = None if uniforms is None else uniforms[:, number]
-                drawn = draw(self._head(state), column, temperature=temperature)
+                drawn = draw(self._head(state), column, temperature=sampling.temperature)
                 yield Step(drawn, state, alive)
                 ids = drawn.ids.masked_fill(~alive, self.pad_id).unsqueeze(1)
                 alive = alive & (drawn.ids != self.eos_id)
@@ -167,11 +162,11 @@ class Backbone:
                 mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
 
     def adapters(self) -> tuple[str, ...]:
-        """Names of the adapters."""
+        """List the names of the adapters."""
         return tuple(self.model.peft_config) if isinstance(self.model, PeftModel) else ()
 
     def parameters_of(self, adapter: str) -> dict[str, nn.Parameter]:
-        """The weights of one adapter, by name, in model order."""
+        """Return the weights of one adapter, by name, in model order."""
         self._check_adapter(adapter)
         return {n: p for n, p in self.model.named_parameters() if f".{adapter}." in n and "lora_" in n}
 
@@ -189,7 +184,7 @@ class Backbone:
         return states
 
     def _decode(self, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B T"], cache: Any) -> Any:
-        """One step with the key-value cache: `ids` are the newest N of the T tokens under `mask`."""
+        """Decode one step with the key-value cache: `ids` are the newest N of the T tokens under `mask`."""
         positions = position_ids(mask)[:, -ids.shape[1] :]
         return self._decoder(
             input_ids=ids,

@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def token_logprobs(logits: Float[Tensor, "*N V"], ids: Int[Tensor, "*N"], *, temperature: float) -> Float[Tensor, "*N"]:
-    """log softmax(logits / temperature)[ids], in nats, at least in float32.
+    """Compute log softmax(logits / temperature)[ids], in nats, at least in float32.
 
-    The sampling temperature enters every logprob pass, else the KL is of other distributions than the ones
-    sampled from (lm-human-preferences, `policy.py`).
+    The sampling temperature enters every logprob pass, else a KL would be of other distributions than those sampled
+    from (lm-human-preferences, `policy.py`).
     """
     tempered = _tempered(logits, temperature)
     chosen = tempered.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
@@ -20,7 +20,7 @@ def token_logprobs(logits: Float[Tensor, "*N V"], ids: Int[Tensor, "*N"], *, tem
 
 
 def token_entropy(logits: Float[Tensor, "*N V"], *, temperature: float) -> Float[Tensor, "*N"]:
-    """Entropy of softmax(logits / temperature): log Z - sum p * logit, in nats."""
+    """Compute the entropy of softmax(logits / temperature), log Z - sum p * logit / temperature, in nats."""
     tempered = _tempered(logits, temperature)
     log_total = tempered.logsumexp(-1)
     weights = (tempered - log_total.unsqueeze(-1)).exp()
@@ -36,7 +36,7 @@ def chunked(
     temperature: float,
     rows: int,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """Logprobs and entropies of `ids` with logits made for only `rows` tokens at a time.
+    """Compute logprobs and entropies of `ids` (nats), with logits for only `rows` tokens at a time.
 
     Without gradients no more than rows * V logits exist at once. With them autograd keeps every chunk.
     Entropies carry no gradient.
@@ -60,7 +60,7 @@ class Drawn:
 
 
 def draw(logits: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"] | None, *, temperature: float) -> Drawn:
-    """One token for each row: the inverse of the distribution function at `uniforms` in [0, 1); None is greedy.
+    """Draw one token for each row: the inverse of the distribution function at `uniforms` in [0, 1); None is greedy.
 
     A row's token depends on its own logits and uniform alone, so neither the order nor the split of a batch
     changes it.

@@ -12,16 +12,20 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf.core.artifacts import save_tensors, write_json
 from rlhf.core.errors import UserError
+from rlhf.core.products import through_onednn
 
 Targets = Literal["auto"] | list[str]
 
 
 def resolve_targets(model: nn.Module, spec: Targets) -> list[str]:
-    """Names of the linear layers that adapters attach to, sorted, as peft's `target_modules`.
+    """Name the linear layers that adapters attach to, sorted, as peft's `target_modules`.
 
     "auto" takes every linear layer inside an attention block: GPT-2 gives c_attn and c_proj (peft matches by
     the last name, so the MLP's c_proj too, as in the reference run), Llama q, k, v and o, GPT-NeoX
-    query_key_value and dense. Raises UserError on a name that the model does not have.
+    query_key_value and dense.
+
+    Raises:
+        UserError: the model has no layer of a name in `spec`; "auto" finds none.
     """
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     if spec == "auto":
@@ -39,9 +43,9 @@ def resolve_targets(model: nn.Module, spec: Targets) -> list[str]:
 def lora_config(
     model: nn.Module, *, rank: int, alpha: float, dropout: float, targets: Targets, base: str
 ) -> LoraConfig:
-    """A causal-LM LoRA over `model`; update = (alpha / rank) B A (Hu et al. 2021, section 4.1).
+    """Configure a causal-LM LoRA over `model`; update = (alpha / rank) B A (Hu et al. 2021, section 4.1).
 
-    `base` is written down as the path of the base model, for whoever loads the adapter later.
+    `base` is recorded as the path of the base model, for whoever loads the adapter later. `targets`: `resolve_targets`.
     """
     names = resolve_targets(model, targets)
     transposed = any(
@@ -60,7 +64,7 @@ def lora_config(
 
 
 def set_dropout(model: nn.Module, adapter: str, share: float) -> None:
-    """Dropout of the input of one loaded adapter, wherever it is attached; only train mode drops anything."""
+    """Set the dropout of the inputs of one loaded adapter; only train mode drops anything."""
     for module in model.modules():
         drops = getattr(module, "lora_dropout", None)
         if isinstance(drops, nn.ModuleDict) and adapter in drops:
@@ -68,18 +72,25 @@ def set_dropout(model: nn.Module, adapter: str, share: float) -> None:
 
 
 def add_adapter(model: PreTrainedModel | PeftModel, name: str, folder: Path) -> PeftModel:
-    """The model with one more adapter. Raises UserError if there is none in `folder`, or it does not fit."""
+    """Add an adapter to the model.
+
+    Raises:
+        UserError: there is none in `folder`, or it does not fit the model.
+    """
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
             raise UserError(f"{folder}: no {file}; a LoRA adapter in peft form is needed there")
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name)
-            return model
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+            adapted = model
+        else:
+            adapted = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{folder}: the adapter does not fit the base model ({reason})") from error
+    through_onednn(adapted)
+    return adapted
 
 
 def write_adapter(model: PeftModel, name: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What passes through a model give: of whole episodes, of responses as they are sampled, of one token of each."""
+"""Result types of forward, generate and decode steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ States = Literal["all", "response"]
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """What one pass over episodes gives. Axes: B episodes, R response tokens, T = P + R, D hidden size."""
+    """Result of one pass over episodes. Axes: B episodes, R response tokens, T = P + R, D hidden size."""
 
     logprobs: Float[Tensor, "B R"]  # nats, of the response tokens, at the temperature; 0 where masked
     entropy: Float[Tensor, "B R"]  # nats, of the tempered distribution; 0 where masked; no gradient
@@ -24,7 +24,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Sampled responses, right-padded, as wide as the longest. Axes: B episodes, R response tokens."""
+    """Sampled responses, right-padded to the longest. Axes: B episodes, R response tokens, D hidden size."""
 
     response_ids: Int[Tensor, "B R"]
     mask: Bool[Tensor, "B R"]  # True on sampled tokens, the first EOS included
@@ -44,7 +44,7 @@ class Step:
 
 
 def position_ids(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
-    """Exclusive cumulative sum of the mask: real tokens count from 0 wherever padding puts them."""
+    """Number the real tokens of each row from 0, wherever padding puts them: exclusive cumulative sum of the mask."""
     counted = mask.long()
     return counted.cumsum(1) - counted
 
@@ -57,7 +57,7 @@ def collect(
     ended: Bool[Tensor, " B"],
     pad_id: int,
 ) -> Generation:
-    """What was drawn step by step, as one record; whatever came after a row's EOS is blanked."""
+    """Collect what was drawn step by step into one record; blank whatever came after a row's EOS."""
     return Generation(
         response_ids=torch.stack([one.ids for one in drawn], 1).masked_fill(~mask, pad_id),
         mask=mask,
@@ -69,5 +69,5 @@ def collect(
 
 
 def spread(values: Float[Tensor, " N"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
-    """The values of the real tokens back at their places, 0 elsewhere."""
+    """Spread the values of the real tokens back over the mask, 0 elsewhere."""
     return values.new_zeros(mask.shape).masked_scatter(mask, values)

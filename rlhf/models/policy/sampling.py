@@ -1,4 +1,4 @@
-"""Responses to text prompts: tokenise, sample in batches, decode."""
+"""Sample responses to text prompts: tokenise, sample in batches, decode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
 from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import decode_response, encode_prompt, pad_left
 
 Stream = tuple[int, *tuple[str | int, ...]]  # (seed, name of the stream, step, ...)
@@ -28,23 +29,22 @@ class Sample:
 def sample_texts(
     backbone: Backbone,
     prompts: Sequence[str],
+    sampling: Sampling,
     *,
     adapter: str | None,
-    max_new_tokens: int,
-    temperature: float,
     stream: Stream | None,
     batch_size: int,
 ) -> list[Sample]:
-    """One response for each prompt, in their order.
+    """Sample one response for each prompt, in their order.
 
     The random numbers belong to (stream, index of the prompt), so the batch size changes no response;
     None is greedy. Raises UserError if a prompt and its response do not fit the context.
     """
     rows = [encode_prompt(backbone.tokenizer, prompt) for prompt in prompts]
     for number, row in enumerate(rows):
-        if len(row) + max_new_tokens > backbone.context:
+        if len(row) + sampling.max_new_tokens > backbone.context:
             raise UserError(
-                f"prompt {number} has {len(row)} tokens; with {max_new_tokens} new ones it exceeds "
+                f"prompt {number} has {len(row)} tokens; with {sampling.max_new_tokens} new ones it exceeds "
                 f"the context of {backbone.context}"
             )
     # Prompts of like length share a batch: less padding, less time.
@@ -54,10 +54,9 @@ def sample_texts(
         batch = order[start : start + batch_size]
         generation = backbone.generate(
             *pad_left([rows[i] for i in batch], backbone.pad_id, backbone.device),
+            sampling,
             adapter=adapter,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            uniforms=uniforms(stream, batch, max_new_tokens).to(backbone.device) if stream else None,
+            uniforms=uniforms(stream, batch, sampling.max_new_tokens).to(backbone.device) if stream else None,
         )
         lengths = generation.mask.sum(1).tolist()
         for i, ids, length, ended in zip(
@@ -69,6 +68,6 @@ def sample_texts(
 
 
 def uniforms(stream: Stream, indices: Sequence[int], width: int) -> Float[Tensor, "B R"]:
-    """The random numbers in [0, 1) of the prompts at `indices`, one for each of `width` tokens."""
+    """Draw the random numbers in [0, 1) of the prompts at `indices`, one for each of `width` tokens."""
     seed, *name = stream
     return torch.stack([torch.rand(width, generator=generator(seed, *name, index)) for index in indices])

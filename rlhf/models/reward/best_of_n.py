@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def best(candidates: Sequence[T], scores: Sequence[float]) -> T:
-    """The candidate with the highest score, the first of several.
+    """Choose the candidate with the highest score, the first of several.
 
     Raises:
         ValueError: no candidates, or not one score each.
@@ -19,13 +19,18 @@ def best(candidates: Sequence[T], scores: Sequence[float]) -> T:
 
 
 def kl_bound(n: int) -> float:
-    """log n - (n - 1) / n in nats: KL(best of n || policy) where no two responses have the same score, an upper bound
-    everywhere (Stiennon et al. 2020, arXiv 2009.01325, appendix G.3; Beirami et al. 2024, arXiv 2401.01879)."""
+    """Compute log n - (n - 1) / n, in nats: an upper bound of KL(best of n || policy).
+
+    It is the KL itself where no two responses have the same score (Stiennon et al. 2020, arXiv 2009.01325, appendix
+    G.3; Beirami et al. 2024, arXiv 2401.01879).
+    """
     return math.log(n) - (n - 1) / n
 
 
 def kl_estimate(n: int, logprob: float) -> float:
-    """What one response, the best of n, says about the KL: with e = exp(logprob), its probability under the policy,
+    """Estimate KL(best of n || policy), in nats, from one response, the best of n.
+
+    With e = exp(`logprob`), its probability under the policy, the estimate is
 
         (1 - e)^n (log n + (n - 1) log(1 - e) - (n - 1) / n) + (1 - (1 - e)^n) log((1 - (1 - e)^n) / e)
 

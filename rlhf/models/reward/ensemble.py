@@ -1,4 +1,4 @@
-"""Several reward heads as one: what their disagreement does to the score."""
+"""Combine several reward heads into one score, which their disagreement may lower."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ Aggregate = Literal["mean", "worst", "uncertainty"]
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """How many heads, and how their raw scores become one (Coste et al. 2023, arXiv 2310.02743, section 3.2).
+    """How many heads there are, and how their raw scores become one (Coste et al. 2023, arXiv 2310.02743, section 3.2).
 
     "mean": their mean (eq. 1). "worst": the lowest (worst-case optimisation). "uncertainty": mean - weight * variance
     over the heads, the variance divided by K (uncertainty-weighted optimisation). The last two make a policy pay for
@@ -23,7 +23,7 @@ class Ensemble:
     uncertainty_weight: float
 
     def combine(self, scores: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
-        """One raw score from K heads', in the same units."""
+        """Combine the raw scores of K heads into one, in the same units."""
         if self.aggregate == "worst":
             return scores.amin(-1)
         mean = scores.mean(-1)

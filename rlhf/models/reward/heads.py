@@ -1,4 +1,4 @@
-"""K reward heads as one module: linear ones, or with a hidden layer each."""
+"""K reward heads as one module: linear, or with a hidden layer each."""
 
 import torch
 from jaxtyping import Float
@@ -17,13 +17,13 @@ class Mlp(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members))
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
-        """Raw scores."""
+        """Compute the raw scores."""
         hidden = nn.functional.gelu(torch.einsum("bd,khd->bkh", features, self.inner) + self.inner_bias)
         return (hidden * self.outer).sum(-1) + self.bias
 
 
 def make_heads(features: int, members: int, units: int) -> nn.Linear | Mlp:
-    """Heads at 0: linear where `units` is 0."""
+    """Make heads whose weights are 0; linear ones where `units` is 0."""
     if units:
         return Mlp(features, members, units)
     linear = nn.Linear(features, members)

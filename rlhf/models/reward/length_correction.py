@@ -1,4 +1,4 @@
-"""What a score owes to the length of the response, taken out of it."""
+"""Take out of a score what it owes to the length of the response."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class LengthCorrection:
 
     "none": r. "sqrt": r / sqrt(L), L at least 1; r is only defined up to a constant, and the head is fitted so that
     its mean over training responses is near 0 (exactly so with `reward.standardise`). "regression": r - slope · L -
-    intercept, what is left of r after a least-squares line on L, so that over the responses of the fit the corrected
-    score and L are uncorrelated.
+    intercept, the residual of a least-squares line on L, so that over the responses of the fit the corrected score and
+    L are uncorrelated.
     """
 
     kind: CorrectionKind
@@ -26,7 +26,7 @@ class LengthCorrection:
     intercept: float = 0.0
 
     def apply(self, scores: Float[Tensor, " B"], lengths: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """Corrected scores, in the scores' precision."""
+        """Correct raw scores by lengths in tokens, in the scores' precision."""
         if self.kind == "none":
             return scores
         tokens = lengths.to(scores)
@@ -35,7 +35,7 @@ class LengthCorrection:
         return scores - self.slope * tokens - self.intercept
 
     def fitted(self, scores: Sequence[float], lengths: Sequence[float]) -> "LengthCorrection":
-        """The same kind; a regression with its line through these raw scores. Equal lengths give a slope of 0."""
+        """Fit the line of a regression to raw scores; other kinds stay as they are. Equal lengths give slope 0."""
         if self.kind != "regression":
             return self
         x, y = np.asarray(lengths, dtype=np.float64), np.asarray(scores, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""A reward head on pooled hidden states of a backbone, and on what it finds likely."""
+"""A reward head on pooled hidden states of a backbone, and on how likely the backbone finds the response."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -60,31 +60,39 @@ class RewardModel(nn.Module):
 
     @property
     def feature_size(self) -> int:
-        """Of what the head reads: the hidden size D, and what `logprobs` adds."""
+        """Return how many features the head reads: the hidden size D, and those that `logprobs` adds."""
         return self.hidden_size + _LOGPROBS * self.logprobs
 
     @property
     def is_plain(self) -> bool:
-        """Whether the score is a linear function of pooled states and nothing else."""
+        """Tell whether the score is a linear function of pooled states and nothing else."""
         return not (self.logprobs or self.head_units or self.correction.kind != "none")
 
     @property
     def line(self) -> nn.Linear:
-        """The head of a plain model (`is_plain`)."""
+        """Return the linear head of a plain model (`is_plain`).
+
+        Raises:
+            ValueError: the head has a hidden layer.
+        """
         if not isinstance(self.head, nn.Linear):
             raise ValueError("this reward model's head has a hidden layer")
         return self.head
 
     def pool(self, hidden: Float[Tensor, "B T D"], episodes: Episodes) -> Float[Tensor, "B D"]:
-        """Features of each episode, in float32. An empty response pooled over "response" gives zeros."""
+        """Pool the features of each episode, in float32. An empty response pooled over "response" gives zeros.
+
+        Raises:
+            UserError: the backbone has another hidden size.
+        """
         if hidden.shape[-1] != self.hidden_size:
             raise UserError(f"reward model: fitted on {self.hidden_size} features, the backbone has {hidden.shape[-1]}")
         mask = episodes.sequence_mask.clone()
         if self.pool_over == "response":
             mask[:, : episodes.prompt_ids.shape[1]] = False
         if self.pooling == "last":
-            places = torch.arange(mask.shape[1], device=mask.device)
-            mask = mask & (places == (places * mask).amax(1, keepdim=True))
+            columns = torch.arange(mask.shape[1], device=mask.device)
+            mask = mask & (columns == (columns * mask).amax(1, keepdim=True))
         weights = (mask / mask.sum(1, keepdim=True).clamp_min(1)).float()
         if self.query is not None:
             odds = (hidden.float() @ self.query).masked_fill(~mask, -torch.inf).softmax(1)
@@ -92,7 +100,7 @@ class RewardModel(nn.Module):
         return torch.einsum("bt,btd->bd", weights, hidden.float())
 
     def score_features(self, features: Float[Tensor, "B F"], lengths: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """Normalised scores, on the head's device (features may come from another one).
+        """Compute normalised scores, on the head's device (features may come from another one).
 
         `lengths`: tokens of each response, the EOS included. F: `feature_size`.
         """
@@ -100,12 +108,12 @@ class RewardModel(nn.Module):
         return (self.correction.apply(raw, lengths) - self.mean) / self.std
 
     def member_scores(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
-        """Raw scores of each head: sigmoid of a difference is the probability that the first is preferred."""
+        """Compute the raw scores of each head; sigmoid of a difference is the probability that the first is better."""
         raw: Tensor = self.head(features.to(self.head.bias))
         return raw
 
     def score(self, hidden: Float[Tensor, "B T D"], episodes: Episodes) -> Float[Tensor, " B"]:
-        """Normalised scores of episodes, from the frozen backbone's hidden states.
+        """Compute normalised scores of episodes, from the frozen backbone's hidden states.
 
         Raises:
             ValueError: it reads logprobs too (`rlhf.models.reward.scoring.pooled_episodes` has both).
@@ -141,7 +149,11 @@ class RewardModel(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, hidden_size: int | None = None, adapter: str | None = None) -> "RewardModel":
-        """Read what `save` wrote. UserError if it is incomplete, or of another hidden size or adapter than given."""
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: it is incomplete, or of another hidden size or adapter than given.
+        """
         for file in ("reward.json", "head.safetensors"):
             if not (folder / file).is_file():
                 raise UserError(f"{folder}: no {file}; a reward model is needed there")
@@ -176,12 +188,15 @@ class RewardModel(nn.Module):
 
 
 def logprob_features(logprobs: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B F"]:
-    """How likely the backbone finds a response: the mean and the lowest log-probability of its tokens, in nats, and
-    their sum, in tens of nats so that it is of the size of the others. 0 for an empty response."""
+    """Compute three features of how likely the backbone finds a response; 0 for an empty one.
+
+    They are the mean and the lowest log-probability of its tokens, in nats, and the sum, in tens of nats, so that it is
+    of the size of the others.
+    """
     total, count = logprobs.sum(1), mask.sum(1).clamp_min(1)
     return torch.stack((total / count, logprobs.masked_fill(~mask, 0.0).amin(1), total / 10), dim=1).float()
 
 
 def response_lengths(episodes: Episodes) -> Float[Tensor, " B"]:
-    """Tokens of each response, the EOS included."""
+    """Count the tokens of each response, the EOS included."""
     return episodes.mask.sum(1).float()

@@ -1,4 +1,4 @@
-"""A backbone as a source of features, and a reward model ready to score text.
+"""Features of a backbone, and a reward model ready to score text.
 
 scorer = Scorer.load(Path("artifacts/base"), Path("artifacts/sft"), Path("artifacts/reward"))
 scorer.score_texts(["\\n\\nHuman: Where is Paris?\\n\\nAssistant:"], [" In France."])  # -> [0.83]
@@ -21,8 +21,8 @@ from rlhf.models.text.tokens import Episodes, encode_prompt, encode_response
 
 Row = tuple[Sequence[int], Sequence[int]]  # ids of a prompt and of the response to it
 ADAPTER = "sft"  # the name under which a backbone holds the SFT adapter
-NO_REFEREE = "none.json"  # in the folder of the second reward model, where there is none
-REWARD = "reward"  # and the reward model's own, where its backbone was trained too
+REWARD = "reward"  # the name of the reward model's own adapter, where its backbone was trained too
+NO_REFEREE = "none.json"  # a note in the referee's folder, where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,11 @@ class Scorer:
     def load(
         cls, base: Path, sft: Path, reward: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> "Scorer":
-        """Load the three folders. Raises UserError if one is missing or the reward model is of another backbone."""
+        """Load the three folders.
+
+        Raises:
+            UserError: one is incomplete, or the reward model is of another backbone.
+        """
         model, adapters = load_reward(reward, base=base, sft=sft), reward_adapters(reward, sft=sft)
         backbone = Backbone.load(base, adapters, dtype=dtype, device=device)
         return cls(backbone, model.to(device), read_under(adapters))
@@ -68,19 +72,19 @@ class Scorer:
 
 
 def reward_adapters(reward: Path, *, sft: Path) -> dict[str, Path]:
-    """Adapters that a backbone needs for the reward model in folder `reward`, by the names of this module."""
+    """Find the adapters that a backbone needs for the reward model in `reward`, by the names of this module."""
     own = reward / "adapter"
     return {ADAPTER: sft, REWARD: own} if own.is_dir() else {ADAPTER: sft}
 
 
 def read_under(adapters: Mapping[str, Path]) -> str:
-    """The adapter under which the reward model reads, of those that `reward_adapters` gives."""
+    """Name the adapter under which the reward model reads, of those that `reward_adapters` gives."""
     return REWARD if REWARD in adapters else ADAPTER
 
 
 @torch.no_grad()
 def pooled(backbone: Backbone, rows: Sequence[Row], *, model: RewardModel, adapter: str) -> Float[Tensor, "B F"]:
-    """Features (float32) of one batch of prompts with responses, as `model` pools them."""
+    """Compute the features (float32) of one batch of prompts with responses, as `model` pools them."""
     prompts, responses = [p for p, _ in rows], [r for _, r in rows]
     episodes = Episodes.of(prompts, responses, pad_id=backbone.pad_id, device=backbone.device)
     return pooled_episodes(backbone, episodes, model=model, adapter=adapter)
@@ -89,7 +93,7 @@ def pooled(backbone: Backbone, rows: Sequence[Row], *, model: RewardModel, adapt
 def pooled_episodes(
     backbone: Backbone, episodes: Episodes, *, model: RewardModel, adapter: str
 ) -> Float[Tensor, "B F"]:
-    """The same of episodes, with gradients where they are enabled, and `logprob_features` where they are read."""
+    """Compute the features (float32) of episodes, with gradients where they are enabled; F is `model.feature_size`."""
     if model.logprobs:
         forward = backbone.forward(episodes, adapter=adapter, temperature=1.0)
         likely = logprob_features(forward.logprobs, episodes.mask)
@@ -101,8 +105,11 @@ def pooled_episodes(
 
 
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices in batches of like length, shortest first; each batch, padded to its longest, holds at most
-    `batch_tokens` tokens (or a single row that alone is longer). Ties keep their order, so batches are reproducible."""
+    """Batch indices of rows of like length, shortest first.
+
+    Each batch, padded to its longest row, holds at most `batch_tokens` tokens, or one row that alone is longer. Ties
+    keep their order, so that batches are reproducible.
+    """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         if batches and (len(batches[-1]) + 1) * lengths[index] <= batch_tokens:
@@ -141,7 +148,7 @@ def load_reward(folder: Path, *, base: Path, sft: Path) -> RewardModel:
 
 
 def save_referee(model: RewardModel | None, folder: Path, *, base: Path, sft: Path) -> None:
-    """Write the second reward model, which PPO never earns from, in the same form; None leaves a note in its place."""
+    """Write the referee, which PPO is not trained on, as `save_reward` does; for None a note (NO_REFEREE)."""
     if model is None:
         write_json(folder / NO_REFEREE, {"referee": False, "why": "reward.referee_share is 0"})
     else:
@@ -149,13 +156,18 @@ def save_referee(model: RewardModel | None, folder: Path, *, base: Path, sft: Pa
 
 
 def load_referee(folder: Path, *, base: Path, sft: Path) -> RewardModel | None:
-    """Read what `save_referee` wrote; None where the run has no second reward model. It reads the backbone under
-    ADAPTER, also where the first has an adapter of its own. UserError as `load_reward`."""
+    """Read what `save_referee` wrote; None where the run has no referee.
+
+    It reads the backbone under ADAPTER, also where the first reward model has an adapter of its own.
+
+    Raises:
+        UserError: as `load_reward`.
+    """
     return None if (folder / NO_REFEREE).is_file() else load_reward(folder, base=base, sft=sft)
 
 
 def prompts_that_fit(backbone: Backbone, prompts: Sequence[str], new_tokens: int) -> list[str]:
-    """The prompts that leave room for `new_tokens` in the context, in their order.
+    """Select the prompts that leave room for `new_tokens` in the context, in their order.
 
     Raises:
         UserError: none does.

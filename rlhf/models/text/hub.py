@@ -1,7 +1,7 @@
 """Snapshots of hub repositories at a pinned commit: the only code here that reaches a network for a model.
 
-The library's cache is used, so that a snapshot already fetched needs no network. A token for gated repositories comes
-from the environment variable HF_TOKEN and from nowhere else.
+A snapshot that is in the library's cache needs no network. A token for gated repositories comes from the environment
+variable HF_TOKEN and from nowhere else.
 """
 
 import os
@@ -31,10 +31,10 @@ _OFFLINE = "without a network, put the model's files in a folder and set base.so
 
 
 def fetch(repo: str, revision: str, *, files: Sequence[str] = MODEL_FILES) -> Path:
-    """A folder with the matching top-level files of model `repo` at commit `revision`.
+    """Fetch the top-level files of model `repo` at commit `revision` that match `files`; return their folder.
 
-    Only safetensors, JSON and tokenizer files: pickled weights and code are never downloaded. The library itself tries
-    again, for about half a minute, where a connection fails or the hub is busy.
+    Pickled weights and code are never downloaded. The library itself tries again, for about half a minute, where a
+    connection fails or the hub is busy.
 
     Raises:
         UserError: one line: the revision is not a commit or is unknown, the repository is missing, gated or private,
@@ -63,7 +63,7 @@ def _download(repo: str, revision: str, files: Sequence[str]) -> Path:
 
 
 def _explain(error: Exception, repo: str, revision: str) -> Exception:
-    """The library's error as one line for the user; other errors stay what they are."""
+    """Turn the library's error into one line for the user; other errors stay as they are."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     file = str(getattr(response, "url", "")).rsplit("/", 1)[-1] or "a file"

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from rlhf.core.errors import UserError
+from rlhf.core.products import through_onednn
 
 # peft asks transformers 5 for a name that it will drop in 6; nothing for the reader of a run.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -24,10 +25,13 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.m
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`, with an EOS and a pad token.
+    """Load the tokenizer in `folder`, and make sure that it has an EOS and a pad token.
 
-    A missing pad token becomes the unknown token where that is not EOS, else EOS. This is safe because masks
-    come from lengths everywhere and never from ids. Raises UserError if there is no tokenizer or no EOS.
+    A missing pad token becomes the unknown token where that is not EOS, else EOS. This is safe because masks come from
+    lengths everywhere and never from ids.
+
+    Raises:
+        UserError: there is no tokenizer, or it has no EOS.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; a tokenizer in save_pretrained form is needed there")
@@ -47,9 +51,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str) -> PreTrainedModel:
-    """The causal language model in `folder`, frozen, in eval mode, every dropout 0.
+    """Load the causal language model in `folder`, frozen, in eval mode, every dropout 0.
 
-    Raises UserError that names the folder when config or safetensors weights are missing or do not fit.
+    Raises:
+        UserError: config or safetensors weights are missing or do not fit; it names the folder.
     """
     check_model_folder(folder)
     try:
@@ -69,12 +74,17 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str) 
             f"{folder}: the weights lack {len(found['missing_keys'])} tensors, {min(found['missing_keys'])} first"
         )
     remove_dropout(model)
+    through_onednn(model)
     frozen: PreTrainedModel = model.to(device).eval().requires_grad_(False)
     return frozen
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raise UserError unless `folder` holds a config and safetensors weights; cheap, nothing is read."""
+    """Check that `folder` holds a config and safetensors weights; cheap, nothing is read.
+
+    Raises:
+        UserError: it does not.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; a model in save_pretrained form is needed there")
     if not (folder / "config.json").is_file():
@@ -98,7 +108,11 @@ def remove_dropout(model: nn.Module) -> None:
 
 
 def refuse_scaled_logits(config: Any) -> None:
-    """Some architectures scale or cap the head's output in their own forward, which is not called here."""
+    """Refuse architectures that scale or cap the head's output in their own forward, which is not called here.
+
+    Raises:
+        UserError: this one does.
+    """
     for key in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(config, key, None) not in (None, 1.0):
             raise UserError(f"{config.model_type}: {key} changes the logits; this architecture is not supported")

@@ -1,4 +1,4 @@
-"""From text to token ids and back, padding, and the `Episodes` record that models consume."""
+"""Turn text into token ids and back, pad, and hold prompts with responses as `Episodes`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-# Prompts end with "Assistant:", so this is what a response really follows.
+# Prompts end with "Assistant:", so this is what a response follows.
 _ANCHOR = ":"
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of a prompt: BOS if the tokenizer adds one (Llama does, GPT-2 does not), never an EOS at the end."""
+    """Encode a prompt: BOS if the tokenizer adds one (Llama does, GPT-2 does not), never an EOS at the end."""
     ids = list(tokenizer(text)["input_ids"])
     while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
         ids.pop()
@@ -21,17 +21,17 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str, *, ended: bool = True) -> list[int]:
-    """Ids of a response that follows a prompt: no BOS, and an EOS if it `ended` by itself.
+    """Encode a response that follows a prompt: no BOS, and an EOS if it `ended` by itself.
 
-    Sentencepiece-like tokenizers put a space before any text. A response continues a text, so for those it is
-    encoded behind an anchor whose ids are then cut off.
+    Sentencepiece-like tokenizers put a space before any text. A response continues a text, so for those it is encoded
+    behind an anchor, whose ids are then cut off.
     """
     ids = _continuation(tokenizer, text)
     return [*ids, tokenizer.eos_token_id] if ended else ids
 
 
 def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Text of response ids without special tokens; inverse of `encode_response`, leading space included."""
+    """Decode response ids without special tokens; undoes `encode_response`, leading space included."""
     ids = [int(i) for i in ids]
     if not prepends_space(tokenizer):
         return _decode(tokenizer, ids)
@@ -49,7 +49,7 @@ def _continuation(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def prepends_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer writes a space of its own before any text ("a" becomes "▁a")."""
+    """Tell whether the tokenizer writes a space of its own before any text ("a" becomes "▁a")."""
     ids = tokenizer("a", add_special_tokens=False)["input_ids"]
     return bool(ids) and str(tokenizer.convert_ids_to_tokens(ids)[0]).startswith("▁")
 
@@ -61,14 +61,14 @@ def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 def pad_left(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str
 ) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
-    """Prompts as one tensor, padded on the left to the longest, and their mask (True on real tokens)."""
+    """Pad rows of ids on the left to the longest; return ids and mask (True on real tokens)."""
     return _pad(rows, pad_id, device, left=True)
 
 
 def pad_right(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str
 ) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]]:
-    """Responses as one tensor, padded on the right to the longest, and their mask (True on real tokens)."""
+    """Pad rows of ids on the right to the longest; return ids and mask (True on real tokens)."""
     return _pad(rows, pad_id, device, left=False)
 
 
@@ -111,7 +111,7 @@ class Episodes:
         pad_id: int,
         device: torch.device | str,
     ) -> "Episodes":
-        """Episodes from rows of ids of any lengths."""
+        """Make episodes from rows of ids of any lengths."""
         return cls(*pad_left(prompts, pad_id, device), *pad_right(responses, pad_id, device))
 
     def __len__(self) -> int:
@@ -119,20 +119,20 @@ class Episodes:
 
     @property
     def sequence_ids(self) -> Int[Tensor, "B T"]:
-        """Prompt and response side by side."""
+        """Join prompt and response ids."""
         return torch.cat((self.prompt_ids, self.response_ids), dim=1)
 
     @property
     def sequence_mask(self) -> Bool[Tensor, "B T"]:
-        """True on real tokens of prompt and response."""
+        """Join prompt and response masks."""
         return torch.cat((self.prompt_mask, self.mask), dim=1)
 
     def select(self, index: Int[Tensor, " N"] | slice) -> "Episodes":
-        """The episodes at `index`, in its order; widths stay."""
+        """Select the episodes at `index`, in its order; widths stay."""
         return Episodes(self.prompt_ids[index], self.prompt_mask[index], self.response_ids[index], self.mask[index])
 
     def to(self, device: torch.device | str) -> "Episodes":
-        """The same episodes on another device."""
+        """Copy the episodes to another device."""
         return Episodes(
             self.prompt_ids.to(device),
             self.prompt_mask.to(device),

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from rlhf.models.fast.engine import load_backbone
-from rlhf.models.fast.generate import Cache
+from rlhf.models.fast.generate import KeyValueCache
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.outputs import Generation
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import Episodes
-from tests.models.helpers import ragged
+from tests.models.helpers import LOGPROBS, STATES, ragged
 
 Pair = tuple[Backbone, Backbone]
 
@@ -29,8 +30,8 @@ def test_forward(pair: Pair, make: object, adapter: str | None) -> None:
     assert callable(make)
     plain, fast = (b.forward(make(b), adapter=adapter, temperature=0.7) for b in pair)
     for name in ("logprobs", "entropy"):
-        torch.testing.assert_close(getattr(fast, name), getattr(plain, name), atol=1e-5, rtol=0)
-    torch.testing.assert_close(fast.hidden, plain.hidden, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(getattr(fast, name), getattr(plain, name), **LOGPROBS)
+    torch.testing.assert_close(fast.hidden, plain.hidden, **STATES)
 
 
 @pytest.mark.parametrize("make", [ragged, even])
@@ -40,11 +41,11 @@ def test_the_last_layer_for_responses_only(pair: Pair, make: object) -> None:
     episodes = make(fast)
     whole = plain.forward(episodes, adapter="policy", temperature=0.7)
     part = fast.forward(episodes, adapter="policy", temperature=0.7, states="response")
-    torch.testing.assert_close(part.logprobs, whole.logprobs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(part.logprobs, whole.logprobs, **LOGPROBS)
     width = episodes.prompt_ids.shape[1]
     needed = torch.zeros_like(episodes.sequence_mask)
     needed[:, width - 1 : -1] = episodes.mask
-    torch.testing.assert_close(part.hidden[needed], whole.hidden[needed], atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(part.hidden[needed], whole.hidden[needed], **STATES)
     assert not part.hidden[~needed].any()
 
 
@@ -79,15 +80,15 @@ def test_generation(pair: Pair, greedy: bool, adapter: str | None) -> None:
     assert torch.equal(plain.mask, fast.mask)
     assert torch.equal(plain.ended, fast.ended)
     for name in ("logprobs", "entropy"):
-        torch.testing.assert_close(getattr(fast, name), getattr(plain, name), atol=1e-5, rtol=0)
-    torch.testing.assert_close(fast.states, plain.states, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(getattr(fast, name), getattr(plain, name), **LOGPROBS)
+    torch.testing.assert_close(fast.states, plain.states, **STATES)
 
 
 def sample(backbone: Backbone, *, adapter: str | None, greedy: bool = False) -> Generation:
     prompts = ragged(backbone, count=12)
     uniforms = torch.rand(12, 30, generator=torch.Generator().manual_seed(8))
     return backbone.generate(
-        prompts.prompt_ids, prompts.prompt_mask, adapter=adapter, max_new_tokens=30, temperature=1.3,
+        prompts.prompt_ids, prompts.prompt_mask, adapter=adapter, sampling=Sampling(30, 1.3),
         uniforms=None if greedy else uniforms,
     )  # fmt: skip
 
@@ -95,13 +96,13 @@ def sample(backbone: Backbone, *, adapter: str | None, greedy: bool = False) -> 
 def test_rows_that_end_are_dropped_without_a_trace(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a frequent token as EOS the rows end one by one, and the cache shrinks on the way, more than once."""
     shrunk: list[int] = []
-    select = Cache.select
+    select = KeyValueCache.select
 
-    def spy(cache: Cache, rows: torch.Tensor) -> None:
+    def spy(cache: KeyValueCache, rows: torch.Tensor) -> None:
         shrunk.append(len(rows))
         select(cache, rows)
 
-    monkeypatch.setattr(Cache, "select", spy)
+    monkeypatch.setattr(KeyValueCache, "select", spy)
     prompts = ragged(pair[0], count=24)
     last = pair[0].model.config.vocab_size - 1  # drawn where the uniform number is 1
     uniforms = torch.rand(24, 24, generator=torch.Generator().manual_seed(8)).clamp_max(0.9)
@@ -114,8 +115,7 @@ def test_rows_that_end_are_dropped_without_a_trace(pair: Pair, monkeypatch: pyte
                 prompts.prompt_ids,
                 prompts.prompt_mask,
                 adapter="sft",
-                max_new_tokens=24,
-                temperature=1.0,
+                sampling=Sampling(24, 1.0),
                 uniforms=uniforms,
             )
         )
@@ -125,8 +125,8 @@ def test_rows_that_end_are_dropped_without_a_trace(pair: Pair, monkeypatch: pyte
     assert sorted(plain.mask.sum(1).tolist()) == list(range(1, 25))
     assert torch.equal(plain.response_ids, fast.response_ids)
     assert torch.equal(plain.ended, fast.ended)
-    torch.testing.assert_close(fast.logprobs, plain.logprobs, atol=1e-5, rtol=0)
-    torch.testing.assert_close(fast.states, plain.states, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(fast.logprobs, plain.logprobs, **LOGPROBS)
+    torch.testing.assert_close(fast.states, plain.states, **STATES)
 
 
 def test_the_states_of_sampling_are_those_before_each_token(pair: Pair) -> None:
@@ -137,8 +137,8 @@ def test_the_states_of_sampling_are_those_before_each_token(pair: Pair) -> None:
         forward = backbone.forward(episodes, adapter="policy", temperature=1.3)
         start = prompts.prompt_ids.shape[1] - 1
         expected = forward.hidden[:, start:-1].masked_fill(~sampled.mask.unsqueeze(-1), 0.0)
-        torch.testing.assert_close(sampled.states, expected.detach(), atol=2e-5, rtol=1e-5)
-        torch.testing.assert_close(sampled.entropy, forward.entropy, atol=1e-5, rtol=0)
+        torch.testing.assert_close(sampled.states, expected.detach(), **STATES)
+        torch.testing.assert_close(sampled.entropy, forward.entropy, **LOGPROBS)
 
 
 def test_an_optimiser_step_is_seen(pair: Pair) -> None:

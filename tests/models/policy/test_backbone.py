@@ -14,10 +14,11 @@ from rlhf.core.errors import UserError
 from rlhf.models.fast.engine import Engine, load_backbone
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.outputs import position_ids
+from rlhf.models.policy.settings import Sampling
 from rlhf.models.text.tokens import Episodes, encode_prompt, pad_left
 from tests.model_fixtures import make_adapter
 from tests.models import helpers
-from tests.models.helpers import ragged, rows
+from tests.models.helpers import LOGPROBS, STATES, ragged, rows
 
 TEMPERATURE = 0.7
 
@@ -44,8 +45,8 @@ def assert_same(backbone: Backbone, expected: list[tuple[list[float], list[float
     forward = backbone.forward(episodes, adapter=adapter, temperature=TEMPERATURE)
     for row, (logprobs, entropies) in enumerate(expected):
         real, blank = len(logprobs), episodes.mask.shape[1] - len(logprobs)
-        torch.testing.assert_close(forward.logprobs[row].tolist(), logprobs + [0.0] * blank, atol=1e-5, rtol=0)
-        torch.testing.assert_close(forward.entropy[row].tolist(), entropies + [0.0] * blank, atol=2e-5, rtol=0)
+        torch.testing.assert_close(forward.logprobs[row].tolist(), logprobs + [0.0] * blank, **LOGPROBS)
+        torch.testing.assert_close(forward.entropy[row].tolist(), entropies + [0.0] * blank, **LOGPROBS)
         assert real == int(episodes.mask[row].sum())
 
 
@@ -75,13 +76,11 @@ def test_the_samplers_logprobs_are_the_forwards(
     if not ragged_prompts:
         mask = torch.ones_like(mask)
     uniforms = torch.rand(6, 40, generator=torch.Generator().manual_seed(5))
-    sampled = backbone.generate(
-        ids, mask, adapter=adapter, max_new_tokens=40, temperature=temperature, uniforms=uniforms
-    )
+    sampled = backbone.generate(ids, mask, adapter=adapter, sampling=Sampling(40, temperature), uniforms=uniforms)
     again = backbone.forward(
         Episodes(ids, mask, sampled.response_ids, sampled.mask), adapter=adapter, temperature=temperature
     )
-    torch.testing.assert_close(sampled.logprobs, again.logprobs.detach(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(sampled.logprobs, again.logprobs.detach(), **LOGPROBS)
     assert bool((sampled.logprobs[sampled.mask] < 0).all())
 
 
@@ -96,9 +95,9 @@ def test_more_padding_and_another_pad_id_change_nothing(backbone: Backbone) -> N
         torch.cat((episodes.mask, right < 0), 1),
     )
     padded = backbone.forward(wider, adapter="policy", temperature=TEMPERATURE)
-    torch.testing.assert_close(padded.logprobs[:, :-3], plain.logprobs, atol=1e-5, rtol=0)
-    torch.testing.assert_close(padded.entropy[:, :-3], plain.entropy, atol=1e-5, rtol=0)
-    torch.testing.assert_close(padded.hidden[:, 4:-3], plain.hidden, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(padded.logprobs[:, :-3], plain.logprobs, **LOGPROBS)
+    torch.testing.assert_close(padded.entropy[:, :-3], plain.entropy, **LOGPROBS)
+    torch.testing.assert_close(padded.hidden[:, 4:-3], plain.hidden, **STATES)
     assert not padded.hidden[:, :4].any()
     assert not padded.logprobs[:, -3:].any()
 
@@ -107,8 +106,8 @@ def test_permuting_episodes_permutes_results(backbone: Backbone) -> None:
     episodes, order = ragged(backbone), torch.tensor([3, 0, 4, 1, 2])
     plain = backbone.forward(episodes, adapter="sft", temperature=TEMPERATURE)
     permuted = backbone.forward(episodes.select(order), adapter="sft", temperature=TEMPERATURE)
-    torch.testing.assert_close(permuted.logprobs, plain.logprobs[order], atol=1e-5, rtol=0)
-    torch.testing.assert_close(permuted.hidden, plain.hidden[order], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(permuted.logprobs, plain.logprobs[order], **LOGPROBS)
+    torch.testing.assert_close(permuted.hidden, plain.hidden[order], **STATES)
 
 
 def test_temperature_enters(backbone: Backbone) -> None:
@@ -126,7 +125,7 @@ def test_splitting_or_permuting_a_batch_changes_no_sampled_token(backbone: Backb
     def sample(index: list[int]) -> list[list[int]]:
         found = backbone.generate(
             episodes.prompt_ids[index], episodes.prompt_mask[index],
-            adapter="policy", max_new_tokens=20, temperature=1.0, uniforms=uniforms[index],
+            adapter="policy", sampling=Sampling(20, 1.0), uniforms=uniforms[index],
         )  # fmt: skip
         return rows(found.response_ids, found.mask)
 
@@ -138,18 +137,16 @@ def test_splitting_or_permuting_a_batch_changes_no_sampled_token(backbone: Backb
 def test_generation_stops_at_the_first_eos(backbone: Backbone) -> None:
     prompt = torch.tensor([[5, 6, 7], [5, 6, 7]])
     free = backbone.generate(
-        prompt, prompt > 0, adapter="sft", max_new_tokens=12, temperature=1.0, uniforms=torch.full((2, 12), 0.3)
+        prompt, prompt > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=torch.full((2, 12), 0.3)
     )
     backbone_eos = backbone.eos_id
     try:
         backbone.eos_id = int(free.response_ids[0, 4])  # as if this token ended a response
         first = free.response_ids[0].tolist().index(backbone.eos_id)
         uniforms = torch.stack((torch.full((12,), 0.3), torch.full((12,), 0.9)))
-        found = backbone.generate(
-            prompt, prompt > 0, adapter="sft", max_new_tokens=12, temperature=1.0, uniforms=uniforms
-        )
+        found = backbone.generate(prompt, prompt > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=uniforms)
         alone = backbone.generate(
-            prompt[:1], prompt[:1] > 0, adapter="sft", max_new_tokens=12, temperature=1.0, uniforms=uniforms[:1]
+            prompt[:1], prompt[:1] > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=uniforms[:1]
         )
     finally:
         backbone.eos_id = backbone_eos
@@ -232,7 +229,7 @@ def test_k1_is_zero_on_average_while_the_policy_is_the_reference(
     prompts = ragged(backbone, count=1000, seed=1)
     uniforms = torch.rand(1000, 12, generator=torch.Generator().manual_seed(2))
     sampled = backbone.generate(
-        prompts.prompt_ids, prompts.prompt_mask, adapter="policy", max_new_tokens=12, temperature=0.7, uniforms=uniforms
+        prompts.prompt_ids, prompts.prompt_mask, adapter="policy", sampling=Sampling(12, 0.7), uniforms=uniforms
     )
     wider = Episodes(
         torch.nn.functional.pad(prompts.prompt_ids, (5, 0)),
@@ -241,17 +238,14 @@ def test_k1_is_zero_on_average_while_the_policy_is_the_reference(
         sampled.mask,
     )
     k1 = (sampled.logprobs - backbone.forward(wider, adapter="sft", temperature=0.7).logprobs).sum(1).tolist()
-    assert abs(statistics.fmean(k1)) < 1e-5
-    assert abs(statistics.fmean(k1)) <= 3 * statistics.stdev(k1) / math.sqrt(1000) + 1e-7
+    assert abs(statistics.fmean(k1)) < 12 * LOGPROBS["atol"]  # twelve tokens an episode, all rounded the same way
 
 
 def test_k1_of_another_policy_is_an_honest_kl(backbone: Backbone) -> None:
     """Sampled k1 agrees with the exact KL summed over the vocabulary, within three standard errors."""
     prompt = torch.tensor([[9, 8, 7]]).expand(2000, -1)
     uniforms = torch.rand(2000, 1, generator=torch.Generator().manual_seed(6))
-    one = backbone.generate(
-        prompt, prompt > 0, adapter="policy", max_new_tokens=1, temperature=TEMPERATURE, uniforms=uniforms
-    )
+    one = backbone.generate(prompt, prompt > 0, adapter="policy", sampling=Sampling(1, TEMPERATURE), uniforms=uniforms)
     ref = backbone.forward(
         Episodes(prompt, prompt > 0, one.response_ids, one.mask), adapter="sft", temperature=TEMPERATURE
     )
@@ -290,14 +284,14 @@ def test_greedy_decoding_of_a_real_model_tells_its_story(engine: Engine, shared_
         "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
         "One day, she saw a big, red ball. She wanted to play with it, but it was too high."
     )
-    found = backbone.generate(ids, mask, adapter=None, max_new_tokens=100, temperature=1.0, uniforms=None)
+    found = backbone.generate(ids, mask, adapter=None, sampling=Sampling(100, 1.0), uniforms=None)
     assert backbone.tokenizer.decode(found.response_ids[0], skip_special_tokens=True).strip().startswith(story)
 
 
 def test_what_does_not_fit_is_refused(backbone: Backbone) -> None:
     long = torch.ones(1, 120, dtype=torch.int64)
     with pytest.raises(UserError, match=r"130 tokens .* context of 128"):
-        backbone.generate(long, long > 0, adapter=None, max_new_tokens=10, temperature=1.0, uniforms=None)
+        backbone.generate(long, long > 0, adapter=None, sampling=Sampling(10, 1.0), uniforms=None)
     with pytest.raises(UserError, match=r"240 tokens .* context of 128"):
         backbone.forward(Episodes(long, long > 0, long, long > 0), adapter=None, temperature=1.0)
     with pytest.raises(UserError, match=r"adapter 'reward': not loaded; allowed: \['sft', 'policy'\]"):

@@ -1,3 +1,5 @@
+"""Log-probabilities, entropies and draws against the definition in float64 and numbers worked by hand."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Where adapters attach, and how they are configured, for each architecture."""
+
 from pathlib import Path
 
 import pytest

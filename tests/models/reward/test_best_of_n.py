@@ -1,3 +1,5 @@
+"""Best of N and its KL against all draws written out."""
+
 import itertools
 import math
 from collections import Counter

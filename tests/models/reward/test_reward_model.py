@@ -1,3 +1,5 @@
+"""Pooling, heads, corrections and scores worked by hand; saved and loaded models score the same."""
+
 import math
 from pathlib import Path
 from typing import Any

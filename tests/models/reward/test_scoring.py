@@ -1,3 +1,5 @@
+"""Scores of text against the backbone called by hand, and reward models refused on other weights."""
+
 from pathlib import Path
 
 import pytest
@@ -57,8 +59,8 @@ def test_scores_are_the_head_on_pooled_states(tiny_model_dir: Path, sft: Path, p
     backbone.model.set_adapter(ADAPTER)
     with torch.no_grad():
         states = backbone.model(input_ids=torch.tensor([prompt + response]), output_hidden_states=True).hidden_states
-    places = states[-1][0][-1:] if pooling == "last" else states[-1][0][len(prompt) * (pool_over == "response") :]
-    expected = (float(places.mean(0) @ model.head.weight[0]) - 0.5) / 2.0
+    pooled = states[-1][0][-1:] if pooling == "last" else states[-1][0][len(prompt) * (pool_over == "response") :]
+    expected = (float(pooled.mean(0) @ model.head.weight[0]) - 0.5) / 2.0
     assert Scorer(backbone, model, ADAPTER).score_texts([PROMPT], [" blue light"]) == pytest.approx(
         [expected], abs=1e-4
     )
@@ -73,8 +75,8 @@ def test_samples_are_scored_token_by_token(tiny_model_dir: Path, sft: Path) -> N
         Sample(PROMPT, " blue light", True, (*cut, tokenizer.eos_token_id)),
     ]
     found = scorer.score_samples(samples, batch_tokens=512)
-    assert found[0] == pytest.approx(scorer.score_texts([PROMPT], [" blue light"], ended=False)[0], abs=1e-5)
-    assert found[1] == pytest.approx(scorer.score_texts([PROMPT], [" blue light"])[0], abs=1e-5)
+    assert found[0] == pytest.approx(scorer.score_texts([PROMPT], [" blue light"], ended=False)[0], abs=1e-4)
+    assert found[1] == pytest.approx(scorer.score_texts([PROMPT], [" blue light"])[0], abs=1e-4)
     assert found[0] != pytest.approx(found[1], abs=1e-3)
 
 

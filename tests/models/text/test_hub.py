@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMIT, OTHER = "a1" * 20, "b2" * 20
 NAME = "someone/tiny"
 CLIENT = """
-import sys
+import sys, time
+time.sleep = lambda seconds: None  # how long the library waits between two tries proves nothing
 from rlhf.core.errors import UserError
 from rlhf.models.text.hub import fetch
 try:
@@ -29,7 +30,7 @@ except UserError as error:
 def run(environment: dict[str, str], name: str = NAME, revision: str = COMMIT) -> tuple[int, str]:
     process = subprocess.run(
         [sys.executable, "-c", CLIENT, name, revision], cwd=ROOT, env=environment, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
     return process.returncode, process.stdout.strip() or process.stderr
 

@@ -1,3 +1,5 @@
+"""Models and tokenizers from folders: frozen, without dropout, and refused in one line if something is missing."""
+
 import shutil
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Encoding, decoding and padding, with byte-level and sentencepiece tokenizers."""
+
 from pathlib import Path
 
 import pytest
