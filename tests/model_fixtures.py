@@ -1,11 +1,14 @@
 """Tiny models with random weights, as folders on disk: GPT-2 and Llama shapes, hermetic."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -147,3 +150,18 @@ def make_adapter(base: Path, folder: Path, *, seed: int, targets: Targets = "aut
                 parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     write_adapter(model, "default", folder)
     return folder
+
+
+def rounded_by_place(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[int]:
+    """Let `module.pooled` round every row otherwise, as products of other shapes do on some processors; return the list
+    that the number of rows of each call is added to."""
+    pooled, calls = module.pooled, list[int]()
+
+    def rounded(backbone: object, rows: Sequence[object], **kwargs: object) -> Tensor:
+        features: Tensor = pooled(backbone, rows, **kwargs)
+        places = 1.0 + torch.arange(len(rows))[:, None] + 100.0 * len(calls)
+        calls.append(len(rows))
+        return features * (1 + 1e-6 * places)
+
+    monkeypatch.setattr(module, "pooled", rounded)
+    return calls

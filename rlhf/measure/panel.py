@@ -41,8 +41,8 @@ def load_panel(at: Layout, policies: Mapping[str, Path], params: MeasureParams, 
     referee = load_referee(at.referee, base=at.base, sft=at.sft)
     adapters = reward_adapters(at.reward, sft=at.sft)
     backbone = Backbone.load(at.base, {**adapters, **policies}, dtype=runtime.dtype, device=runtime.device)
-    scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
-    second = Scorer(backbone, referee.to(runtime.device), ADAPTER) if referee else None
+    scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters), {})
+    second = Scorer(backbone, referee.to(runtime.device), ADAPTER, {}) if referee else None
     return Panel(scorer, known_gold(at.pairs), second, params, runtime.seed)
 
 

@@ -37,7 +37,7 @@ class Sampler:
         """Raises UserError if an artifact is missing, or the reward model is of another backbone."""
         reward, adapters = load_reward(at.reward, base=at.base, sft=at.sft), reward_adapters(at.reward, sft=at.sft)
         backbone = load_backbone(at.base, adapters, engine=shared.engine, dtype=runtime.dtype, device=runtime.device)
-        self._scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters))
+        self._scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters), {})
         self._at, self._shared, self._seed = at, shared, runtime.seed
 
     def draw(self, split: str, n: int, limit: int) -> ScoredSamples:

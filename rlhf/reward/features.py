@@ -50,14 +50,17 @@ def pair_features(
 ) -> Float[Tensor, "N 2 D"]:
     """Compute pooled features of all pairs: column 0 the chosen response, 1 the rejected one. Float32, on the CPU.
 
-    Rows of like length share a batch. Finished batches are saved in pieces, each written once; a run that is killed
-    and started again computes the missing batches only and ends with the same bytes.
+    Each distinct row goes through once, so that equal rows have equal features. Rows of like length share a batch.
+    Finished batches are saved in pieces, each written once; a run that is killed and started again computes the missing
+    batches only and ends with the same bytes.
 
     Raises:
         UserError: a pair is longer than the model's context.
         Stopped: SIGINT or SIGTERM came; what was computed is saved.
     """
-    rows = pair_rows(backbone, pairs)
+    every = [(tuple(prompt), tuple(response)) for prompt, response in pair_rows(backbone, pairs)]
+    place = {row: number for number, row in enumerate(dict.fromkeys(every))}
+    rows: list[Row] = list(place)
     batches = length_batches([len(p) + len(r) for p, r in rows], batch_tokens)
     pieces = Pieces(checkpoints)
     done = pieces.restore()
@@ -75,7 +78,7 @@ def pair_features(
             stop.check(pieces.save)
             if checkpoints.due(pieces.count):
                 pieces.save()
-    return features.reshape(len(pairs), 2, -1)
+    return features[[place[row] for row in every]].reshape(len(pairs), 2, -1)
 
 
 def response_tokens(backbone: Backbone, pairs: Sequence[TextPair]) -> Float[Tensor, "N 2"]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlhf.core.checkpoint import Checkpoints
@@ -91,17 +91,28 @@ def raw_scores(
     model: RewardModel, features: Float[Tensor, "N 2 F"], lengths: Float[Tensor, "N 2"]
 ) -> Float[Tensor, "N 2"]:
     """Score pairs in logits as the saved head does, up to a constant: the normalisation's scale is taken back, its mean
-    is not. Float64."""
-    scores = model.score_features(features.flatten(0, 1), lengths.flatten())
+    is not. Float64. Equal sides have equal scores."""
+    sides, where = distinct(torch.cat((features.flatten(0, 1), lengths.reshape(-1, 1)), dim=1))
+    scores = model.score_features(sides[:, :-1], sides[:, -1])[where]
     return scores.double().reshape(-1, 2) * model.std
 
 
 @torch.no_grad()
 def member_margins(model: RewardModel, features: Float[Tensor, "N 2 F"]) -> list[list[float]]:
     """Compute each head's raw reward of chosen minus rejected, before any length correction: K lists of N."""
-    scores = model.member_scores(features.flatten(0, 1)).double().reshape(len(features), 2, -1)
+    sides, where = distinct(features.flatten(0, 1))
+    scores = model.member_scores(sides)[where].double().reshape(len(features), 2, -1)
     found: list[list[float]] = (scores[:, 0] - scores[:, 1]).t().tolist()
     return found
+
+
+def distinct(rows: Float[Tensor, "N F"]) -> tuple[Float[Tensor, "M F"], Int[Tensor, " N"]]:
+    """Select the distinct rows, and say which of them each row is.
+
+    A product may round a row in one place of a batch otherwise than in another; rows that are multiplied once tie.
+    """
+    found, where = torch.unique(rows, dim=0, return_inverse=True)
+    return found, where
 
 
 @torch.no_grad()

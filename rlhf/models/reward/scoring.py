@@ -25,13 +25,22 @@ REWARD = "reward"  # the name of the reward model's own adapter, where its backb
 NO_REFEREE = "none.json"  # a note in the referee's folder, where there is none
 
 
+Known = dict[tuple[tuple[int, ...], tuple[int, ...]], float]  # scores of rows
+
+
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A reward model on the backbone that it was fitted on. Scores are in standard deviations of SFT responses."""
+    """A reward model on the backbone that it was fitted on. Scores are in standard deviations of SFT responses.
+
+    Each distinct row is scored once, so that equal texts have equal scores: computed twice, in batches of other shapes,
+    a score may differ in its last digit, and a tie would be counted as won or lost. `known` holds that over calls;
+    None, where weights still change, holds it within a call.
+    """
 
     backbone: Backbone
     reward: RewardModel
     adapter: str  # the one under which the reward model reads the backbone: ADAPTER or REWARD
+    known: Known | None = None
 
     @classmethod
     def load(
@@ -62,13 +71,15 @@ class Scorer:
 
     def score_rows(self, rows: Sequence[Row], *, batch_tokens: int) -> list[float]:
         """Score token ids, in their order; at most `batch_tokens` tokens, padding included, go through at once."""
-        scores = [0.0] * len(rows)
-        for batch in length_batches([len(p) + len(r) for p, r in rows], batch_tokens):
-            features = pooled(self.backbone, [rows[i] for i in batch], model=self.reward, adapter=self.adapter)
-            lengths = torch.tensor([float(len(rows[i][1])) for i in batch])
-            for i, score in zip(batch, self.reward.score_features(features, lengths).tolist(), strict=True):
-                scores[i] = score
-        return scores
+        known: Known = {} if self.known is None else self.known
+        keys = [(tuple(prompt), tuple(response)) for prompt, response in rows]
+        new = [key for key in dict.fromkeys(keys) if key not in known]
+        for batch in length_batches([len(p) + len(r) for p, r in new], batch_tokens):
+            part = [new[i] for i in batch]
+            features = pooled(self.backbone, part, model=self.reward, adapter=self.adapter)
+            lengths = torch.tensor([float(len(response)) for _, response in part])
+            known.update(zip(part, self.reward.score_features(features, lengths).tolist(), strict=True))
+        return [known[key] for key in keys]
 
 
 def reward_adapters(reward: Path, *, sft: Path) -> dict[str, Path]:

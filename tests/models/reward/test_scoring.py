@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from rlhf.core.errors import UserError
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample
+from rlhf.models.reward import scoring
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Scorer, length_batches, load_reward, prompts_that_fit, save_reward
-from tests.model_fixtures import make_adapter
+from tests.model_fixtures import make_adapter, rounded_by_place
 
 PROMPT = "\n\nHuman: Why is the sky blue?\n\nAssistant:"
 
@@ -49,6 +50,26 @@ def test_scores_do_not_depend_on_company(tiny_model_dir: Path, sft: Path, poolin
     for tokens in (1, 64, 100_000):
         together = scorer.score_texts([PROMPT] * 4, texts, batch_tokens=tokens)
         assert together == pytest.approx(alone, abs=1e-4)
+
+
+def test_equal_rows_tie_exactly_whatever_batch_they_sit_in(
+    tiny_model_dir: Path, sft: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = Backbone.load(tiny_model_dir, {ADAPTER: sft}, dtype=torch.float32, device="cpu")
+    rows_through = rounded_by_place(monkeypatch, scoring)
+    texts = [" No.", " Because air scatters blue light.", " No.", " light" * 12, " No."]
+    scorer = Scorer(backbone, head(32, 0), ADAPTER, {})
+    first = scorer.score_texts([PROMPT] * 5, texts, batch_tokens=64)
+    again = scorer.score_texts([PROMPT] * 2, [" light" * 12, " No."], batch_tokens=100_000)
+    assert first[0] == first[2] == first[4] == again[1]
+    assert again[0] == first[3]
+    assert sum(rows_through) == 3
+
+    trained = Scorer(backbone, head(32, 0), ADAPTER)  # whose weights may change: each call scores anew
+    before = trained.score_texts([PROMPT], [" No."])
+    with torch.no_grad():
+        trained.reward.head.weight.neg_()
+    assert trained.score_texts([PROMPT], [" No."]) != before
 
 
 @pytest.mark.parametrize(("pooling", "pool_over"), [("mean", "sequence"), ("mean", "response"), ("last", "response")])
