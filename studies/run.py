@@ -45,6 +45,8 @@ class Run:
     start: the run that makes whatever else these stages read.
 
     measured: the study reports what the stages cost, so each gets a new process, as from the command line.
+
+    under: what the stages' commands are started under: an emulator of another processor and its options.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Run:
     start: "Run | None" = None
     tamper: Tamper | None = None
     measured: bool = False
+    under: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[str, ...]:

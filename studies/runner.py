@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from rlhf.core import portable
 from rlhf.core.artifacts import write_text
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
@@ -46,6 +48,8 @@ def make(runs: Iterable[Run], processes: int) -> Iterator[Run]:
     waiting = _with_starts(runs)
     for run in waiting:
         furnish(run)
+    if any(read_resolved(run.resolved)["runtime"]["portable"] for run in waiting) and (note := portable.apply()):
+        print(f"note: {note}", file=sys.stderr)
     crew, made, failed = _Crew(), {PROJECT.folder}, dict[Path, str]()
     try:
         while waiting or crew.busy:
@@ -150,9 +154,10 @@ def _with_starts(runs: Iterable[Run]) -> list[Run]:
 
 
 def _process(run: Run, step: str) -> BaseProcess:
-    if not run.measured:
+    alone = run.measured or bool(run.under)
+    if not alone:
         warm_up()
-    context: Any = multiprocessing.get_context("spawn" if run.measured else "fork")
+    context: Any = multiprocessing.get_context("spawn" if alone else "fork")
     process: BaseProcess = context.Process(target=_perform, args=(run, step, version(run, step), run.outs(step)))
     return process
 
@@ -176,6 +181,9 @@ def _perform(run: Run, step: str, now: str, outs: tuple[Path, ...]) -> None:
         os.environ["RLHF_CHECKPOINT_DIR"] = str(run.folder / ".checkpoints" / now)
         if step == TAMPER:
             _tamper(run)
+        elif run.under:
+            name, _, item = step.partition("@")
+            subprocess.run([*run.under, sys.executable, "-m", f"stages.{name}", *filter(None, [item])], check=True)
         else:
             command_of(step)()
         shutil.rmtree(run.folder / ".checkpoints", ignore_errors=True)

@@ -7,13 +7,17 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import pytest
-import torch
-from hypothesis import HealthCheck, settings
+from rlhf.core import portable
 
-import tests.typechecker  # noqa: F401 - first: pytest lays its checker over every module of rlhf imported after it
-from tests.model_fixtures import tiny_llama_dir, tiny_model_dir
-from tests.stages.forker import Forker
+portable.apply()  # before torch and numpy: what a test sees on one processor, it sees on all
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+import tests.typechecker  # noqa: E402, F401 - first: pytest lays its checker over every module of rlhf imported later
+from tests.model_fixtures import tiny_llama_dir, tiny_model_dir  # noqa: E402
+from tests.stages.forker import Forker  # noqa: E402
 
 __all__ = ["tiny_llama_dir", "tiny_model_dir"]
 

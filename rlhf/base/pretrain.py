@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from rlhf.base.params import PretrainParams
@@ -15,13 +15,14 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
-from rlhf.core.seeding import derive, generator
+from rlhf.core.seeding import derive
 from rlhf.models.text.corpus_split import split_documents
 from rlhf.training.batches import IGNORED, Batch, in_batches
+from rlhf.training.order import training_order
 from rlhf.training.token_loss import token_loss
 from rlhf.training.trainer import Plan, fit
 
-_VALIDATION_BLOCKS = 32  # in one forward
+_VALIDATION_ROWS = 128  # in one forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +50,42 @@ def pretrain(
     checkpoints: Checkpoints,
     curve: Path,
 ) -> Pretrained:
-    """Train a GPT-2 on the packed documents; whole documents are kept for validation.
+    """Train a GPT-2 on the documents, a row each; some of them are kept for validation.
+
+    Rows of like length make a batch, as in the stages after this one: every document begins at position 0, as prompts
+    do, and attention never looks across documents. Packed into blocks that cross documents (Radford et al. 2019,
+    section 2) the same loss took twice the time: docs/lab-notes.md.
 
     Raises:
-        UserError: the documents do not fill a block; the loss became NaN.
+        UserError: no document holds two tokens; the loss became NaN.
         Stopped: a signal came; everything is saved.
     """
     train_texts, validation_texts = split_documents(texts, validation_share=params.validation_share, seed=runtime.seed)
-    train = pack(train_texts, tokenizer, block=params.context)
-    validation = pack(validation_texts, tokenizer, block=params.context)
-    batches = in_batches(list(validation), _VALIDATION_BLOCKS, as_batch)
+    train = as_rows(train_texts, tokenizer, context=params.context)
+    validation = as_rows(validation_texts, tokenizer, context=params.context)
+    collate = partial(as_batch, pad_id=tokenizer.pad_token_id)
+    batches = in_batches(validation, _VALIDATION_ROWS, collate)
+    order = training_order(
+        [len(row) for row in train],
+        epochs=math.ceil(params.steps * params.batch_size / len(train)),
+        batch=params.batch_size,
+        group_by_length=True,
+        seed=runtime.seed,
+        stream="base",
+    )
     model = new_model(params, tokenizer, seed=runtime.seed)
     result = fit(
         model,
-        examples=list(train),
-        order=block_order(len(train), params.steps * params.batch_size, seed=runtime.seed),
-        collate=as_batch,
+        examples=train,
+        order=order[: params.steps * params.batch_size],
+        collate=collate,
         validate=lambda trained: token_loss(trained, batches, runtime.device),
         plan=Plan.of(params, stream="base", steps=params.steps, lr=params.lr),
         runtime=runtime,
         checkpoints=checkpoints,
         curve=curve,
     )
-    return Pretrained(model, result.best_step, result.train_loss, result.validation_loss, train.numel())
+    return Pretrained(model, result.best_step, result.train_loss, result.validation_loss, sum(map(len, train)))
 
 
 def new_model(params: PretrainParams, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> GPT2LMHeadModel:
@@ -99,43 +113,37 @@ def new_model(params: PretrainParams, tokenizer: PreTrainedTokenizerBase, *, see
     return model
 
 
-def block_order(blocks: int, count: int, *, seed: int) -> list[int]:
-    """Draw `count` block indices: every block once, then all again in another order."""
-    order: list[int] = []
-    while len(order) < count:
-        epoch = len(order) // blocks
-        order.extend(torch.randperm(blocks, generator=generator(seed, "base", "order", epoch)).tolist())
-    return order[:count]
-
-
-def as_batch(rows: list[Int[Tensor, " T"]]) -> Batch:
-    """Make a batch of blocks in which every token but the first is predicted.
+def as_batch(rows: Sequence[list[int]], pad_id: int) -> Batch:
+    """Make a batch of rows in which every token but the first is predicted; (B, T), padded on the right.
 
     The first is masked although no position predicts it: transformers divides the loss by the number of labels, and
-    counts it for models whose class name does not say that they shift labels (GPT2LMHeadModel).
+    counts it for models whose class name does not say that they shift labels (GPT2LMHeadModel). There is no attention
+    mask: attention is causal and all padding comes last, so that no token sees any.
     """
-    ids = torch.stack(rows)
-    labels = ids.clone()
-    labels[:, 0] = IGNORED
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    ids = [torch.tensor(row) for row in rows]
+    labels = [torch.tensor([IGNORED, *row[1:]]) for row in rows]
+    return {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+    }
 
 
-def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, block: int) -> Int[Tensor, "N T"]:
-    """Join the documents, each ended by EOS, and cut them into blocks of `block` tokens; the rest is dropped.
+def as_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, context: int) -> list[list[int]]:
+    """Encode the documents, each ended by EOS; one that is longer than `context` tokens is cut into several rows.
 
-    Nothing is padded, and a block may begin inside a document (GPT-2's way; Radford et al. 2019, section 2).
+    A single token at the end of a cut has nothing before it to be predicted from, and is dropped.
 
     Raises:
-        UserError: the documents do not fill one block.
+        UserError: no row is left.
     """
-    stream: list[int] = []
-    for row in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
-        stream.extend(row)
-        stream.append(tokenizer.eos_token_id)
-    count = len(stream) // block
-    if count == 0:
+    rows: list[list[int]] = []
+    for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
+        document = [*ids, tokenizer.eos_token_id]
+        pieces = (document[start : start + context] for start in range(0, len(document), context))
+        rows.extend(piece for piece in pieces if len(piece) > 1)
+    if not rows:
         raise UserError(
-            f"artifacts/prepare/corpus.jsonl: {len(texts)} documents give {len(stream)} tokens; base.pretrain.context "
-            f"({block}) needs at least as many in the training and in the held-out part"
+            f"artifacts/prepare/corpus.jsonl: none of {len(texts)} documents holds two tokens, in the training "
+            "or in the held-out part"
         )
-    return torch.tensor(stream[: count * block]).reshape(count, block)
+    return rows

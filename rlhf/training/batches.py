@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 S = TypeVar("S", bound=Sized)
 
 IGNORED = -100  # the label of a token that no loss counts
-Batch = dict[str, Tensor]  # input_ids, attention_mask, labels, each (B, T)
+Batch = dict[str, Tensor]  # input_ids, labels and, where a token could see padding, attention_mask, each (B, T)
 
 
 def response_batch(rows: Sequence[tuple[list[int], list[int]]], pad_id: int) -> Batch:

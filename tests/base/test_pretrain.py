@@ -6,7 +6,7 @@ import torch
 
 from rlhf.base.make import make_base
 from rlhf.base.params import BaseParams
-from rlhf.base.pretrain import as_batch, block_order, new_model
+from rlhf.base.pretrain import as_batch, new_model
 from rlhf.core.artifacts import sha256_tree, write_jsonl
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
@@ -72,21 +72,31 @@ def test_weights_are_drawn_from_the_seed_whatever_torch_drew_before() -> None:
     assert spread == pytest.approx(0.06, rel=0.05)
 
 
-def test_every_block_comes_once_a_pass() -> None:
-    order = block_order(7, 17, seed=0)
-    assert sorted(order[:7]) == sorted(order[7:14]) == list(range(7))
-    assert order[:7] != order[7:14]
-    assert len(order) == 17
+def test_all_but_the_first_token_of_a_row_are_labels_and_padding_is_none() -> None:
+    batch = as_batch([[5, 6, 7], [8, 9]], pad_id=0)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch["labels"].tolist() == [[-100, 6, 7], [-100, 9, -100]]
 
 
-def test_all_but_the_first_token_of_a_block_are_labels() -> None:
-    batch = as_batch([torch.tensor([5, 6, 7]), torch.tensor([8, 9, 10])])
-    assert batch["labels"].tolist() == [[-100, 6, 7], [-100, 9, 10]]
+def test_a_row_is_worth_the_same_alone_and_padded() -> None:
+    params = BaseParams.model_validate(
+        {"source": "pretrain", "path": None, "repo": None, "revision": None, "pretrain": PRETRAIN}
+    ).pretrain
+    model = new_model(params, byte_bpe(300), seed=1).eval()
+    short, long = [40, 41, 42], list(range(50, 60))
+    with torch.no_grad():
+        alone = model(input_ids=torch.tensor([short])).logits[0]
+        beside = model(input_ids=as_batch([short, long], pad_id=0)["input_ids"]).logits[0, :3]
+    torch.testing.assert_close(beside, alone, rtol=0, atol=1e-5)
 
 
-def test_a_corpus_smaller_than_a_block_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"base.pretrain.context \(100000\) needs at least as many"):
-        make(tmp_path, context=100_000)
+def test_documents_without_two_tokens_are_named(tmp_path: Path) -> None:
+    layout = project(tmp_path, [{"text": ""}, {"text": ""}])
+    params = BaseParams.model_validate(
+        {"source": "pretrain", "path": None, "repo": None, "revision": None, "pretrain": PRETRAIN}
+    )
+    with pytest.raises(UserError, match=r"corpus.jsonl: none of 1 documents holds two tokens"):
+        make_base(params, layout, cpu(), Checkpoints(tmp_path / "c", every_s=1e9, every_steps=0))
 
 
 def test_a_bad_row_of_the_corpus_is_named(tmp_path: Path) -> None:

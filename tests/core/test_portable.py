@@ -1,6 +1,7 @@
 """The instruction set of a portable run: set before torch is there, refused in a line where that is too late."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,8 @@ print(json.dumps({{
 def told(*, late: bool) -> dict[str, object]:
     code = CHECK.format(late=late)
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    env = {name: value for name, value in os.environ.items() if name not in portable.VARIABLES}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root, env=env)
     found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return found
 
