@@ -385,7 +385,7 @@ def test_keys_are_not_handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         assert function.score_texts(kept, ["r", "r"]) == [len(kept), 1.0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
 def test_it_ends_with_the_process_that_asked(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Also the process that it started, and also while it is busy."""
     told = tmp_path / "told"

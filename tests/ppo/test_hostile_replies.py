@@ -126,6 +126,7 @@ def test_what_seems_right_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     gone(before)
 
 
+@pytest.mark.thorough
 def test_hogs_cost_themselves_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would never end by themselves: the batch has its time, and honest replies theirs."""
     monkeypatch.setenv(code_reward.TIMEOUT, "300")

@@ -242,6 +242,7 @@ def test_changed_parameters_are_named(run: Run) -> None:
     assert len(blocks(run, "done", Table)) == before + 1
 
 
+@pytest.mark.thorough
 def test_two_writes_give_the_same_bytes(run: Run) -> None:
     def written() -> dict[str, bytes]:
         write_report(run.read(), prices(), run.at)
@@ -261,6 +262,7 @@ def test_two_writes_give_the_same_bytes(run: Run) -> None:
     assert "`provenance/reward.json`" in judge
 
 
+@pytest.mark.thorough
 def test_it_needs_no_torch(run: Run) -> None:
     write_json(run.folder / "params.resolved.json", run.resolved)
     code = (

@@ -26,6 +26,7 @@ def test_weighted_loss_by_hand() -> None:
     assert float(pair_loss(margins, weights)) == pytest.approx(1.164970, abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_weight_of_three_is_the_pair_three_times() -> None:
     """The oracle minimises the plain loss over repeated pairs by Newton's method."""
     train = problem(120, 4, seed=3)

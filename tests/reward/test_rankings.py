@@ -42,7 +42,7 @@ def test_pairs_carry_their_weights(prepared: Path) -> None:
     assert float(pair_weights(pairs).sum()) == pytest.approx(120, abs=0.01)
 
 
-@pytest.mark.parametrize("how", [HEAD, LORA])
+@pytest.mark.parametrize("how", [HEAD, pytest.param(LORA, marks=pytest.mark.thorough)])
 def test_few_long_rankings_do_not_outvote_many_short_ones(
     prepared: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, object]
 ) -> None:

@@ -63,7 +63,7 @@ def test_metrics_by_hand() -> None:
     assert {name for name, value in none.items() if value is not None} == {"reward_referee_pairs"}
 
 
-@pytest.mark.parametrize("how", [HEAD, LORA, SEVERAL])
+@pytest.mark.parametrize("how", [HEAD, *(pytest.param(how, marks=pytest.mark.thorough) for how in (LORA, SEVERAL))])
 def test_the_saved_model_gives_what_was_measured(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
@@ -113,7 +113,7 @@ def test_without_a_share_there_is_none_and_the_folder_says_so(
         load_referee(tmp_path / "nowhere", base=tiny_model_dir, sft=sft_dir)
 
 
-@pytest.mark.parametrize("how", [HEAD, pytest.param(LORA, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", [HEAD, pytest.param(LORA, marks=pytest.mark.thorough)])
 def test_equal_runs_give_equal_bytes(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:

@@ -84,7 +84,9 @@ def test_a_planted_keyword_is_learnt(pairs_dir: Path, tiny_model_dir: Path, sft_
     assert loved > plain + 0.5
 
 
-@pytest.mark.parametrize("how", [HEAD, SHORT_LORA, SEVERAL, WIDE, WIDE_LORA])
+@pytest.mark.parametrize(
+    "how", [HEAD, SHORT_LORA, SEVERAL, *(pytest.param(how, marks=pytest.mark.thorough) for how in (WIDE, WIDE_LORA))]
+)
 def test_the_saved_model_gives_the_margins_that_were_measured(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
@@ -99,7 +101,7 @@ def test_the_saved_model_gives_the_margins_that_were_measured(
     torch.testing.assert_close(torch.tensor(again), torch.tensor(trained.test_margins), atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("how", [HEAD, WIDE_LORA])
+@pytest.mark.parametrize("how", [HEAD, pytest.param(WIDE_LORA, marks=pytest.mark.thorough)])
 def test_equal_runs_write_equal_bytes(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:

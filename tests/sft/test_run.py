@@ -56,7 +56,9 @@ def test_the_adapter_loads_with_plain_peft_and_gives_the_reported_perplexity(
     assert metrics["sft_perplexity_after"] < metrics["sft_perplexity_before"] / 3  # it learnt
 
 
-@pytest.mark.parametrize("folder", ["tiny_model_dir", "tiny_llama_dir", "tiny_neox_dir"])
+@pytest.mark.parametrize(
+    "folder", ["tiny_model_dir", "tiny_llama_dir", pytest.param("tiny_neox_dir", marks=pytest.mark.thorough)]
+)
 def test_every_architecture_learns_and_to_end(folder: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     layout = project(tmp_path, request.getfixturevalue(folder))
     metrics = run(layout, sample_tokens=40, sample_temperature=0.3, samples=6, epochs=14)

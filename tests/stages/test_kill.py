@@ -65,9 +65,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
 @pytest.mark.parametrize(
     ("stage", "change"),
     [
-        ("base", {"base.pretrain.lr": 1e-3}),
-        ("sft", {"sft.lr": 1e-3}),
-        ("reward", {"reward.pooling": "last"}),
+        pytest.param("base", {"base.pretrain.lr": 1e-3}, marks=THOROUGH),
+        pytest.param("sft", {"sft.lr": 1e-3}, marks=THOROUGH),
+        pytest.param("reward", {"reward.pooling": "last"}, marks=THOROUGH),
         ("ppo", {"ppo.kl_coef": 0.7}),
     ],
 )

@@ -283,7 +283,7 @@ def test_a_folder_that_another_process_works_in_is_waited_for(called: Callable[[
     assert called() == ["seed5: prepare"]
 
 
-@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("measured", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_the_real_stage_runs_in_a_fork_and_in_a_new_process(
     measured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +299,7 @@ def test_the_real_stage_runs_in_a_fork_and_in_a_new_process(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_warming_up_imports_what_stages_are_made_of_and_no_library_that_one_stage_alone_needs() -> None:
     text = "import studies.runner, sys; studies.runner.warm_up(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=True)

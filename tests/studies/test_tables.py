@@ -41,6 +41,7 @@ def test_the_gap_of_several_seeds_is_their_mean_each_against_its_own_linear_head
     assert not any("tuned" in row for row in alone), "without its linear head a variant has no gap"
 
 
+@pytest.mark.thorough
 def test_every_variant_is_a_real_setting(tmp_path: Path) -> None:
     """Keys exist in params.yaml, all values resolve together, and nothing upstream of the reward model is changed."""
     for variant in reward_variants.VARIANTS:

@@ -278,10 +278,13 @@ def wait_for(folder: Path, number: int, process: ForkProcess) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path, uninterrupted: tuple[str, bytes]) -> None:
-    """Twelve kills of one run: at random delays after the start, and while a checkpoint is being written."""
+@pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.thorough)])
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(
+    tmp_path: Path, kills: int, uninterrupted: tuple[str, bytes]
+) -> None:
+    """Kills of one run: at random delays after the start, and while a checkpoint is being written."""
     draw = random.Random(20)
-    for kill in range(12):
+    for kill in range(kills):
         process = start(tmp_path)
         if kill % 3 == 0:
             time.sleep(draw.uniform(0.0, 2.0))
@@ -356,7 +359,7 @@ def test_checkpoints_hold_no_pickled_arguments_and_load_as_plain_tensors(tmp_pat
         torch.load(folder / "scheduler.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
 def test_a_signal_saves_stops_and_resumes(
     tmp_path: Path, number: signal.Signals, uninterrupted: tuple[str, bytes]
 ) -> None:
