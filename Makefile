@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff readme experiments clean
+.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted portable early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -81,6 +81,9 @@ reward-variants: $(STAMP) ## What each kind of reward model closes of the gap to
 
 planted: $(STAMP) ## Plant failures in the offline task and see whether the verdicts name them (an hour)
 	python -m studies.planted
+
+portable: $(STAMP) ## One scaled-down chain here and on emulated processors (qemu-user): the same bytes? (an hour)
+	python -m studies.portable
 
 bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the hardware's limits, determinism
 	python3 -m benchmarks.gpu run

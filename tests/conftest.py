@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import tests.typechecker  # noqa: F401 - first: pytest lays its checker over every module of rlhf imported after it
 from rlhf.core import portable
 
 portable.apply()  # before torch and numpy: what a test sees on one processor, it sees on all
@@ -15,7 +16,6 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-import tests.typechecker  # noqa: E402, F401 - first: pytest lays its checker over every module of rlhf imported later
 from tests.model_fixtures import tiny_llama_dir, tiny_model_dir  # noqa: E402
 from tests.stages.forker import Forker  # noqa: E402
 
