@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlhf.core import live
 from rlhf.core.artifacts import rounded, write_text
+from rlhf.core.errors import UserError
 
 Cell = float | int | str | None
 
@@ -38,6 +39,13 @@ class Curve:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a curve as they stand in the file; an empty cell is an empty string."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """Read the rows of a curve as they stand in the file; an empty cell is an empty string.
+
+    Raises:
+        UserError: there is no such file, or it is no CSV in UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.errors import UserError
+from rlhf.core.secrets import hide_keys
 from rlhf.core.text import printable
 from rlhf.ppo import function_worker
 from rlhf.ppo.reward_sources import Scorable
@@ -155,7 +156,7 @@ def _are_scores(said: object, count: int) -> TypeGuard[list[float]]:
 def _environment(folder: Path, timeout_s: float) -> dict[str, str]:
     """The environment of the worker: ours without keys, its folder and this package first among modules."""
     environment = dict(os.environ)
-    function_worker.hide_keys(environment)
+    hide_keys(environment)
     path = os.pathsep.join(filter(None, (str(folder), environment.get("PYTHONPATH"), *_roots())))
     own = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", TIMEOUT: f"{timeout_s:g}"}  # the folder is an input
     return environment | own
