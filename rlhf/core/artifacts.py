@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf.core.errors import UserError
-from rlhf.core.text import printable
+from rlhf.core.text import json_safe, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,15 +57,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically: sorted keys, two spaces, floats to six significant digits; NaN and infinity refused."""
+    """Write JSON atomically: sorted keys, two spaces, floats to six significant digits; NaN and infinity refused.
+
+    Characters that would command a terminal stand as JSON's own escapes, halves of surrogate pairs too.
+    """
     text = json.dumps(rounded(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, json_safe(text) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one JSON object a line, atomically; key order is kept, floats to six significant digits."""
     lines = (json.dumps(rounded(dict(row)), ensure_ascii=False, allow_nan=False) for row in rows)
-    write_text(path, "".join(line + "\n" for line in lines))
+    write_text(path, "".join(json_safe(line) + "\n" for line in lines))
 
 
 def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
