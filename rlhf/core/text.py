@@ -19,8 +19,21 @@ def printable(text: str, *, lines: bool = False) -> str:
     return text.replace("\r\n", "\n").translate(_LINES)
 
 
+def markdown_code(text: str) -> str:
+    """Mark a text as code that stays in its place in Markdown, a table's cell too, whatever is in it."""
+    shown = " ".join(printable(text).replace("|", "\\|").replace("`", "'").split())
+    return f"`{shown or ' '}`"
+
+
+def markdown_cell(text: str) -> str:
+    """Make a text stay in its cell of a Markdown table, and no HTML of it; its own Markdown holds."""
+    for sign, shown in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
+        text = text.replace(sign, shown)
+    return " ".join(printable(text, lines=True).split())
+
+
 def json_safe(text: str) -> str:
-    r"""JSON with each such character as JSON's escape, such as \u202e: the same value, safe to look at and to encode."""
+    r"""Write each such character in JSON as JSON's escape, such as \u202e: the value stays, and is safe to look at."""
     return text.translate(_JSON)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf.core.artifacts import read_json, read_jsonl, write_json, write_jsonl
-from rlhf.core.text import json_safe, printable
+from rlhf.core.text import json_safe, markdown_cell, markdown_code, printable
 
 # By hand from Unicode: C0, DEL, C1, zero widths, marks, embeddings, isolates, halves of surrogate pairs, BOM, tags.
 COMMANDS = re.compile(
@@ -32,6 +32,16 @@ def test_json_means_the_same_and_commands_nothing(text: str) -> None:
     assert json.loads(safe) == {text: [text]}
     assert not COMMANDS.search(safe)
     safe.encode()
+
+
+@given(ANY)
+def test_markdown_stays_in_its_cell(text: str) -> None:
+    for shown in (markdown_cell(text), markdown_code(text)):
+        assert not COMMANDS.search(shown)
+        assert not re.search(r"(?<!\\)\|", shown)
+        assert "\n" not in shown
+    assert "<" not in markdown_cell(text)
+    assert markdown_code(text).count("`") == 2
 
 
 def test_files_hold_it_so(tmp_path: Path) -> None:
