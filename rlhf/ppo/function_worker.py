@@ -2,9 +2,11 @@
 
     python -m rlhf.ppo.function_worker module:function PARENT ALIVE
 
-One JSON object a line. It says {"ready": true} or {"error": ...} once, then answers each {"prompts": [...],
-"responses": [...]} with {"scores": [...]} or {"error": ...}. What the function prints goes to stderr. PARENT is the
-process that started it, ALIVE a pipe that ends with that process; when it does, everything here ends.
+One JSON object a line. It says {"ready": true} or {"error": ...} once, then answers each {"number": n, "prompts":
+[...], "responses": [...]} with {"number": n, "scores": [...]} or {"error": ...}: an answer is taken for its own
+question only, and only from the process that was started, not from a fork of it. What the function prints goes to
+stderr. PARENT is the process that started it, ALIVE a pipe that ends with that process; when it does, everything here
+ends.
 
 The function is the user's own code and has all of the user's rights. But variables of the
 environment that look like keys are not handed on (`rlhf.core.secrets`).
@@ -86,7 +88,11 @@ def serve(spec: str) -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
+    own = os.getpid()
+
     def say(**said: object) -> None:
+        if os.getpid() != own:  # the function has forked, and both return
+            os._exit(1)
         out.write(json.dumps(said) + "\n")
         out.flush()
 
@@ -99,7 +105,7 @@ def serve(spec: str) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            say(scores=scores(function, request["prompts"], request["responses"]))
+            say(number=request["number"], scores=scores(function, request["prompts"], request["responses"]))
         except Unusable as error:
             say(error=str(error))
 
