@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rlhf.core.errors import Stopped, UserError
+from rlhf.core.errors import Stopped
 from rlhf.core.layout import Layout
+from rlhf.core.terminal import safe_streams
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -167,38 +168,56 @@ def stage_command(
     """
 
     def wrap(function: Callable[..., None]) -> click.Command:
-        @click.command(name, help=function.__doc__, context_settings={"max_content_width": 110})
+        @click.command(name, cls=_Command, help=function.__doc__, context_settings={"max_content_width": 110})
         @functools.wraps(function)
         def command(**options: object) -> None:
-            try:
-                for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has had SIGINT ignored
-                    signal.signal(number, _interrupt)
-                from rlhf.core.costs import Meter
-
-                meter, run = Meter(), Run(name, str(options.pop("variant", "")))
-                run.fix_instruction_set()
-                function(run, **options)
-                if costs:
-                    run.costs(meter)
-            except UserError as error:
-                for line in str(error).splitlines():
-                    click.echo(f"error: {line}", err=True)
-                sys.exit(1)
-            except (Stopped, KeyboardInterrupt):
-                click.echo(f"{name}: stopped; the same command resumes from the last checkpoint", err=True)
-                sys.exit(130)
-            except Exception as error:  # a write that a library made, its checkpoints say, and that had no room
-                from rlhf.core.artifacts import refusal
-
-                reason = refusal(error)
-                if reason is None:
-                    raise
-                click.echo(f"error: {name}: {reason}", err=True)
-                sys.exit(1)
+            run = Run(name, str(options.pop("variant", "")))
+            with safe_streams():
+                status = _ended(run, lambda: _work(run, function, options, costs=costs))
+            if status:
+                sys.exit(status)
 
         return click.argument("variant", type=click.Choice(variants))(command) if variants else command
 
     return wrap
+
+
+class _Command(click.Command):
+    """A command whose own complaints of its options are as safe to print as what it does."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with safe_streams():
+            return super().main(*args, **kwargs)
+
+
+def _work(run: Run, function: Callable[..., None], options: Mapping[str, object], *, costs: bool) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has had SIGINT ignored
+        signal.signal(number, _interrupt)
+    from rlhf.core.costs import Meter
+
+    meter = Meter()
+    run.fix_instruction_set()
+    function(run, **options)
+    if costs:
+        run.costs(meter)
+
+
+def _ended(run: Run, work: Callable[[], None]) -> int:
+    """Do the work; return the exit status after saying what went wrong, if anything did."""
+    try:
+        work()
+    except (Stopped, KeyboardInterrupt):
+        click.echo(f"{run.stage}: stopped; the same command resumes from the last checkpoint", err=True)
+        return 130
+    except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        from rlhf.core.failures import report
+
+        for line in report(error, run.stage, run.layout.tracebacks):
+            click.echo(line, err=True)
+        return 1
+    return 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

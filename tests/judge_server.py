@@ -5,6 +5,7 @@ with JudgeServer() as server:
     endpoint = server.url
 """
 
+import contextlib
 import json
 import re
 import threading
@@ -24,6 +25,9 @@ class Answer:
     kind: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
     silent: bool = False  # nothing is said while the server runs
+    raw: tuple[bytes, ...] | None = None  # written as they are, with `pause_s` between them, then the connection ends
+    pause_s: float = 0.0
+    again: bool = False  # the last of `raw` goes on for ever
 
 
 def completion(text: Any, tokens: int | None = 10) -> Answer:
@@ -55,6 +59,7 @@ class JudgeServer:
     script: list[Answer] = field(default_factory=list)
     key: str | None = None  # the key that opens it, where it asks for one
     asked: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)  # of what was asked, in lower case
     _closed: threading.Event = field(default_factory=threading.Event, init=False)
 
     @property
@@ -79,6 +84,16 @@ class JudgeServer:
         assert found is not None
         return completion(self.opinion(found[1], found[2]))
 
+    def write(self, stream: Any, answer: Answer) -> None:
+        """Write an answer's raw pieces, the last one for as long as anyone listens where it goes on."""
+        assert answer.raw is not None
+        for piece in answer.raw:
+            stream.write(piece)
+            self._closed.wait(answer.pause_s)
+        while answer.again and not self._closed.is_set():
+            stream.write(answer.raw[-1])
+            self._closed.wait(answer.pause_s)
+
     def __enter__(self) -> Self:
         owner = self
 
@@ -88,10 +103,16 @@ class JudgeServer:
 
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                owner.headers.append({name.lower(): value for name, value in self.headers.items()})
                 owner.asked.append(request | {"path": self.path})
                 answer = owner.answer(request, self.headers.get("Authorization"))
                 if answer.silent:
                     owner._closed.wait()
+                    return
+                if answer.raw is not None:
+                    self.close_connection = True
+                    with contextlib.suppress(OSError):
+                        owner.write(self.wfile, answer)
                     return
                 try:
                     self.send_response(answer.status)

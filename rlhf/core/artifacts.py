@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf.core.errors import UserError
-from rlhf.core.text import printable
+from rlhf.core.text import json_safe, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,15 +57,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically: sorted keys, two spaces, floats to six significant digits; NaN and infinity refused."""
+    """Write JSON atomically: sorted keys, two spaces, floats to six significant digits; NaN and infinity refused.
+
+    Characters that would command a terminal stand as JSON's own escapes, halves of surrogate pairs too.
+    """
     text = json.dumps(rounded(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, json_safe(text) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one JSON object a line, atomically; key order is kept, floats to six significant digits."""
     lines = (json.dumps(rounded(dict(row)), ensure_ascii=False, allow_nan=False) for row in rows)
-    write_text(path, "".join(line + "\n" for line in lines))
+    write_text(path, "".join(json_safe(line) + "\n" for line in lines))
 
 
 def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
@@ -101,6 +104,12 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise UserError(f"{path}: not JSON: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not JSON that can be read: nested too deeply") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -121,6 +130,8 @@ def iter_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"{path}: no such file") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}:{number + 1}: the gzip stream is broken or cut off: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
@@ -128,6 +139,8 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
         row = json.loads(line)
     except ValueError as error:  # UnicodeDecodeError is one too
         raise UserError(f"{path}:{number}: not a line of JSON: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}:{number}: not a line of JSON that can be read: nested too deeply") from None
     if not isinstance(row, dict):
         raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
     return row
@@ -171,6 +184,8 @@ def load_tensors(path: Path) -> dict[str, "Tensor"]:
         raise UserError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole safetensors file: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def sha256_file(path: Path) -> str:
@@ -249,8 +264,12 @@ def refusal(error: BaseException) -> str | None:
     if isinstance(error, Refused):  # of a file in a temporary folder: the outer path is the one that means something
         return refusal(error.__cause__) if error.__cause__ else None
     number = error.errno if isinstance(error, OSError) else None
-    if found := re.search(r"\(os error (\d+)\)", str(error)):
+    try:
+        text = str(error)
+    except Exception:  # a library's own class may do anything
+        text = ""
+    if found := re.search(r"\(os error (\d+)\)", text):
         number = int(found[1])
-    if number in _FULL or "PytorchStreamWriter failed writing" in str(error):
+    if number in _FULL or "PytorchStreamWriter failed writing" in text:
         return "the disk is full, or a quota or a limit on file sizes is reached; what was there before is intact"
     return f"not writable: {os.strerror(number)}" if number in _DENIED else None

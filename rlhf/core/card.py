@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf.core.artifacts import rounded, write_text
+from rlhf.core.text import markdown_cell
 
 CARD = "README.md"
 NONE = "none"
@@ -191,5 +192,4 @@ def _flat(params: Mapping[str, object], key: str = "") -> dict[str, str]:
 
 def _table(head: str, rows: Mapping[str, str]) -> str:
     lines = [f"| {head} | value |", "|---|---|"]
-    shown = {name: " ".join(value.replace("|", r"\|").split()) for name, value in sorted(rows.items())}
-    return "\n".join(lines + [f"| `{name}` | {value} |" for name, value in shown.items()])
+    return "\n".join(lines + [f"| `{name}` | {markdown_cell(value)} |" for name, value in sorted(rows.items())])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rlhf.core import live
 from rlhf.core.artifacts import rounded, write_text
+from rlhf.core.errors import UserError
+from rlhf.core.sheets import escape, unescape
 
 Cell = float | int | str | None
 
@@ -33,11 +35,25 @@ class Curve:
         if self.rows:
             writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
             writer.writeheader()
-            writer.writerows({name: rounded(value) for name, value in row.items()} for row in self.rows)
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in self.rows)
         write_text(self.path, text.getvalue())
 
 
+def _cell(value: Cell) -> object:
+    """Make a cell that no spreadsheet program takes for a formula. Numbers are numbers and stand without quotes, as all
+    that draw curves expect them."""
+    return escape(value) if isinstance(value, str) else rounded(value)
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a curve as they stand in the file; an empty cell is an empty string."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """Read the rows of a curve as they stand in the file; an empty cell is an empty string.
+
+    Raises:
+        UserError: there is no such file, or it is no CSV in UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, restval="")
+            return [{name: unescape(value) for name, value in row.items() if name is not None} for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None

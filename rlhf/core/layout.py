@@ -113,6 +113,11 @@ class Layout:
         return self.root / ".costs"
 
     @property
+    def tracebacks(self) -> Path:
+        """Where a bug of the project in a stage leaves its traceback; git ignores it."""
+        return self.root / ".tracebacks"
+
+    @property
     def live(self) -> Path:
         """Curves for dashboards, which git and DVC ignore."""
         return self.root / ".live"

@@ -22,6 +22,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not YAML: {error.problem}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not YAML that can be read: nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a mapping, found {type(value).__name__}")
     return value

@@ -8,7 +8,8 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.evaluate.judge.cache import Cache
-from rlhf.evaluate.judge.client import Endpoint, read_key
+from rlhf.evaluate.judge.client import Endpoint
+from rlhf.evaluate.judge.keys import read_key
 from rlhf.evaluate.judge.preflight import Bench
 from rlhf.evaluate.overoptimisation import Episode, read_episodes
 from rlhf.evaluate.params import EvaluateParams
@@ -46,7 +47,7 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
     """
     seed = runtime.seed
     if params.judge.prompts:
-        read_key(params.judge)
+        read_key(params.judge.key_env, params.judge.endpoint)
     gold = known_gold(at.pairs)
     episodes = read_episodes(at.rollouts)
     prompts, ood = read_prompts(at.pairs / f"{params.split}.jsonl"), read_prompts(at.pairs / "ood.jsonl")

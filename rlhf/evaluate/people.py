@@ -5,21 +5,24 @@ sheet.write(folder)  # people.csv for the judges; people_key.json, which they mu
 sheet.count(read_sheets(Path("inputs/people"))).metrics("eval_people_")
 """
 
-import csv
 import hashlib
-import io
-from collections.abc import Iterator, Sequence
+import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from rlhf.core import sheets
 from rlhf.core.artifacts import write_json, write_text
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import rng
 from rlhf.core.stats import tied_rate
+from rlhf.core.text import printable
 
 COLUMNS = ("id", "prompt", "response_1", "response_2", "better")
 CHOICES = ("1", "2", "tie")
+LONGEST_CELL = 32_000  # characters: spreadsheet programs cut a cell off a little above
 
 
 class Asked(NamedTuple):
@@ -35,6 +38,7 @@ class SheetAnswer(NamedTuple):
 
     origin: str  # file:line
     better: str
+    texts: tuple[str, ...] = ()  # prompt and responses beside it, where the sheet still has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +75,29 @@ class Sheet:
 
     def write(self, folder: Path) -> None:
         """Write people.csv, and apart from it people_key.json."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self.rows)
-        write_text(folder / "people.csv", "\ufeff" + text.getvalue())  # the mark tells spreadsheets that it is UTF-8
+        text = sheets.write_rows(COLUMNS, self.rows)
+        write_text(folder / "people.csv", "\ufeff" + text)  # the mark tells spreadsheets that it is UTF-8
         write_json(folder / "people_key.json", {"policies": list(self.policies), "first_is": self.first_is})
 
     def count(self, filled: Sequence[dict[str, SheetAnswer]]) -> Filled:
         """Count filled-in sheets, one a person: the majority of those who answered a row, a tie where there is none.
 
         Raises:
-            UserError: a row is not on this sheet (file:line).
+            UserError: file:line; a row is not on this sheet, or its texts are those of another row.
         """
         leaning: dict[str, int] = {}
+        texts = {row[0]: row[1:4] for row in self.rows}
         for sheet in filled:
             for name, answer in sheet.items():
                 if name not in self.first_is:
                     raise UserError(
                         f"{answer.origin}: id {name!r:.60} is not on this run's sheet (artifacts/evaluate/people.csv): "
                         "the row is of other responses"
+                    )
+                if not all(map(_same, answer.texts, texts[name])):
+                    raise UserError(
+                        f"{answer.origin}: the texts beside id {name} are those of another row: was a column sorted by "
+                        "itself? Each answer must stand beside the responses that it is about"
                     )
                 if answer.better:
                     vote = 0 if answer.better == "tie" else 1 if int(answer.better) == self.first_is[name] else -1
@@ -113,7 +120,7 @@ def make_sheet(asked: Sequence[Asked], policies: tuple[str, str], seed: int) -> 
         shown = (one.second, one.first) if swapped else (one.first, one.second)
         name = f"{index:04d}-{_digest(one.prompt, *shown)}"
         first_is[name] = 2 if swapped else 1
-        rows.append((name, *(_cell(text) for text in (one.prompt, *shown)), ""))
+        rows.append((name, *(_shown(text) for text in (one.prompt, *shown)), ""))
     draw.shuffle(rows)
     return Sheet(policies, rows, first_is, len(asked) - len(rows))
 
@@ -131,46 +138,45 @@ def read_sheets(path: Path) -> list[dict[str, SheetAnswer]]:
 
 
 def read_sheet(path: Path) -> dict[str, SheetAnswer]:
-    """Read the answers on one sheet; spreadsheets' semicolons are allowed, order and further columns are free.
+    """Read the answers on one sheet, in any form that spreadsheet programs save (`rlhf.core.sheets`); order and further
+    columns are free.
 
     Raises:
         UserError: file:line, what was found and what is allowed: not CSV, a column is missing, an id that stands there
             twice, or an answer that is none of 1, 2, tie.
     """
     found: dict[str, SheetAnswer] = {}
-    for line, name, better in _answers(path):
+    for line, fields in sheets.read_rows(path, ("id", "better")):
+        name, better = fields["id"].strip(), _answer(fields["better"])
         if name in found:
             raise UserError(f"{path}:{line}: id {name} stands on line {found[name].origin.rpartition(':')[2]} already")
         if better not in (*CHOICES, ""):
-            raise UserError(f"{path}:{line}: better: found {better!r:.60}; allowed are 1, 2, tie, or nothing")
-        found[name] = SheetAnswer(f"{path}:{line}", better)
+            raise UserError(f"{path}:{line}: better: found {fields['better']!r:.60}; allowed are 1, 2, tie, or nothing")
+        shown = tuple(fields[column] for column in COLUMNS[1:4]) if set(COLUMNS) <= set(fields) else ()
+        found[name] = SheetAnswer(f"{path}:{line}", better, shown)
     return found
 
 
-def _answers(sheet: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield (line on which the row ends, id, answer in lower case) of each row."""
-    try:
-        text = sheet.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{sheet}: not UTF-8 at byte {error.start}; save it as CSV UTF-8") from None
-    head = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in head else ",", strict=True)
-    try:
-        missing = [name for name in ("id", "better") if name not in (reader.fieldnames or ())]
-        if missing:
-            raise UserError(f"{sheet}:1: no column {missing[0]!r}; expected {', '.join(COLUMNS)}")
-        for row in reader:
-            if row["better"] is None or None in row:
-                raise UserError(f"{sheet}:{reader.line_num}: the row has more or fewer fields than the header")
-            yield reader.line_num, row["id"].strip(), row["better"].strip().lower()
-    except csv.Error as error:
-        raise UserError(f"{sheet}:{reader.line_num}: not CSV: {error}") from None
+def _answer(text: str) -> str:
+    """Read an entry as it was meant: in any case, from a keyboard with wide digits, from a column of decimals."""
+    said = unicodedata.normalize("NFKC", text).strip().strip("'").lower()
+    return found[1] if (found := re.fullmatch(r"([12])[.,]0+", said)) else said
 
 
-def _cell(text: str) -> str:
-    """Turn a text into a cell that no spreadsheet takes for a formula."""
-    text = text.strip().encode("utf-8", "replace").decode()
-    return f" {text}" if text.startswith(("=", "+", "-", "@")) else text
+def _same(shown: str, own: str) -> bool:
+    """Say whether a cell holds a row's text, but for what spreadsheet programs change: blanks, line ends, quotes, and
+    the end of what is too long for a cell."""
+    found, expected = _letters(shown), _letters(own)
+    return found == expected or (len(shown) > LONGEST_CELL and expected.startswith(found))
+
+
+def _letters(text: str) -> str:
+    return "".join(sign for sign in unicodedata.normalize("NFKC", text) if sign.isalnum())
+
+
+def _shown(text: str) -> str:
+    """Strip a text, and show what would command a terminal or reorder a line; its line ends stay as they are."""
+    return "\r".join(printable(part, lines=True) for part in text.strip().split("\r"))
 
 
 def _digest(*texts: str) -> str:

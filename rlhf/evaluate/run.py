@@ -1,5 +1,6 @@
 """Run the evaluate stage: base, SFT and PPO on prompts that nothing was trained on."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,10 @@ def write(found: Evaluation, folder: Path, split: str) -> None:
 def by_language_model(ppo: Sequence[Sample], sft: Sequence[Sample], bench: Bench, count: int) -> dict[str, object]:
     """Let a language model compare PPO with SFT, on the first `count` prompts: metrics `eval_judge_*`."""
     pairs = list(zip(ppo, sft, strict=True))[:count]
-    return bench.judge([Duel(a.prompt, a.response, b.response) for a, b in pairs]).metrics("eval_judge_")
+    judged = bench.judge([Duel(a.prompt, a.response, b.response) for a, b in pairs])
+    if note := judged.note():
+        sys.stderr.write(f"evaluate: {note}\n")
+    return judged.metrics("eval_judge_")
 
 
 def by_referee(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens: int) -> list[float] | None:

@@ -20,11 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.errors import UserError
+from rlhf.core.secrets import hide_keys
 from rlhf.core.text import printable
 from rlhf.ppo import function_worker
 from rlhf.ppo.reward_sources import Scorable
 
 TIMEOUT = "RLHF_FUNCTION_TIMEOUT_S"  # where the function finds how long it may take
+LONGEST_LINE = 1 << 16  # characters of what the function prints that are shown at once
 LONGEST_ANSWER = 1 << 26  # characters of a line; the scores of a batch are a thousandth of it
 
 
@@ -45,11 +47,13 @@ class FunctionSource:
                 `timeout_s`.
         """
         self.function, self.timeout_s, folder = function, timeout_s, folder.resolve()
+        self._asked = 0
         alive, self._alive = os.pipe()  # ends with this process
         self._process = subprocess.Popen(  # noqa: S603 - the user's own function
             [sys.executable, "-m", function_worker.__name__, function, str(os.getpid()), str(alive)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             cwd=folder,
             env=_environment(folder, timeout_s),
             encoding="utf-8",
@@ -61,6 +65,7 @@ class FunctionSource:
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=[cast(TextIOWrapper, self._process.stdout)], daemon=True).start()
+        threading.Thread(target=_relay, args=[cast(TextIOWrapper, self._process.stderr)], daemon=True).start()
         threading.Thread(target=self._send, args=[cast(TextIOWrapper, self._process.stdin)], daemon=True).start()
         self._answer(60 + timeout_s, "importing it")
 
@@ -77,10 +82,13 @@ class FunctionSource:
         """
         if self._process.returncode is not None:  # it was ended after an earlier error
             raise UserError(f"reward function {self.function}: its process has ended")
-        self._requests.put(json.dumps({"prompts": list(prompts), "responses": list(responses)}) + "\n")
+        self._asked += 1
+        request = {"number": self._asked, "prompts": list(prompts), "responses": list(responses)}
+        self._requests.put(json.dumps(request) + "\n")
         doing = f"scoring {len(responses)} responses"
-        scores = self._answer(self.timeout_s, doing).get("scores")
-        if not _are_scores(scores, len(responses)):
+        said = self._answer(self.timeout_s, doing)
+        scores = said.get("scores")
+        if said.get("number") != self._asked or not _are_scores(scores, len(responses)):
             raise self._nonsense(doing)
         return scores
 
@@ -145,6 +153,13 @@ class FunctionSource:
                 stdin.flush()
 
 
+def _relay(stderr: TextIOWrapper) -> None:
+    """Show what the function prints, which may be what a policy has written, so that it commands no terminal."""
+    with contextlib.suppress(OSError, ValueError), stderr:
+        while line := stderr.readline(LONGEST_LINE):
+            sys.stderr.write(printable(line, lines=True))
+
+
 def _are_scores(said: object, count: int) -> TypeGuard[list[float]]:
     """Whether these are so many finite numbers: a function that writes to its process's pipe may say anything."""
     if not isinstance(said, list) or len(said) != count:
@@ -155,7 +170,7 @@ def _are_scores(said: object, count: int) -> TypeGuard[list[float]]:
 def _environment(folder: Path, timeout_s: float) -> dict[str, str]:
     """The environment of the worker: ours without keys, its folder and this package first among modules."""
     environment = dict(os.environ)
-    function_worker.hide_keys(environment)
+    hide_keys(environment)
     path = os.pathsep.join(filter(None, (str(folder), environment.get("PYTHONPATH"), *_roots())))
     own = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", TIMEOUT: f"{timeout_s:g}"}  # the folder is an input
     return environment | own

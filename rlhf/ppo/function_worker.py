@@ -2,12 +2,14 @@
 
     python -m rlhf.ppo.function_worker module:function PARENT ALIVE
 
-One JSON object a line. It says {"ready": true} or {"error": ...} once, then answers each {"prompts": [...],
-"responses": [...]} with {"scores": [...]} or {"error": ...}. What the function prints goes to stderr. PARENT is the
-process that started it, ALIVE a pipe that ends with that process; when it does, everything here ends.
+One JSON object a line. It says {"ready": true} or {"error": ...} once, then answers each {"number": n, "prompts":
+[...], "responses": [...]} with {"number": n, "scores": [...]} or {"error": ...}: an answer is taken for its own
+question only, and only from the process that was started, not from a fork of it. What the function prints goes to
+stderr. PARENT is the process that started it, ALIVE a pipe that ends with that process; when it does, everything here
+ends.
 
 The function is the user's own code and has all of the user's rights. But variables of the
-environment that look like keys are not handed on (`hide_keys`, which the starting process calls).
+environment that look like keys are not handed on (`rlhf.core.secrets`).
 """
 
 import contextlib
@@ -16,12 +18,11 @@ import importlib
 import json
 import math
 import os
-import re
 import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +30,9 @@ from rlhf.core.text import printable
 
 Function = Callable[[list[str], list[str]], Any]
 
-# Names of what opens something: keys, passwords, and all that belongs to an account.
-_SECRET = re.compile(
-    r"KEY|TOKEN|SECRET|PASS|PWD$|CRED|AUTH|COOKIE|BEARER|PRIVATE|SIGNATURE|WEBHOOK|CONN\w*STR|DSN$|(^|_)PAT$"
-    r"|^(AWS|AZURE|OPENAI|ANTHROPIC)_",
-    re.IGNORECASE,
-)
-_OPENS = re.compile(r"://[^/\s@]*:[^/\s@]+@")  # an address with a password in it
-_KEPT = {"PWD", "OLDPWD", "TOKENIZERS_PARALLELISM"}
-
 
 class Unusable(Exception):  # noqa: N818 - what the function is
     """A reward function, or what it returned, is not what it should be; one line."""
-
-
-def hide_keys(environment: MutableMapping[str, str]) -> None:
-    """Take out of an environment what looks like a key, a password or an address with one."""
-    for name, value in list(environment.items()):
-        if name not in _KEPT and (_SECRET.search(name) or _OPENS.search(value)):
-            del environment[name]
 
 
 def load(spec: str) -> Function:
@@ -103,7 +88,11 @@ def serve(spec: str) -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
+    own = os.getpid()
+
     def say(**said: object) -> None:
+        if os.getpid() != own:  # the function has forked, and both return
+            os._exit(1)
         out.write(json.dumps(said) + "\n")
         out.flush()
 
@@ -116,7 +105,7 @@ def serve(spec: str) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            say(scores=scores(function, request["prompts"], request["responses"]))
+            say(number=request["number"], scores=scores(function, request["prompts"], request["responses"]))
         except Unusable as error:
             say(error=str(error))
 

@@ -34,6 +34,11 @@ def _limits(run: Inputs) -> Iterator[str]:
         yield f"The model has {n.show('base_parameters')} parameters: effects in larger ones will differ in size."
     if not ("eval_judge_winrate" in n or "eval_people_winrate" in n):
         yield "No language model and no person has compared the replies."
+    if n.number("eval_judge_malformed") or n.number("eval_judge_unasked"):
+        yield (
+            f"The language model's malformed answers: {n.show('eval_judge_malformed')}; questions that were not put to "
+            f"it: {n.show('eval_judge_unasked')}. Its win rate is of the rest."
+        )
     if below_ceiling(n):
         yield "The reward model is below its ceiling: part of what PPO climbs is its errors."
     if resolved["evaluate"]["split"] != "test":

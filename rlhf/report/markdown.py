@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rlhf.core.text import markdown_cell
 from rlhf.report.content import Block, Facts, Notice, Points, Report, Sample, Samples, Status, Table, Text
 
 SAMPLES = 3  # shown here; the page has all
@@ -47,14 +48,9 @@ def _list(items: Sequence[str]) -> str:
 
 def _table(table: Table) -> str:
     rows = [table.head, *table.rows]
-    lines = ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(table.head))
     return f"{table.caption}:\n\n" + "\n".join(lines)
-
-
-def cell(text: str) -> str:
-    """Escape what would end a table's cell."""
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def _sample(sample: Sample) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rlhf.core.artifacts import write_bytes, write_text
 from rlhf.core.errors import UserError
+from rlhf.core.text import markdown_code, printable
 from rlhf.sweep.read import Experiment
 from rlhf.sweep.settings import KL, SHOWN, Setting, Spread, best, comparable, frontier, lacking, measure, settings
 
@@ -48,7 +49,7 @@ def sweep_text(experiments: Sequence[Experiment], found: Sequence[Setting], rewa
         _table(found, front),
         "## Frontier",
         f"Settings that no other beats with as little KL and as much {_LABELS[reward]}: "
-        + "; ".join(f"`{one.name}`" for one in front)
+        + "; ".join(markdown_code(one.name) for one in front)
         + ".",
         f"![{_LABELS[reward]} over KL, with the frontier](sweep.png)",
         "## Best setting",
@@ -75,7 +76,9 @@ def _best(found: Sequence[Setting], reward: str, budget: float | None) -> str:
         least = min(one.spreads[KL].mean for one in found)
         return f"{limit}: none; the least is {least:.3g}."
     number = _number(chosen.spreads[reward])
-    return f"{limit}: `{chosen.name}`, {_LABELS[reward]} {number} at a KL of {_number(chosen.spreads[KL])}."
+    return (
+        f"{limit}: {markdown_code(chosen.name)}, {_LABELS[reward]} {number} at a KL of {_number(chosen.spreads[KL])}."
+    )
 
 
 def _table(found: Sequence[Setting], front: Sequence[Setting]) -> str:
@@ -85,7 +88,7 @@ def _table(found: Sequence[Setting], front: Sequence[Setting]) -> str:
     for one in found:
         seeds = ", ".join(map(str, one.seeds))
         cells = [_number(one.spreads[name]) for name in shown]
-        lines.append(f"| `{one.name}` | {seeds} | {' | '.join(cells)} | {'yes' if one in front else ''} |")
+        lines.append(f"| {markdown_code(one.name)} | {seeds} | {' | '.join(cells)} | {'yes' if one in front else ''} |")
     return "\n".join(lines)
 
 
@@ -102,6 +105,12 @@ def _state(one: Experiment) -> str:
     return UNMEASURED if one.state == "success" and not comparable(one) else one.state
 
 
+def _label(name: str) -> str:
+    """Make a setting's name a label: no formula of TeX, and not hidden for an underscore in front."""
+    text = printable(name).replace("\\", "/").replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def _figure(found: Sequence[Setting], reward: str, budget: float | None) -> bytes:
     """Reward over KL: a point a setting with its spread over seeds, the frontier as a line."""
     from matplotlib.figure import Figure
@@ -113,7 +122,7 @@ def _figure(found: Sequence[Setting], reward: str, budget: float | None) -> byte
         kl, value = one.spreads[KL], one.spreads[reward]
         axes.errorbar(
             kl.mean, value.mean, xerr=kl.std or 0, yerr=value.std or 0, fmt=mark, color="black", capsize=3,
-            markerfacecolor="black" if one in front else "white", label=one.name,
+            markerfacecolor="black" if one in front else "white", label=_label(one.name),
         )  # fmt: skip
     points = [(one.spreads[KL].mean, one.spreads[reward].mean) for one in front]
     axes.plot(*zip(*points, strict=True), color="0.5", linewidth=1, label="frontier (filled)", zorder=0)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -163,6 +164,11 @@ def test_a_judge_that_is_not_there_or_has_no_key(world: World, monkeypatch: pyte
         measured(at, judged(url, key_env="NO_SUCH_KEY"))
 
 
+def _letters(text: str) -> str:
+    """What of a reply stands in a cell as it is: control characters are shown there, formulas made harmless."""
+    return "".join(re.findall(r"\w", re.sub(r"\\(x..|u....|[rnt])|[\x00-\x1f\x7f-\x9f]|'", "", text)))
+
+
 def test_people_fill_in_the_sheet_and_are_counted(world: World, tmp_path: Path) -> None:
     at, folder = world(ood=0), tmp_path / "people"
     folder.mkdir()
@@ -174,8 +180,8 @@ def test_people_fill_in_the_sheet_and_are_counted(world: World, tmp_path: Path) 
     shown, same = len(rows), found.metrics["eval_people_identical"]
     assert shown + int(str(same)) == 12
     assert shown > 5
-    by_ppo = {str(row["ppo"]).strip().encode("utf-8", "replace").decode() for row in found.samples}
-    text = ["id,better", *(f"{row['id']},{1 if row['response_1'].strip() in by_ppo else 2}" for row in rows[:5])]
+    by_ppo = {_letters(str(row["ppo"])) for row in found.samples}
+    text = ["id,better", *(f"{row['id']},{1 if _letters(row['response_1']) in by_ppo else 2}" for row in rows[:5])]
     (folder / "ann.csv").write_text("\n".join(text) + "\n")  # a person who always prefers PPO's
     again = measured(at, settings).metrics
     assert (again["eval_people_winrate"], again["eval_people_judged"], again["eval_people_blank"]) == (1, 5, shown - 5)

@@ -161,12 +161,12 @@ def test_a_wait_of_an_hour_is_not_waited_for(server: JudgeServer) -> None:
 LIES = [
     (status(429), "refuses for its rate limit (HTTP 429); lower evaluate.judge.requests_per_minute, tried 3 times"),
     (status(500), "fails (HTTP 500), tried 3 times"),
-    (Answer(body=b"<html>busy</html>"), "answers with something that is not JSON, tried 3 times"),
-    (Answer(body=b"<html>busy</html>", kind="text/html"), "no chat completion: '<html>busy</html>', tried 3 times"),
+    (Answer(body=b"<html>busy</html>"), "answers with something that is not JSON: <html>busy</html>, tried 3 times"),
+    (Answer(body=b"<html>busy</html>", kind="text/html"), "that is not JSON: <html>busy</html>, tried 3 times"),
     (Answer(body=b"[1, 2]"), "answers with something that is no chat completion: [1, 2], tried 3 times"),
-    (Answer(body=b'{"choices": []}'), "answers with something that is no chat completion: ChatCompletion("),
-    (Answer(body=b"\xff\xfe"), "answers with something that is not JSON, tried 3 times"),
-    (completion(["no", "text"]), "answers with something that is no text: ['no', 'text'], tried 3 times"),
+    (Answer(body=b'{"choices": []}'), 'answers with something that is no chat completion: {"choices": []}'),
+    (Answer(body=b"\xff\xfe"), "answers with something that is not JSON: it is not UTF-8, tried 3 times"),
+    (completion(["no", "text"]), 'answers with something that is no text: ["no", "text"], tried 3 times'),
 ]
 
 

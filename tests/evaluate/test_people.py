@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,8 +105,103 @@ def test_formulas_and_equal_responses(tmp_path: Path) -> None:
     made = make_sheet([Asked("Why?", " =HYPERLINK(1)", "-3"), Asked("Why?", "same", "same")], ("a", "b"), seed=0)
     made.write(tmp_path)
     (row,) = rows_of(tmp_path / "people.csv")
-    assert {row["response_1"], row["response_2"]} == {" =HYPERLINK(1)", " -3"}
+    assert {row["response_1"], row["response_2"]} == {"'=HYPERLINK(1)", "'-3"}
     assert made.identical == 1
+
+
+HOSTILE = [
+    "=1+1", "a\rb", "a\r\nb", "\r", 'say "=1"', "'=1", "''-1", "x;=1+1", 'x;""=1', "x,\t@SUM(1)", "line\n- item\n+ item", "＝1",
+    "\ufeff=1", "\x1b[2J", "\u202eabc", "\u200b=1", "\ud800", "\x00=1", '"', '""', '";"', "a|=1", "x" * 40_000, "…−–", "9.5", "tie",
+]  # fmt: skip
+
+
+@pytest.fixture
+def hostile() -> Sheet:
+    return make_sheet([Asked(text, f"good {text}", f"{text} bad") for text in HOSTILE], ("ppo", "sft"), seed=1)
+
+
+def saved(path: Path, *, delimiter: str, end: str, quoting: int, encoding: str, cells: Callable[[str], str]) -> Path:
+    """What a spreadsheet program makes of a sheet when it saves it, with each answer the first response."""
+
+    def quoted(cell: str) -> str:
+        needed = quoting == csv.QUOTE_ALL or any(sign in cell for sign in (delimiter, '"', "\r", "\n"))
+        return '"' + cell.replace('"', '""') + '"' if needed else cell
+
+    rows = [list(COLUMNS), *([*(cells(row[name]) for name in COLUMNS[:-1]), "1"] for row in rows_of(path))]
+    again = path.with_name("again.csv")
+    again.write_bytes("".join(delimiter.join(map(quoted, row)) + end for row in rows).encode(encoding))
+    return again
+
+
+def plain(cell: str) -> str:
+    return cell
+
+
+PROGRAMS = {
+    "excel": (",", "\r\n", csv.QUOTE_MINIMAL, "utf-8-sig", lambda cell: cell.replace("\r\n", "\n").replace("\r", "")[:32_767]),
+    "excel-germany": (";", "\r\n", csv.QUOTE_MINIMAL, "utf-8-sig", lambda cell: cell.replace("\r", "\n")[:32_767]),
+    "excel-unicode-text": ("\t", "\r\n", csv.QUOTE_MINIMAL, "utf-16", lambda cell: cell.replace("\r", "")[:32_767]),
+    "excel-mac": (",", "\r", csv.QUOTE_MINIMAL, "utf-8-sig", lambda cell: cell.replace("\r", "\n")[:32_767]),
+    "libreoffice": (",", "\n", csv.QUOTE_MINIMAL, "utf-8", plain), "libreoffice-quoted": (";", "\n", csv.QUOTE_ALL, "utf-8", plain),
+    "tabs": ("\t", "\n", csv.QUOTE_ALL, "utf-8", plain), "bars": ("|", "\n", csv.QUOTE_ALL, "utf-8", plain),
+    "sheets": (",", "\r\n", csv.QUOTE_MINIMAL, "utf-8", lambda cell: cell.removeprefix("'").strip()),
+    "numbers": (";", "\r\n", csv.QUOTE_MINIMAL, "utf-8", lambda cell: cell.replace("-", "–").replace("'", "’")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_sheet_that_a_spreadsheet_program_has_saved_is_read(tmp_path: Path, hostile: Sheet, program: str) -> None:
+    hostile.write(tmp_path)
+    delimiter, end, quoting, encoding, cells = PROGRAMS[program]
+    keep_id = {row[0] for row in hostile.rows}
+    again = saved(
+        tmp_path / "people.csv", delimiter=delimiter, end=end, quoting=quoting, encoding=encoding,
+        cells=lambda cell: cell if cell in keep_id else cells(cell),
+    )  # fmt: skip
+    filled = hostile.count([read_sheet(again)])
+    assert filled.outcomes == {name: float(first == 1) for name, first in hostile.first_is.items()}
+    assert (len(filled.outcomes), filled.blank) == (len(HOSTILE), 0)
+
+
+def test_what_spreadsheet_programs_leave_and_add(folder: Path, sheet: Sheet) -> None:
+    path = fill(
+        folder / "people.csv",
+        lambda row: {"0000": "1,00", "0001": "２", "0002": " TIE", "0003": "'1"}.get(row["id"][:4], ""),
+    )
+    text = path.read_text()
+    for form in (
+        "sep=,\r\n" + text, "\n\n" + text, text + ",,,,\n,,,,\n" * 3, text.replace("better", "Better ").replace("id,", '"ID",'),
+        re.sub(r",\n(?=0|\Z)", "\n", text),  # empty last fields are left out
+        re.sub(r"\n(?=0|\Z)", ",,\n", text),  # empty columns
+    ):  # fmt: skip
+        path.write_text(form)
+        filled = sheet.count([read_sheet(path)])
+        assert (len(filled.outcomes), filled.blank) == (4, 36), form[:200]
+
+
+@pytest.mark.parametrize("column", ["id", "response_1", "prompt"])
+def test_a_column_that_was_sorted_by_itself_is_noticed(folder: Path, sheet: Sheet, column: str) -> None:
+    rows = rows_of(folder / "people.csv")
+    values = sorted(row[column] for row in rows)
+    with (path := folder / "sorted.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row | {column: value, "better": "1"} for row, value in zip(rows, values, strict=True))
+    with pytest.raises(UserError, match=r"sorted.csv:\d+: the texts beside id .* was a column sorted by itself"):
+        sheet.count([read_sheet(path)])
+
+
+def test_answers_alone_are_enough(folder: Path, sheet: Sheet) -> None:
+    (folder / "short.csv").write_text(
+        "better,id\n" + "".join(f"1,{row['id']}\n" for row in rows_of(folder / "people.csv"))
+    )
+    assert len(sheet.count([read_sheet(folder / "short.csv")]).outcomes) == 40
+
+
+def test_nothing_in_a_sheet_commands_a_terminal(tmp_path: Path, hostile: Sheet) -> None:
+    hostile.write(tmp_path)
+    text = (tmp_path / "people.csv").read_text(encoding="utf-8-sig")
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff]", text)
 
 
 def test_a_sheet_of_other_responses_is_refused(folder: Path) -> None:
@@ -121,7 +217,7 @@ HEAD = "id,prompt,response_1,response_2,better\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,prompt\n", r"filled.csv:1: no column 'better'; expected id, prompt"),
+        ("id,prompt\n", r"filled.csv:1: no column 'better'; found id, prompt"),
         ("", r"filled.csv:1: no column 'id'"),
         (HEAD + "ID,a,b,c,1\nID,a,b,c,2\n", r"filled.csv:3: id .* stands on line 2 already"),
         (HEAD + "ID,a,b,c,both\n", r"filled.csv:2: better: found 'both'; allowed are 1, 2, tie, or nothing"),

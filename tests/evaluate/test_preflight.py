@@ -84,8 +84,7 @@ PAGE = Answer(body=b"<!doctype html><p>Log in</p>", kind="text/html")
 USELESS: list[tuple[Answer, str, int]] = [
     (status(404), "model: {url}: knows no chat model 'm' at this address (HTTP 404); model must be one", 1),
     (status(400, "max_tokens is too large"), "endpoint: {url}: refuses the request (HTTP 400): ", 1),
-    (PAGE, "endpoint: {url}: answers with something that is no chat completion: '<!doctype html>", 3),
-    (Answer(body=PAGE.body), "endpoint: {url}: answers with something that is not JSON, tried 3 times", 3),
+    (PAGE, "endpoint: {url}: answers with something that is not JSON: <!doctype html><p>Log in</p>, tried 3 times", 3),
     (status(503), "endpoint: {url}: fails (HTTP 503), tried 3 times", 3),
 ]
 
@@ -123,7 +122,9 @@ def test_a_wait_of_an_hour_is_told_after_the_sampling(world: World, server: Judg
     assert len(server.asked) == 2
 
 
-def test_the_trial_counts_against_the_budget(world: World, server: JudgeServer) -> None:
+def test_the_trial_counts_against_the_budget(
+    world: World, server: JudgeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = run(world(), judged(server.url, budget_requests=5))
     assert len(server.asked) == 5
     questions = 2 * (int(str(found["eval_judge_prompts"])) - int(str(found["eval_judge_identical"])))
@@ -131,6 +132,8 @@ def test_the_trial_counts_against_the_budget(world: World, server: JudgeServer) 
     server.asked.clear()
     server.script = [completion("{}", tokens=10**6)]  # the trial alone is dearer than the budget
     assert run(world(), judged(server.url, model="dear"))["eval_judge_unasked"] == questions
+    said = capsys.readouterr().err
+    assert f"of {questions} questions (malformed answers), and {questions} were not asked\n" in said
     assert len(server.asked) == 1
 
 

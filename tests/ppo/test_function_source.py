@@ -167,6 +167,58 @@ def deep(prompts, responses):
     ctypes.string_at(0)
 def environment(prompts, responses):
     return [float(sum(name in os.environ for name in prompts)), float(len(open("/proc/self/environ").read().split("hush")))]
+def forks(prompts, responses):
+    os.fork()
+    return [float(len(r)) for r in responses]
+def answers_twice(prompts, responses):
+    scores = [float(len(r)) for r in responses]
+    for number in range(3, 32):
+        try: os.write(number, b'{"number": 1, "scores": [0.0, 0.0]}\n')
+        except OSError: pass
+    return scores
+def shows(prompts, responses):
+    print("reply \x1b[2J\u202e\rand more"); sys.stderr.write("10%\r20%\n"); os.write(2, b"\xff\x9b\n")
+    return [1.0, 2.0]
+def threads(prompts, responses):
+    import threading
+    def later():
+        while True: time.sleep(0.01)
+    threading.Thread(target=later).start()
+    threading.Thread(target=lambda: 1 / 0).start()
+    return [1.0, 2.0]
+def processes(prompts, responses):
+    import multiprocessing
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return [float(n) for n in pool.map(len, responses)]
+def elsewhere(prompts, responses):
+    os.chdir("/")
+    os.environ.clear()
+    sys.path.clear()
+    os.umask(0o777)
+    return [1.0, 2.0]
+def signals(prompts, responses):
+    import signal
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
+    return [1.0, 2.0]
+def fills(prompts, responses):
+    for _ in range(2000): print("x" * 1000)
+    return [1.0, 2.0]
+def many_digits(prompts, responses): return [10 ** 5000, 1]
+def wrong_type(prompts, responses):
+    import numpy
+    return numpy.array([{}, None], dtype=object)
+def masked(prompts, responses):
+    import numpy
+    return numpy.ma.masked_array([1.0, 2.0], mask=[True, False])
+def empty_tensor(prompts, responses):
+    import torch
+    return torch.tensor([])
+def meta(prompts, responses):
+    import torch
+    return torch.empty(2, device="meta")
+def imaginary(prompts, responses):
+    import numpy
+    return numpy.array([1j, 2j])
 def starts(prompts, responses):
     import subprocess
     mark = subprocess.Popen(["sleep", "600"]).pid
@@ -250,6 +302,12 @@ def test_numbers_in_any_dress(folder: Path, monkeypatch: pytest.MonkeyPatch, nam
         ("hidden", "raised Loudest: (its text raises) (rewards.py:"),
         ("hidden_in", "score 0 is Hidden"),
         ("endless", "returned 0 scores for 2 responses"),
+        ("many_digits", "score 0 is int "),
+        ("wrong_type", "score 0 is dict {}; expected a number"),
+        ("masked", "score 0 is NoneType None; expected a number"),
+        ("empty_tensor", "returned 0 scores for 2 responses"),
+        ("meta", "raised NotImplementedError: "),
+        ("imaginary", "score 0 is complex 1j; expected a number"),
         ("nones", "score 0 is NoneType None; expected a number"),
         ("huge", "score 0 is int 1000"),
         ("complexes", "score 0 is complex 1j; expected a number"),
@@ -351,11 +409,39 @@ def test_what_a_function_does_to_its_process_is_one_line(
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["prints", "swaps"])
-def test_what_it_prints_is_no_answer(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["prints", "swaps", "threads", "processes", "elsewhere", "signals", "fills"])
+def test_what_it_does_besides_changes_no_answer(folder: Path, name: str) -> None:
     with closing(source(folder, name)) as function:
         for _ in range(3):
-            assert function.score_texts(["p", "p"], ["a", "b"]) == [1.0, 2.0]
+            assert function.score_texts(["p", "p"], ["a", "bb"]) == [1.0, 2.0]
+
+
+def test_a_fork_of_it_answers_nothing(folder: Path) -> None:
+    """Both processes return from the function: the second one's answer would be taken for the next question's."""
+    with closing(source(folder, "forks")) as function:
+        for size in range(1, 6):
+            assert function.score_texts(["p"], ["a" * size]) == [float(size)]
+
+
+def test_an_answer_of_its_own_is_never_taken_for_the_next_one(folder: Path) -> None:
+    words = "its process wrote something of its own while scoring 2 responses"
+    with closing(source(folder, "answers_twice")) as function, pytest.raises(UserError, match=words):
+        for size in range(1, 4):
+            assert function.score_texts(["p", "p"], ["a" * size, "b"]) in ([0.0, 0.0], [float(size), 1.0])
+
+
+def test_what_it_prints_commands_no_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(source(folder, "shows")) as function:
+        function.score_texts(["p", "p"], ["a", "b"])
+        said = ""
+        for _ in range(600):
+            said += capsys.readouterr().err
+            if "20%" in said and said.count("\n") >= 5:
+                break
+            time.sleep(0.01)
+    assert "reply \\x1b[2J\\u202e\nand more\n" in said
+    assert "10%\n20%\n" in said
+    assert not set(said) & set("\x1b\x9b\u202e\r")
 
 
 def test_a_request_that_nobody_reads_is_given_up(folder: Path) -> None:

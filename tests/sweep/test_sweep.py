@@ -154,3 +154,25 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert HIGH in Path("reports/sweep.md").read_text()
     refused = CliRunner().invoke(main, ["--from", "none.json"])
     assert (refused.exit_code, refused.stderr) == (1, "error: none.json: no such file\n")
+
+
+def test_settings_with_odd_names_are_written(tmp_path: Path) -> None:
+    """Names of settings hold values of parameters, which may be anything: TeX, Markdown, a terminal's commands."""
+    shown = json.dumps(sweep()).replace("0.003", "1")
+    value = json.loads(shown)
+    odd = ["$\\\\frac{$|`x`", "_\x1b[2J\u202e<script>", "$x$ & y\n| z"]
+
+    def paint(node: Any) -> None:
+        for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else []:
+            paint(child)
+        if isinstance(node, dict) and isinstance(node.get("ppo"), dict) and "lr" in node["ppo"]:
+            node["ppo"]["lr"] = odd[int(node["ppo"].get("kl_coef", 0) * 10) % 3]
+
+    paint(value)
+    write_sweep(read_experiments(value, "x"), tmp_path, None)
+    text = (tmp_path / "sweep.md").read_text()
+    assert (tmp_path / "sweep.png").stat().st_size > 1000
+    assert not re.search("[\x1b\u202e]", text)
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert rows
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1

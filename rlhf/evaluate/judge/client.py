@@ -1,35 +1,33 @@
 """Asking a language model behind any OpenAI-compatible endpoint: patient, within its limits and within a budget."""
 
+import json
 import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from rlhf.core.errors import UserError
+from rlhf.evaluate.judge.completion import NoCompletion, Reply, error_said, quoted, read_completion
+from rlhf.evaluate.judge.http import Answer, Broken, Connection, Late, Unreachable
+from rlhf.evaluate.judge.keys import headers, read_key
 from rlhf.evaluate.judge.params import JudgeParams
-
-if TYPE_CHECKING:
-    from openai import APIStatusError
 
 Message = dict[str, str]  # {"role": ..., "content": ...}
 
 _NEEDED = "an OpenAI-compatible API that answers there is needed (evaluate.judge.prompts 0: no judge)"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0  # the wait doubles from the first to the longest
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the model said, and the tokens that question and answer took."""
-
-    text: str
-    tokens: int
+MOST_IN_A_ROW = 20  # questions with malformed answers: after so many nothing else will come
 
 
 class RateLimited(UserError):  # noqa: N818 - the endpoint is there, and has no time for us
     """It went on refusing for its rate limit."""
+
+
+class Malformed(UserError):  # noqa: N818 - what the answer is
+    """It answered this question, as often as it was asked, with something that is no chat completion."""
 
 
 class BudgetSpent(Exception):  # noqa: N818 - a limit that was met, not an error
@@ -56,68 +54,83 @@ class Clock:
 class Endpoint:
     """One endpoint during one run.
 
-    Refused rates (429), failures of the server (5xx), silence, broken connections and answers that are no JSON are
-    tried again, after the wait that Retry-After asks for, or one that doubles; what cannot get better is told at once.
+    Refused rates (429), failures of the server (5xx), silence, broken connections and answers that are no completion
+    are tried again, after the wait that Retry-After asks for, or one that doubles; what cannot get better is told at
+    once. The key stands in the request's header and nowhere else.
     """
 
     params: JudgeParams
     clock: Clock = field(default_factory=Clock)
     requests: int = 0
     tokens: int = 0
-    _client: Any = None
+    malformed_in_a_row: int = 0  # questions
+    _connection: Connection | None = field(default=None, repr=False)
+    _key: str = field(default="", repr=False)
     _next: float = 0.0
 
     def ask(self, messages: Sequence[Message], *, within_s: float = math.inf) -> Reply:
         """The model's answer. After `within_s` seconds it is not asked for again.
 
         Raises:
-            BudgetSpent: so many requests were made, or so many tokens used, already.
+            BudgetSpent: so many requests were made, or tokens used, already; or MOST_IN_A_ROW questions in a row
+                had malformed answers.
+            Malformed: each answer was no chat completion, or the request is refused for what it holds.
             RateLimited: it refused for its rate limit for `attempts` times, or asks for a wait that is too long.
             UserError: the key is missing or refused, the endpoint cannot be reached or does not know the model, or it
                 went on failing for `attempts` times: one line each.
         """
         started = self.clock.now()
         for attempt in range(1, self.params.attempts + 1):
-            if self.requests >= self.params.budget_requests or self.tokens >= self.params.budget_tokens:
+            spent = self.requests >= self.params.budget_requests or self.tokens >= self.params.budget_tokens
+            if spent or self.malformed_in_a_row >= MOST_IN_A_ROW:
                 raise BudgetSpent
             self._keep_rate()
             self.requests += 1
             try:
                 reply = self._request(messages)
+            except Malformed:
+                self.malformed_in_a_row += 1
+                raise
             except _Again as again:
                 if attempt == self.params.attempts or self.clock.now() - started >= within_s:
+                    self.malformed_in_a_row += again.kind is Malformed
                     times = "once" if attempt == 1 else f"{attempt} times"
                     raise again.kind(_line(self.params, f"{again.reason}, tried {times}; {_NEEDED}")) from None
                 self._wait(again, attempt)
                 continue
+            self.malformed_in_a_row = 0
             self.tokens += reply.tokens
             return reply
         raise AssertionError("attempts is at least 1")
 
     def _request(self, messages: Sequence[Message]) -> Reply:
-        import openai
-
-        params = self.params
-        if self._client is None:
-            key = read_key(params)
-            address = params.endpoint.rstrip("/")
-            self._client = openai.OpenAI(base_url=address, api_key=key, max_retries=0, timeout=params.timeout_s)
+        connection = self._connection or self._connect()
+        question = {
+            "model": self.params.model,
+            "messages": [{name: encodable(text) for name, text in message.items()} for message in messages],
+            "temperature": self.params.temperature,
+            "max_tokens": self.params.max_tokens,
+        }
         try:
-            answer = self._client.chat.completions.create(
-                model=params.model,
-                messages=list(messages),
-                temperature=params.temperature,
-                max_tokens=params.max_tokens,
-            )
-        except openai.APITimeoutError:
-            raise _Again(f"no answer within {params.timeout_s:g} s (timeout_s)") from None
-        except openai.APIStatusError as error:
-            raise _status(error, params) from None
-        except openai.APIConnectionError as error:
-            raise _Again(f"cannot be reached: {error.__cause__ or error}") from None
-        except ValueError:  # the body is not JSON, whatever its header says
-            raise _Again("answers with something that is not JSON") from None
-        return _reply(answer)
+            answer = connection.post(json.dumps(question).encode(), timeout_s=self.params.timeout_s)
+        except Late:
+            raise _Again(f"no answer within {self.params.timeout_s:g} s (timeout_s)") from None
+        except Unreachable as error:
+            raise _Again(f"cannot be reached: {quoted(str(error), self._key)}") from None
+        except Broken as error:
+            raise _Again(f"the answer {quoted(str(error), self._key)}", kind=Malformed) from None
+        if not 200 <= answer.status < 300:
+            raise _status(answer, self.params, self._key)
+        try:
+            return read_completion(answer.body, self._key)
+        except NoCompletion as error:
+            raise _Again(str(error), kind=Malformed) from None
+
+    def _connect(self) -> Connection:
+        address = self.params.endpoint.rstrip("/")
+        self._key = read_key(self.params.key_env, address)
+        self._connection = Connection(f"{address}/chat/completions", headers(self._key, address, os.environ))
+        return self._connection
 
     def _keep_rate(self) -> None:
         if self.params.requests_per_minute:
@@ -133,61 +146,58 @@ class Endpoint:
         self.clock.sleep(min(wait, LONGEST_WAIT_S))
 
 
-def read_key(params: JudgeParams) -> str:
-    """The key that the environment holds. Raises UserError where one is named and is not there."""
-    if not params.key_env:
-        return "none"  # the client insists on one
-    key = os.environ.get(params.key_env, "").strip()
-    if not key:
-        raise UserError(_line(params, f"the environment variable {params.key_env} holds no key", "key_env"))
-    return key
-
-
 def _line(params: JudgeParams, what: str, key: str = "endpoint") -> str:
     return f"evaluate.judge.{key}: {params.endpoint}: {what}"
 
 
-def _status(error: "APIStatusError", params: JudgeParams) -> Exception:
-    """What an HTTP status means: to be tried again, or one line. Bodies of 401 and 403 may repeat the key."""
-    status = error.status_code
+def _status(answer: Answer, params: JudgeParams, key: str) -> Exception:
+    """What an HTTP status means: to be tried again, or one line."""
+    status, wait = answer.status, _retry_after(answer.headers.get("retry-after", ""))
+    if 300 <= status < 400:
+        where = quoted(_place(answer.headers.get("location", "")), key)
+        allowed = (
+            "redirects are not followed, since key and texts would go with them: endpoint must be the last address"
+        )
+        return UserError(_line(params, f"redirects to {where} (HTTP {status}); {allowed}"))
     if status in (401, 403):
         held = f"in {params.key_env}" if params.key_env else "(none was sent: evaluate.judge.key_env is empty)"
         allowed = "key_env must name an environment variable that holds one it accepts"
         return UserError(_line(params, f"refuses the key {held} (HTTP {status}); {allowed}", "key_env"))
     if status == 429:
-        reason = "refuses for its rate limit (HTTP 429); lower evaluate.judge.requests_per_minute"
-        return _Again(reason, _retry_after(error), RateLimited)
+        return _Again(
+            "refuses for its rate limit (HTTP 429); lower evaluate.judge.requests_per_minute", wait, RateLimited
+        )
     if status in (408, 409) or status >= 500:
-        return _Again(f"fails (HTTP {status})", _retry_after(error))
+        return _Again(f"fails (HTTP {status})", wait)
     if status == 404:
         unknown = f"knows no chat model {params.model!r} at this address (HTTP 404)"
         allowed = "model must be one that it serves, endpoint the address before /chat/completions"
         return UserError(_line(params, f"{unknown}; {allowed}", "model"))
-    said = " ".join(str(error.message).split())[:200]
-    return UserError(_line(params, f"refuses the request (HTTP {status}): {said}"))
+    kind = Malformed if status in (400, 413, 422) else UserError  # of this question, as one too long for the model
+    return kind(_line(params, f"refuses the request (HTTP {status}): {error_said(answer.body, key)}"))
 
 
-def _retry_after(error: "APIStatusError") -> float | None:
+def _place(location: str) -> str:
+    """Where a redirect leads, without what an address may hold besides."""
+    try:
+        target = urlsplit(location)
+        return f"{target.scheme}://{target.hostname}" if target.hostname else target.path
+    except ValueError:
+        return "no address"
+
+
+def _retry_after(value: str) -> float | None:
     """Seconds of the Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
-    value = error.response.headers.get("retry-after", "")
     try:
         return max(0.0, float(value))
     except ValueError:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _reply(answer: Any) -> Reply:
-    """The text of a chat completion. The client hands on whatever JSON came, so its shape is looked at here."""
-    try:
-        message = answer.choices[0].message
-        text = message.content if message.content is not None else ""
-        used = answer.usage.total_tokens if getattr(answer, "usage", None) else 0
-    except (AttributeError, IndexError, TypeError):
-        raise _Again(f"answers with something that is no chat completion: {answer!r:.80}") from None
-    if not isinstance(text, str):
-        raise _Again(f"answers with something that is no text: {text!r:.80}")
-    return Reply(text, used if isinstance(used, int) and used > 0 else 0)
+def encodable(text: str) -> str:
+    """Put the replacement sign for halves of surrogate pairs, which no other program takes."""
+    return text.encode("utf-8", "replace").decode()

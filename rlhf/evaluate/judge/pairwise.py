@@ -1,13 +1,13 @@
 """Two responses to one prompt before a judge, in both orders."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from rlhf.core.stats import mean_interval, tied_rate, wilson
-from rlhf.evaluate.judge.client import BudgetSpent, Message, Reply
+from rlhf.evaluate.judge.client import BudgetSpent, Malformed, Message
+from rlhf.evaluate.judge.completion import NoCompletion, Reply, strict_json
 
 Choice = Literal["A", "B", "tie"]
 Ask = Callable[[Sequence[Message]], Reply]
@@ -58,14 +58,24 @@ class Judged:
     """Every duel's judgement, in their order, and what went wrong."""
 
     judgements: tuple[Judgement, ...]
-    malformed: int  # answers that hold no verdict
-    unasked: int  # questions that the budget had no room for
+    malformed: int  # answers that hold no verdict, and those that are no answers of a chat model at all
+    unasked: int  # questions that the budget had no room for, or that came after too many malformed answers in a row
     identical: int  # duels of two equal texts: ties, which nobody has to be asked about
 
     @property
     def outcomes(self) -> list[float | None]:
         """For each duel 1, 0 or one half for the first policy; None where there is no choice."""
         return [one.outcome for one in self.judgements]
+
+    def note(self) -> str | None:
+        """Say in one line what went wrong; None where nothing did."""
+        questions = 2 * (len(self.judgements) - self.identical)
+        if not (self.malformed or self.unasked):
+            return None
+        return (
+            f"the judge gave no verdict on {self.malformed} of {questions} questions (malformed answers), and "
+            f"{self.unasked} were not asked"
+        )
 
     def metrics(self, prefix: str) -> dict[str, object]:
         """`<prefix>winrate` with Tango's interval; `position`: how often the response shown first was preferred (ties
@@ -107,6 +117,8 @@ def judge(duels: Sequence[Duel], ask: Ask) -> Judged:
             try:
                 choice = read_choice(ask(question(duel.prompt, a, b)).text)
                 malformed += choice is None
+            except Malformed:
+                choice, malformed = None, malformed + 1
             except BudgetSpent:
                 choice, unasked = None, unasked + 1
             choices.append(choice)
@@ -125,8 +137,8 @@ def read_choice(answer: str) -> Choice | None:
     found: set[Choice] = set()
     for text in re.findall(r"\{[^{}]*\}", answer):
         try:
-            value = json.loads(text)
-        except ValueError:
+            value = strict_json(text.encode(), key="")
+        except (NoCompletion, UnicodeEncodeError):
             continue
         said = str(value.get("verdict", "")).strip().lower()
         known: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie"}

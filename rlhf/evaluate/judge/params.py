@@ -1,8 +1,13 @@
 """Parameters of a language model as judge."""
 
+import re
+from urllib.parse import urlsplit
+
 from pydantic import Field, model_validator
 
 from rlhf.core.params import Section
+from rlhf.evaluate.judge.http import is_local
+from rlhf.evaluate.judge.keys import holds_key, is_variable
 
 
 class JudgeParams(Section):
@@ -14,7 +19,7 @@ class JudgeParams(Section):
     key_env: str  # name of the environment variable that holds the key; empty where the endpoint asks for none
     temperature: float = Field(ge=0, le=2)
     max_tokens: int = Field(ge=1)  # of an answer
-    timeout_s: float = Field(gt=0)  # seconds without an answer after which a request is given up
+    timeout_s: float = Field(gt=0)  # seconds after which a request is given up that has no whole answer
     attempts: int = Field(ge=1, le=20)  # of each request, the first included
     requests_per_minute: float = Field(ge=0)  # 0 = no limit of our own
     budget_requests: int = Field(ge=1)  # of one run; what is in the cache costs nothing
@@ -22,11 +27,39 @@ class JudgeParams(Section):
 
     @model_validator(mode="after")
     def _says_whom_to_ask(self) -> "JudgeParams":
-        if self.prompts and not self.endpoint.startswith(("http://", "https://")):
+        if self.endpoint:
+            _check_address(self.endpoint)
+        if self.key_env and not is_variable(self.key_env):
             raise ValueError(
-                "endpoint must be the address of an OpenAI-compatible API, as http://127.0.0.1:8000/v1, where prompts "
-                f"is above 0 (found {self.endpoint!r})"
+                "key_env must be the name of an environment variable, as OPENAI_API_KEY, and never the key itself: "
+                f"parameters are kept in files and in git (found {len(self.key_env)} characters, not shown)"
             )
+        if self.key_env and self.endpoint.startswith("http://") and not is_local(self.endpoint):
+            raise ValueError(
+                "endpoint must begin with https:// where key_env names a key, except on this machine: http:// would "
+                f"send the key readable over the network (found {self.endpoint!r}); a tunnel to 127.0.0.1 will do"
+            )
+        if self.prompts and not self.endpoint:
+            raise ValueError(f"{_ADDRESS}, where prompts is above 0 (found '')")
         if self.prompts and not self.model:
             raise ValueError("model must name a model of the endpoint where prompts is above 0 (found '')")
         return self
+
+
+_ADDRESS = "endpoint must be the address of an OpenAI-compatible API, as http://127.0.0.1:8000/v1"
+
+
+def _check_address(address: str) -> None:
+    """Raise ValueError, without what may be a key, unless this is an http address that holds nothing secret."""
+    if holds_key(address):
+        raise ValueError(
+            f"{_ADDRESS}, without a key, user, query or fragment: parameters are kept in files and in git (found "
+            f"{len(address)} characters, not shown); key_env names the environment variable that holds the key"
+        )
+    try:
+        parts = urlsplit(address)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or a number that is none
+        sound = False
+    if not sound or not re.fullmatch(r"[!-~]+", address):
+        raise ValueError(f"{_ADDRESS} (found {address!r})")

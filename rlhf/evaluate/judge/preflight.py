@@ -3,9 +3,11 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlhf.evaluate.judge.cache import Cache
-from rlhf.evaluate.judge.client import BudgetSpent, Endpoint, RateLimited
+from rlhf.evaluate.judge.client import BudgetSpent, Endpoint, Message, RateLimited
+from rlhf.evaluate.judge.completion import Reply
 from rlhf.evaluate.judge.pairwise import Duel, Judged, judge, question
 
 _FIRST = question("What is 2 + 2?", "4", "5")  # in the judge's own form: its verdict is not looked at
@@ -38,7 +40,13 @@ class Bench:
 
     def judge(self, duels: Sequence[Duel]) -> Judged:
         """Put each duel to the judge. Raises UserError as `try_out`."""
-        judged = judge(duels, self.cache.asking(self.endpoint.params, self.endpoint.ask))
-        if not judged.unasked:
-            self.cache.settle(self.plan, 2 * (len(duels) - judged.identical))
+        asked: list[Path] = []
+
+        def ask(messages: Sequence[Message]) -> Reply:
+            asked.append(self.cache.name(self.endpoint.params, messages))
+            return answered(messages)
+
+        answered = self.cache.asking(self.endpoint.params, self.endpoint.ask)
+        judged = judge(duels, ask)
+        self.cache.settle(self.plan, asked)
         return judged
