@@ -9,7 +9,7 @@ from pydantic import Field
 from rlhf.base.params import BaseParams
 from rlhf.core.errors import UserError
 from rlhf.core.live import LiveParams
-from rlhf.core.params import Section, check, dug
+from rlhf.core.params import Section, by_stage, check, dug, merge
 from rlhf.core.runtime import RuntimeParams
 from rlhf.core.yaml import read_yaml
 from rlhf.diagnose.params import Thresholds, VerdictName
@@ -64,11 +64,8 @@ class Params(Section):
     report: ReportParams
 
     def stages(self) -> dict[str, Any]:
-        """Sections as the stages read them, the content of params.resolved.json. `evaluate.fail_on` is the diagnose
-        stage's there: a change of it must not measure everything anew."""
-        plain = self.model_dump(mode="json")
-        plain["diagnose"]["fail_on"] = plain["evaluate"].pop("fail_on")
-        return plain
+        """Sections as the stages read them, the content of params.resolved.json."""
+        return by_stage(self.model_dump(mode="json"))
 
 
 def resolve(params: Path, profiles: Path) -> Params:
@@ -87,7 +84,7 @@ def resolve(params: Path, profiles: Path) -> Params:
     profile = read_yaml(path)
     _known_fields(own, Params, params)
     _known_keys(profile, own, path, params)
-    merged = _merge(profile, own)
+    merged = merge(profile, own)
     _renamed_values(merged, f"{params} with {path}")
     resolved = check(Params, merged, where=f"{params} with {path}")
     _together(resolved, params)
@@ -103,14 +100,6 @@ def notes(resolved: Params) -> list[str]:
             if own != other:
                 found.append(f"{section}.{name} is {own:g} and ppo.{of_ppo} {other:g}: {meaning}")
     return found
-
-
-def _merge(profile: Any, own: Any) -> Any:
-    """`own` over `profile`, mapping by mapping; null in `own` gives way."""
-    if isinstance(own, Mapping):
-        under = profile if isinstance(profile, Mapping) else {}
-        return {key: _merge(under.get(key), value) for key, value in own.items()}
-    return profile if own is None else own
 
 
 def _known_fields(own: Mapping[str, Any], section: type[Section], params: Path, key: str = "") -> None:

@@ -50,6 +50,13 @@ class Run:
         if self.stage != "resolve" and resolved.get("runtime", {}).get("portable") and (note := apply()):
             click.echo(f"note: {note}", err=True)
 
+    def check_start(self) -> None:
+        """Raise UserError where parameters or inputs are not those that the user has now; see `rlhf.core.start`."""
+        from rlhf.core.start import check_start
+
+        if note := check_start(self.layout):
+            click.echo(f"note: {note}", err=True)
+
     def section(self, name: str, cls: "type[S]") -> "S":
         """The resolved section `name`, validated. Tests hold the names used here equal to dvc.yaml's `params`."""
         from rlhf.core.params import read_section
@@ -164,7 +171,7 @@ def stage_command(
     """Make a click command of a function of a Run and of its click options. Its docstring is the help text.
 
     `variants`: what the command's argument may be, of a stage that dvc.yaml repeats.
-    `costs`: whether what it took is kept in .costs/, as of the pipeline's stages.
+    `costs`: whether this is one of the pipeline's stages: its start is checked, and what it took is kept in .costs/.
     """
 
     def wrap(function: Callable[..., None]) -> click.Command:
@@ -197,6 +204,8 @@ def _work(run: Run, function: Callable[..., None], options: Mapping[str, object]
 
     meter = Meter()
     run.fix_instruction_set()
+    if costs and run.stage != "resolve":
+        run.check_start()
     function(run, **options)
     if costs:
         run.costs(meter)

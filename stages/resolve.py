@@ -18,9 +18,7 @@ def main(run: Run, explain: str | None) -> None:
     parameters. Unknown keys, wrong types and values out of range stop here, before any work; what is allowed and
     seldom meant is noted on stderr. --explain alone lists what differs from the profile.
     """
-    import json
-
-    from rlhf.core.artifacts import write_text
+    from rlhf.core.start import begin
     from rlhf.params import notes, resolve
 
     if explain is not None:
@@ -30,7 +28,7 @@ def main(run: Run, explain: str | None) -> None:
         click.echo("\n".join(lines_about(explain, Files()) if explain else differences(Files())))
         return
     resolved = resolve(Path("params.yaml"), Path("profiles"))
-    write_text(run.layout.resolved, json.dumps(resolved.stages(), indent=2) + "\n")
+    begin(run.layout, resolved.stages())
     for note in notes(resolved):
         click.echo(f"note: {note}", err=True)
 

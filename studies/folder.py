@@ -10,7 +10,7 @@ from typing import Any
 
 from rlhf.core.artifacts import write_json
 from rlhf.core.errors import UserError
-from rlhf.core.params import dug, read_resolved
+from rlhf.core.params import dug, read_resolved, write_resolved
 from rlhf.core.yaml import read_yaml
 from studies.run import CODE, PROJECT, ROOT, TAMPER, Run, project_stages
 
@@ -31,7 +31,7 @@ def furnish(run: Run) -> None:
     values = copy.deepcopy(_project_params())
     put(values, run.changes, where=str(ROOT / "params.yaml"))
     write_json(run.folder / "params.yaml", values)  # JSON is YAML too
-    write_json(run.resolved, resolve(run.folder / "params.yaml", ROOT / "profiles").stages())
+    write_resolved(run.resolved, resolve(run.folder / "params.yaml", ROOT / "profiles").stages())
     own = read_resolved(run.resolved)
     for stage, maker in run.shared.items():
         theirs = read_resolved(maker.resolved)

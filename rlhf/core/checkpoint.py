@@ -33,6 +33,7 @@ from rlhf.core.artifacts import (
     write_text,
 )
 from rlhf.core.errors import UserError
+from rlhf.core.experiment import workspace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,6 +189,5 @@ def checkpoint_root(default: Path) -> Path:
         raise UserError(f"RLHF_CHECKPOINT_DIR: found {value!r}; an absolute path is needed")
     if value:
         return Path(value)
-    project = Path(os.environ.get("DVC_ROOT") or ".").resolve()
-    elsewhere = project != Path.cwd() and Path.cwd().is_relative_to(project / ".dvc")
-    return project / default if elsewhere else default
+    project = workspace()
+    return default if project is None else project / default

@@ -4,13 +4,14 @@ Code holds no defaults: `params.yaml` and `profiles/*.yaml` hold every value. Ea
 its own `params.py`, so that a change to one stage's schema re-runs only that stage; `rlhf.params` composes them.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rlhf.core.artifacts import read_json
+from rlhf.core.artifacts import read_json, write_text
 from rlhf.core.errors import UserError
 
 
@@ -69,6 +70,21 @@ def dug(values: Mapping[str, Any], dotted: str) -> Any:
     return value
 
 
+def merge(profile: Any, own: Any) -> Any:
+    """Lay `own` over `profile`, mapping by mapping; null in `own` gives way."""
+    if isinstance(own, Mapping):
+        under = profile if isinstance(profile, Mapping) else {}
+        return {key: merge(under.get(key), value) for key, value in own.items()}
+    return profile if own is None else own
+
+
+def by_stage(values: dict[str, Any]) -> dict[str, Any]:
+    """Move what belongs to a section for a reader, and to another for the stages: a change of `evaluate.fail_on`, which
+    `diagnose` reads, must not measure everything anew."""
+    values["diagnose"]["fail_on"] = values["evaluate"].pop("fail_on")
+    return values
+
+
 def read_resolved(path: Path) -> dict[str, Any]:
     """The resolved parameters as plain data. Raises UserError if they were never resolved."""
     if not path.exists():
@@ -77,6 +93,11 @@ def read_resolved(path: Path) -> dict[str, Any]:
     if not isinstance(resolved, dict):
         raise UserError(f"{path}: expected a mapping of sections, found {type(resolved).__name__}")
     return resolved
+
+
+def write_resolved(path: Path, sections: Mapping[str, Any]) -> None:
+    """Write params.resolved.json: every number with all its digits, so that what is read is what was checked."""
+    write_text(path, json.dumps(sections, indent=2) + "\n")
 
 
 def _line(problem: Mapping[str, Any], where: str, key: str, cls: type[BaseModel]) -> str:
