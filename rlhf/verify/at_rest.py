@@ -134,11 +134,9 @@ class _Files:
         """Name files that dvc.lock and provenance do not agree about, where the file is as dvc.lock has it."""
         made = made_inside(lock)
         for file, written in sorted(self._known.items()):
-            there = (self._root / file).is_file()
+            there = (self._root / file).is_file() and written.record not in self._wrong
             if there and file not in self._wrong and overlaps(file, made) and not self._as_recorded(file):
-                yield Problem(
-                    str(file), f"is as dvc.lock has it and not as {written.record} does; one of them is wrong"
-                )
+                yield Problem(str(file), f"is as dvc.lock has it, not as {written.record} does: one of them is wrong")
 
     def _judge(self, path: Path, stage: str) -> str:
         """Say of a file that is not what dvc.lock has whether its stage's record knows it better."""
