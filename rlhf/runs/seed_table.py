@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.core.artifacts import rounded, write_text
-from rlhf.core.dag import declared, ignored
+from rlhf.core.dag import declared_stages, ignored
 from rlhf.core.errors import UserError
 from rlhf.core.params import dug
 from rlhf.core.provenance import files_of
@@ -60,7 +60,7 @@ class SeedTable:
 
 def keys_of(root: Path, resolved: Mapping[str, Any]) -> Keys:
     """Compute the keys of the project in `root` with these resolved parameters."""
-    specs = {stage: declared(root / "dvc.yaml", stage) for stage in STAGES}
+    specs = declared_stages(root / "dvc.yaml", STAGES)
     leave_out, seen = ignored(root), dict[Path, str]()
     code = {}
     for stage, spec in specs.items():

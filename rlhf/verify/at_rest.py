@@ -14,8 +14,8 @@ from rlhf.core.dvc_hash import file_md5, file_md5s, folder_md5
 from rlhf.core.errors import UserError
 from rlhf.core.intact import MADE, Written, read_records
 from rlhf.core.provenance import files_of
+from rlhf.runs.cache import Cache, find_cache
 from rlhf.runs.lock import FOLDER, Item, Lock, made_inside, overlaps, parse_lock
-from rlhf.verify.cache import Cache, find_cache
 from rlhf.verify.committed import LOCK
 
 KEPT = (*MADE, "provenance")

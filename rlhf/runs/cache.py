@@ -23,10 +23,9 @@ class Cache:
 
     def listing(self, md5: str) -> dict[str, str] | None:
         """Read the MD5s of a folder's files, by name; None where that object is not here or not whole."""
-        path = self.path(md5)
-        if not path.is_file() or not self._whole(path, md5):
+        if not self.whole(md5):
             return None
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(self.path(md5).read_bytes())}
 
     def check(self, lock: Lock, *, whole: bool) -> tuple[int, list[tuple[Path, str]]]:
         """Hash the objects that dvc.lock refers to, or all that are here; return how many, and those that are damaged.
@@ -38,7 +37,7 @@ class Cache:
         here = {md5: said for md5, said in names.items() if self.path(md5).is_file()}
         damaged = []
         for md5, said in here.items():
-            if not self._whole(self.path(md5), md5):
+            if not self.whole(md5):
                 what = f", what DVC restores {said} from," if said else ""
                 damaged.append((self.path(md5), f"is damaged: the object{what} has other bytes than its name says"))
         return len(here), damaged
@@ -57,9 +56,10 @@ class Cache:
             if re.fullmatch(rf"[0-9a-f]{{32}}({re.escape(FOLDER)})?", name):
                 yield name
 
-    @staticmethod
-    def _whole(path: Path, md5: str) -> bool:
-        return file_md5(path) == md5.removesuffix(FOLDER)
+    def whole(self, md5: str) -> bool:
+        """Say whether an object is here and has the bytes that its name says."""
+        path = self.path(md5)
+        return path.is_file() and file_md5(path) == md5.removesuffix(FOLDER)
 
 
 def find_cache(root: Path) -> Cache:
