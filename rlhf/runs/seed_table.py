@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,12 @@ def keys_of(root: Path, resolved: Mapping[str, Any]) -> Keys:
 def meaning(file: Path) -> str:
     """Hash what a file does: of Python, the syntax tree without docstrings; of all else, and of what is not Python
     after all, the bytes."""
-    data = file.read_bytes()
-    if file.suffix == ".py":
+    return _meaning(file.read_bytes(), file.suffix == ".py")
+
+
+@cache
+def _meaning(data: bytes, python: bool) -> str:
+    if python:
         with contextlib.suppress(SyntaxError, ValueError):
             data = _without_docstrings(ast.parse(data)).encode()
     return hashlib.sha256(data).hexdigest()
