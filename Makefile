@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted portable early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff readme experiments clean
+.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted portable early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -100,8 +100,14 @@ sweep-report: $(STAMP) ## Compare queued experiments: reports/sweep.md (KL_BUDGE
 costs: $(STAMP) ## Gather what the last run of each stage cost (.costs/) into benchmarks/results/stages.json
 	python tools/costs.py
 
-metrics-diff: $(STAMP) ## What this tree changed against BASE (origin/main): metrics and resolved parameters, as Markdown
-	@echo '### Metrics against `$(BASE)`'; echo; dvc metrics diff --md "$(BASE)"
+verify: $(STAMP) ## Make the committed run again in a scratch folder and compare every output (COMMIT=v1.0 for another)
+	python -m stages.verify --commit "$(or $(COMMIT),HEAD)"
+
+seed-spread: $(STAMP) ## What another seed gives, over twenty seeds of the tiny profile, in as many sittings as it takes (3 hours)
+	python -m studies.seed_spread
+
+metrics-diff: $(STAMP) ## What this tree changed against BASE (origin/main): metrics, data and parameters, as Markdown
+	@echo '### Metrics and data against `$(BASE)`'; echo; python -m stages.diff --md -- "$(BASE)"
 	@echo; echo '### Parameters'; echo; dvc params diff --md --targets params.resolved.json -- "$(BASE)"
 
 readme: $(STAMP) ## Put the numbers of metrics/ and benchmarks/results/ into README and docs/, and draw their figures

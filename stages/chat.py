@@ -27,10 +27,11 @@ def main(  # noqa: PLR0917 - click passes them by name
     from rlhf.chat.terminal import answer, converse, scores
     from rlhf.core.params import read_resolved
 
-    known = read_resolved(run.layout.resolved)
+    at, known = run.layout, read_resolved(run.layout.resolved)
+    run.check_inputs(at.base, at.sft, at.reward, at.ppo, at.artifacts / "offline")
     longest, heat = max_new_tokens or known["ppo"]["response_tokens"], temperature or known["ppo"]["temperature"]
     settings = Settings(longest, heat, known["seed"] if seed is None else seed)
-    dialogue = Dialogue(load_cast(run.layout, names, run.runtime()), settings, turn_template(known["data"]))
+    dialogue = Dialogue(load_cast(at, names, run.runtime()), settings, turn_template(known["data"]))
     write = lambda text: click.echo(text, nl=False)  # noqa: E731 - click flushes: replies are seen as they are made
     if prompt is None:
         converse(dialogue, sys.stdin if not sys.stdin.isatty() else iter(lambda: input("> "), "/quit"), write)

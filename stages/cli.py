@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rlhf.core.checkpoint import Checkpoints
     from rlhf.core.costs import Meter
+    from rlhf.core.dag import StageSpec
     from rlhf.core.runtime import Runtime
 
     S = TypeVar("S", bound=BaseModel)
@@ -100,6 +101,25 @@ class Run:
         live.start(self.layout.live, read_section(self.layout.resolved, "live", live.LiveParams).to)
         return Runtime.start(self.section("runtime", RuntimeParams), self.seed)
 
+    @functools.cached_property
+    def declared(self) -> "StageSpec | None":
+        """What dvc.yaml declares of this stage; None in a folder without one."""
+        from rlhf.core.dag import declared
+
+        return declared(Path("dvc.yaml"), self.stage) if Path("dvc.yaml").is_file() else None
+
+    def check_inputs(self, *paths: Path) -> None:
+        """Check that what this stage reads (or, of a command that is no stage, `paths`) is what its makers wrote.
+
+        Raises:
+            UserError: a file is not what the stage that made it wrote: one line that names both.
+        """
+        from rlhf.core.intact import check_read
+
+        read = paths or (self.declared.deps if self.declared else ())
+        if note := check_read(read, self.layout.root, reader=self.stage):
+            click.echo(f"note: {note}", err=True)
+
     def checkpoints(self) -> "Checkpoints":
         """This run's checkpoints. The fingerprint covers the stage's declared parameters and dependencies, and the
         versions of the libraries: a run that differs in any of them never resumes this one.
@@ -114,7 +134,7 @@ class Run:
         from rlhf.core.runtime import RuntimeParams
 
         resolved = read_resolved(self.layout.resolved)
-        stage = declared(Path("dvc.yaml"), self.stage)
+        stage = self.declared or declared(Path("dvc.yaml"), self.stage)
         params: dict[str, object] = {name: dug(resolved, name) for name in stage.params}
         params["versions"] = library_versions()
         runtime = self.section("runtime", RuntimeParams)
@@ -133,8 +153,8 @@ class Run:
         outputs: Sequence[Path],
         cards: Sequence[Path] = (),
     ) -> None:
-        """End a stage that trains: write its metrics, a model card into each folder of `cards`, and its provenance;
-        then clear the checkpoints.
+        """End a stage: write its metrics, a model card into each folder of `cards`, and its provenance; then clear the
+        checkpoints.
 
         Cards and provenance tell the sections that this run has read. Cards come first, since the hashes of the outputs
         cover them; the checkpoints go last, so that a run that is killed here resumes.
@@ -148,30 +168,36 @@ class Run:
         for folder in cards:
             write_card(folder, stage=folder.name, params=self._sections, metrics=metrics)
         path = self.layout.provenance(name)
-        write_provenance(path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs)
+        written = self.declared.outs if self.declared else (*outputs, self.layout.metrics(name))
+        write_provenance(path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs, written=written)
         if self._checkpoints is not None:
             self._checkpoints.clear()
 
     def costs(self, meter: "Meter") -> None:
-        """Write .costs/<stage>.json. What a run cost is never a reason for it to fail."""
-        from rlhf.core.artifacts import write_json
+        """Write .costs/<stage>.json: what the run cost, on which machine, and which provenance it has left. That is
+        never a reason for a run to fail."""
+        from rlhf.core.artifacts import sha256_file, write_json
         from rlhf.core.costs import machine, settings_hash
+        from rlhf.core.numerics import numerics
         from rlhf.core.params import read_resolved
 
         with contextlib.suppress(Exception):
             names = sorted(self._sections)
             settings = settings_hash(read_resolved(self.layout.resolved), names)
             record = {"machine": machine(), "resumed": self._resumed, "sections": names, "settings": settings}
+            made = self.layout.provenance(self.stage.replace("@", "_"))
+            record |= {"numerics": numerics(), "made": sha256_file(made) if made.is_file() else None}
             write_json(self.layout.costs / f"{self.stage}.json", {**meter.read(), **record})
 
 
 def stage_command(
-    name: str, variants: Sequence[str] = (), *, costs: bool = True
+    name: str, variants: Sequence[str] = (), *, costs: bool = True, checked: bool = True
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Make a click command of a function of a Run and of its click options. Its docstring is the help text.
 
     `variants`: what the command's argument may be, of a stage that dvc.yaml repeats.
     `costs`: whether this is one of the pipeline's stages: its start is checked, and what it took is kept in .costs/.
+    `checked`: whether a stage's inputs are checked before it does anything; else it calls `check_inputs` itself.
     """
 
     def wrap(function: Callable[..., None]) -> click.Command:
@@ -180,7 +206,7 @@ def stage_command(
         def command(**options: object) -> None:
             run = Run(name, str(options.pop("variant", "")))
             with safe_streams():
-                status = _ended(run, lambda: _work(run, function, options, costs=costs))
+                status = _ended(run, lambda: _work(run, function, options, costs=costs, checked=checked))
             if status:
                 sys.exit(status)
 
@@ -197,7 +223,7 @@ class _Command(click.Command):
             return super().main(*args, **kwargs)
 
 
-def _work(run: Run, function: Callable[..., None], options: Mapping[str, object], *, costs: bool) -> None:
+def _work(run: Run, function: Callable[..., None], options: Mapping[str, object], *, costs: bool, checked: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has had SIGINT ignored
         signal.signal(number, _interrupt)
     from rlhf.core.costs import Meter
@@ -206,6 +232,8 @@ def _work(run: Run, function: Callable[..., None], options: Mapping[str, object]
     run.fix_instruction_set()
     if costs and run.stage != "resolve":
         run.check_start()
+        if checked:
+            run.check_inputs()
     function(run, **options)
     if costs:
         run.costs(meter)

@@ -8,12 +8,13 @@ def main(run: Run) -> None:
     """Compare PPO with the alternatives that were asked for, on evaluate's prompts with its random numbers.
 
     Reads metrics/evaluate.json (base, SFT, PPO), artifacts/offline and what evaluate reads. Writes
-    metrics/compare.json, plots/compare.csv and artifacts/compare (compare.md, and a figure where an alternative ran).
+    artifacts/compare (compare.md, and a figure where an alternative ran), metrics/compare.json, plots/compare.csv and
+    provenance/compare.json.
     """
     from rlhf.base.params import BaseParams
     from rlhf.compare.compare import compare, read_methods
     from rlhf.compare.table import write_table
-    from rlhf.core.artifacts import atomic_dir, write_metrics
+    from rlhf.core.artifacts import atomic_dir
     from rlhf.core.curves import Curve
     from rlhf.evaluate.params import EvaluateParams
     from rlhf.offline.methods import METHODS
@@ -26,7 +27,7 @@ def main(run: Run) -> None:
     with atomic_dir(at.compare) as folder:
         write_table(folder, rows)
     Curve(at.plot("compare"), rows).write()
-    write_metrics(at.metrics("compare"), found.metrics)
+    run.finish(found.metrics, inputs=[at.metrics("evaluate")], outputs=[at.compare])
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Say whether the run is sound, and if not what is wrong, on what evidence, and what to change.
 
-    Reads metrics/{prepare,reward,ppo,evaluate}.json, plots/{ppo,overoptimisation}.csv; writes metrics/diagnose.json
-    and artifacts/diagnose.md. Exit status 1 if a verdict of evaluate.fail_on failed; under dvc, `report` does that.
+    Reads metrics/{prepare,reward,ppo,evaluate}.json, plots/{ppo,overoptimisation}.csv; writes artifacts/diagnose.md,
+    {metrics,provenance}/diagnose.json. Exit status 1 if a verdict of evaluate.fail_on failed; under dvc, `report`'s.
     """
     import click
 
-    from rlhf.core.artifacts import write_metrics, write_text
+    from rlhf.core.artifacts import write_text
     from rlhf.diagnose.all_verdicts import all_verdicts
     from rlhf.diagnose.evidence import read_evidence
     from rlhf.diagnose.params import DiagnoseParams
@@ -27,7 +27,8 @@ def main(run: Run) -> None:
     now |= {"reward": run.section("reward", RewardParams), "ppo": run.section("ppo", PPOParams)}
     verdicts = all_verdicts(read_evidence(at), params, {name: section.model_dump() for name, section in now.items()})
     write_text(at.verdicts, markdown(verdicts))
-    write_metrics(at.metrics("diagnose"), metrics(verdicts))
+    read = [path for stage in ("prepare", "reward", "ppo", "evaluate") if (path := at.metrics(stage)).is_file()]
+    run.finish(metrics(verdicts), inputs=read, outputs=[at.verdicts])
     click.echo(table(verdicts))
     for line in (failed := failures(verdicts, params.fail_on)):
         click.echo(line, err=True)

@@ -8,13 +8,13 @@ def main(run: Run) -> None:
     """Compare base, SFT and PPO on test prompts (evaluate.split) and on out-of-distribution ones.
 
     Reads artifacts/prepare, base, sft, reward, ppo and rollouts, inputs/benchmarks and inputs/people; writes
-    artifacts/evaluate (samples side by side, the sheet for people and its key), metrics/evaluate.json and
-    plots/overoptimisation.csv.
+    artifacts/evaluate (samples side by side, the sheet for people and its key), metrics/evaluate.json,
+    plots/overoptimisation.csv and provenance/evaluate.json.
     """
     from dataclasses import asdict
 
     from rlhf.base.params import BaseParams
-    from rlhf.core.artifacts import atomic_dir, write_metrics
+    from rlhf.core.artifacts import atomic_dir
     from rlhf.core.curves import Curve
     from rlhf.evaluate.params import EvaluateParams
     from rlhf.evaluate.run import evaluate, write
@@ -25,7 +25,8 @@ def main(run: Run) -> None:
     with atomic_dir(at.evaluate) as folder:
         write(found, folder, params.split)
     Curve(at.plot("overoptimisation"), [asdict(point) for point in found.overoptimisation]).write()
-    write_metrics(at.metrics("evaluate"), found.metrics)
+    read = [at.base, at.sft, at.reward, at.ppo, at.pairs]
+    run.finish(found.metrics, inputs=read, outputs=[at.evaluate])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def main(run: Run, model: str | None, kind: str | None, to: Path | None) -> None
     """
     from rlhf.export.run import fulfil, orders, skipped
 
-    for order in orders(run.layout, model, kind, to):
+    ordered, at = orders(run.layout, model, kind, to), run.layout
+    run.check_inputs(at.base, at.sft, *(at.artifacts / order.model for order in ordered))
+    for order in ordered:
         reason = skipped(run.layout, order) if kind is None else None
         if reason is None:
             fulfil(run.layout, order)

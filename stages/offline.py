@@ -4,7 +4,7 @@ from rlhf.offline.methods import METHODS, TRAINED
 from stages.cli import Run, stage_command
 
 
-@stage_command("offline", METHODS)
+@stage_command("offline", METHODS, checked=False)
 def main(run: Run) -> None:
     """Train (or describe) one alternative to PPO, if offline.<variant>.run is true.
 
@@ -22,6 +22,7 @@ def main(run: Run) -> None:
         return
     from rlhf.offline.run import Process, run_method
 
+    run.check_inputs()
     shared, checkpoints, out = run.section("offline.shared", SharedParams), run.checkpoints(), at.offline(run.variant)
     metrics = run_method(run.variant, params, shared, at, Process(run.runtime(), checkpoints))
     cards = [out] if run.variant in TRAINED else []

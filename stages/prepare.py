@@ -9,8 +9,10 @@ def main(run: Run) -> None:
 
     Reads params.resolved.json and what data.source and base.source name (a file, a folder, a hub at a pinned commit, or
     nothing: the synthetic task). Writes artifacts/prepare/pairs, artifacts/prepare/corpus.jsonl,
-    artifacts/prepare/tokenizer and metrics/prepare.json.
+    artifacts/prepare/tokenizer, metrics/prepare.json and provenance/prepare.json.
     """
+    from pathlib import Path
+
     import click
 
     from rlhf.base.params import BaseParams
@@ -24,7 +26,11 @@ def main(run: Run) -> None:
     splits = ("train", "validation") if run.value("ppo.validation_every") else ("train",)
     room = PromptRoom(run.value("ppo.max_prompt_tokens"), run.value("ppo.response_tokens"), splits)
     prepared = prepare(data, choice, run.seed, room=room)
-    write_prepared(prepared, run.layout)
+    at = run.layout
+    write_prepared(prepared, at)
+    read = [Path(data.path)] if data.source == "files" else []
+    read += [Path(base.path)] if base.source == "path" and base.path else []
+    run.finish(prepared.metrics, inputs=read, outputs=[at.pairs, at.corpus, at.tokenizer])
     click.echo(f"prepare: {prepared.ledger.summary()}", err=True)
 
 

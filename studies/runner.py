@@ -27,6 +27,7 @@ from rlhf.core.artifacts import write_text
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.params import read_resolved
+from rlhf.core.provenance import record_again
 from studies.folder import connect, furnish, remove
 from studies.marks import code_in_memory, is_done, version
 from studies.run import CODE, PROJECT, ROOT, TAMPER, Run, project_stages
@@ -192,7 +193,7 @@ def _perform(run: Run, step: str, now: str, outs: tuple[Path, ...]) -> None:
 
 
 def _tamper(run: Run) -> None:
-    """Copy what is edited from the run that this one starts from, and edit it."""
+    """Copy what is edited from the run that this one starts from, edit it, and have its records say so."""
     if run.tamper is None or run.start is None:
         raise ValueError(f"{run.folder.name}: nothing to tamper with")
     for out in run.tamper.outs:
@@ -200,6 +201,8 @@ def _tamper(run: Run) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, copy)
     run.tamper.edit(Layout(), int(read_resolved(Layout().resolved)["seed"]))
+    for record in [Path(out) for out in run.tamper.outs if out.startswith("provenance/")]:
+        record_again(record)
 
 
 def _log_to(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Read what dvc.yaml declares of a stage, and which files .dvcignore leaves out of its folders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,21 @@ def declared(path: Path, stage: str) -> StageSpec:
     Raises:
         UserError: no such file or stage.
     """
-    stages = read_yaml(path).get("stages", {})
+    return declared_stages(path, [stage])[stage]
+
+
+def declared_stages(path: Path, stages: Iterable[str]) -> dict[str, StageSpec]:
+    """Read the same of several stages at once, by name."""
+    written, values = read_yaml(path).get("stages", {}), read_yaml(path.with_name("params.yaml"))
+    return {stage: _spec(path, stage, written, values) for stage in stages}
+
+
+def _spec(path: Path, stage: str, stages: Mapping[str, Any], given: Mapping[str, Any]) -> StageSpec:
     name, _, item = stage.partition("@")
     if name not in stages or item not in stages[name].get("foreach", [""]):
         raise UserError(f"{path}: no stage {stage!r}; found {', '.join(stages)}")
     spec = stages[name]["do"] if item else stages[name]
-    values = {**read_yaml(path.with_name("params.yaml")), "item": item}
+    values = {**given, "item": item}
     params = [name for item in spec.get("params", []) if isinstance(item, dict) for v in item.values() for name in v]
     outs = [out if isinstance(out, str) else next(iter(out)) for out in spec.get("outs", []) + spec.get("metrics", [])]
     return StageSpec(

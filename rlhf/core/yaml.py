@@ -12,22 +12,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no such file, not YAML (with the line), a duplicate key, or not a mapping.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
-
     try:
-        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: not YAML: {error.problem}") from None
-    except RecursionError:
-        raise UserError(f"{path}: not YAML that can be read: nested too deeply") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """Read a mapping from YAML 1.2; `where` names it in errors, which are those of `read_yaml`."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{where}:{line}: not YAML: {error.problem}") from None
+    except RecursionError:
+        raise UserError(f"{where}: not YAML that can be read: nested too deeply") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a mapping, found {type(value).__name__}")
+        raise UserError(f"{where}: expected a mapping, found {type(value).__name__}")
     return value

@@ -1,11 +1,10 @@
 """Trace the run: each model's provenance, and the files that the report has read with their hashes in dvc.lock."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rlhf.core.dvc_hash import dvc_md5
 from rlhf.report.content import Block, Section, Table, Text
 from rlhf.report.inputs import Inputs
 
@@ -42,19 +41,6 @@ def _outputs_once(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str,
     """Drop inputs that are some stage's output under the same hash."""
     outputs = {(what, digest) for _, role, what, digest in rows if role == "output"}
     return [row for row in rows if row[1] == "output" or row[2:] not in outputs]
-
-
-def dvc_md5(path: Path) -> str:
-    """Compute the hash that dvc.lock has for this file or folder.
-
-    For a file it is the MD5 of its bytes; for a folder the MD5 of the JSON list of its files' names and MD5s, in the
-    order of their names, with `.dir` appended (DVC 3).
-    """
-    if path.is_file():
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    names = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    entries = [{"md5": dvc_md5(file), "relpath": name} for name, file in names]
-    return f"{hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
 def read_files(paths: Iterable[Path]) -> list[tuple[str, str]]:

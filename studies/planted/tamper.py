@@ -39,5 +39,6 @@ def _rarest(vocabulary: dict[str, int]) -> str:
     return "ÿ" if "ÿ" in vocabulary else min(vocabulary, key=lambda token: (len(token), token))
 
 
-SHUFFLE_LABELS = Tamper(shuffle_labels, ("artifacts/prepare/pairs",))
-RENAME_EOS = Tamper(rename_eos, ("artifacts/base", "artifacts/sft"))
+# With the records that vouch for what is edited: the stages after it check what they read.
+SHUFFLE_LABELS = Tamper(shuffle_labels, ("artifacts/prepare/pairs", "provenance/prepare.json"))
+RENAME_EOS = Tamper(rename_eos, ("artifacts/base", "artifacts/sft", "provenance/base.json", "provenance/sft.json"))

@@ -65,7 +65,7 @@ def test_the_command_writes_and_prints_and_the_report_fails_only_where_it_was_to
     assert json.loads(project.read("metrics/diagnose.json"))["diagnose_termination"] == "failed"
     done = project.run("python", "-m", "stages.report", check=False)
     assert done.returncode == 1
-    because, where = done.stderr.splitlines()
+    because, where = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert because.startswith("error: termination failed (evaluate.fail_on): 40% of PPO's replies end")
     assert where == "error: the report of this run: reports/index.html"
     assert (

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rlhf.core.dvc_hash import dvc_md5
 from rlhf.core.yaml import read_yaml
-from rlhf.report.lineage import dvc_md5, libraries, made_of, read_files
+from rlhf.report.lineage import libraries, made_of, read_files
 
 
 def test_hashes_are_dvcs_own(tmp_path: Path) -> None:

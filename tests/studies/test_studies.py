@@ -10,7 +10,16 @@ import pytest
 
 from rlhf.core.artifacts import read_json, write_json, write_jsonl, write_text
 from rlhf.core.errors import UserError
-from studies import alternatives, early_stopping, ensembles, frontier, overoptimised, reward_variants, seeds
+from studies import (
+    alternatives,
+    early_stopping,
+    ensembles,
+    frontier,
+    overoptimised,
+    reward_variants,
+    seed_spread,
+    seeds,
+)
 from studies.command import RESULTS, run_command
 from studies.planted import __main__ as planted
 from studies.run import ROOT, Run
@@ -120,7 +129,7 @@ def test_results_that_were_not_asked_for_stay_and_each_is_written_as_soon_as_it_
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| 2", "| 10"]
 
 
-STUDIES = (alternatives, early_stopping, ensembles, frontier, planted, reward_variants, seeds)
+STUDIES = (alternatives, early_stopping, ensembles, frontier, planted, reward_variants, seed_spread, seeds)
 
 
 @pytest.mark.parametrize("module", STUDIES, ids=lambda module: module.__name__)
