@@ -25,6 +25,8 @@ def main(run: Run) -> None:
     room = PromptRoom(run.value("ppo.max_prompt_tokens"), run.value("ppo.response_tokens"), splits)
     prepared = prepare(data, choice, run.seed, room=room)
     write_prepared(prepared, run.layout)
+    for note in prepared.notes:
+        click.echo(f"prepare: {note}", err=True)
     click.echo(f"prepare: {prepared.ledger.summary()}", err=True)
 
 
