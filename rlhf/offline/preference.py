@@ -155,7 +155,8 @@ def preference_loss(
     """
     if loss == "ipo":
         chosen, rejected = ratios / tokens.clamp_min(1)
-        return (chosen - rejected - 1 / (2 * beta)) ** 2
+        squares: Tensor = (chosen - rejected - 1 / (2 * beta)) ** 2
+        return squares
     losses: Tensor = -logsigmoid(beta * (ratios[0] - ratios[1]) - margins)
     return losses
 

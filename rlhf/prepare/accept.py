@@ -93,7 +93,7 @@ class _Look:
 _OF_FORM = {"missing_column", "wrong_type", "no_assistant", "mismatched_prompt", "null_reply"}
 _HINTS = {
     "not_json": "JSON lines hold one object a line; save other JSON as a file that ends in .json",
-    "not_utf8": "Save the file as UTF-8",
+    "not_utf8": "The whole file is in another encoding",
     "missing_column": "data.columns names the columns where they have other names than usual",
     "tie": "Check that data.columns.chosen and data.columns.rejected name different columns",
     "lone_reply": "Pairs need a true and a false reply (or two scores) to the same prompt",

@@ -2,16 +2,16 @@
 "value"}, as ShareGPT has them)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rlhf.core.conversation import Turn
 from rlhf.prepare.columns import Columns
-from rlhf.prepare.dialogues import column_prompt
+from rlhf.prepare.dialogues import column_prompt, prompt_text
 from rlhf.prepare.finish import compared, needed
-from rlhf.prepare.literals import as_structure
 from rlhf.prepare.notes import Notes
 from rlhf.prepare.replies import check_reply, check_text, visible
 from rlhf.prepare.rows import Comparison, Prompt, RawRow, RuleBroken
-from rlhf.prepare.turns import Said, is_conversation, read_turns
+from rlhf.prepare.turns import Said, is_conversation, read_turns, turns_before_reply
 
 _NAMES = {
     "system": "a system turn",
@@ -32,11 +32,15 @@ def asked_and_answered(
     Raises:
         RuleBroken: any rule that a row can break.
     """
-    name = columns.prompt or (None if any(map(_has_turns_before, replies.values())) else columns.conversation)
+    name = columns.prompt or (None if any(map(turns_before_reply, replies.values())) else columns.conversation)
     value = needed(row.values, name) if name else None
     if not any(_is_structure(one) for one in (value, *replies.values())):
         return column_prompt(row, columns), [check_reply(key, reply) for key, reply in replies.items()]
-    asked = _turns(name, value, notes) if name else []
+    asked = []
+    if name and isinstance(value, str) and not _is_structure(value):
+        asked = [Said("user", prompt_text(row, replace(columns, prompt=name)), is_call=False, where=name)]
+    elif name and value is not None:
+        asked = read_turns(name, value, notes)
     divided = {key: split_reply(key, reply, notes) for key, reply in replies.items()}
     first, before = next((key, turns) for key, (turns, _) in divided.items())
     for key, (turns, _) in divided.items():
@@ -138,22 +142,8 @@ def checked(said: list[Said], name: str, notes: Notes) -> tuple[Turn, ...]:
     return turns
 
 
-def _turns(name: str, value: object, notes: Notes) -> list[Said]:
-    """Read a prompt, a text or a conversation, as turns."""
-    if value is None:
-        return []
-    if _is_structure(value):
-        return read_turns(name, value, notes)
-    return [Said("user", check_text(name, value), is_call=False, where=name)]
-
-
 def _is_structure(value: object) -> bool:
     return isinstance(value, list | dict) or is_conversation(value)
-
-
-def _has_turns_before(reply: object) -> bool:
-    found = as_structure(reply)
-    return isinstance(found, list) and len(found) > 1
 
 
 def _plain(said: list[Said]) -> list[tuple[str, str]]:

@@ -3,9 +3,10 @@
 from rlhf.core.conversation import Turn
 from rlhf.prepare.columns import Columns
 from rlhf.prepare.finish import compared, needed
+from rlhf.prepare.literals import looks_printed
 from rlhf.prepare.replies import check_reply, check_text, visible
 from rlhf.prepare.rows import Comparison, Pair, Prompt, RawRow, RuleBroken
-from rlhf.prepare.turns import is_conversation
+from rlhf.prepare.turns import is_conversation, looks_like_turns
 
 ASSISTANT = "\n\nAssistant:"
 HUMAN = "\n\nHuman:"
@@ -43,8 +44,7 @@ def column_pair(row: RawRow, columns: Columns) -> Comparison:
     names = (columns.chosen or "chosen", columns.rejected or "rejected")
     chosen, rejected = (needed(row.values, name) for name in names)
     for name, value in zip(names, (chosen, rejected), strict=True):
-        if isinstance(value, str) and is_conversation(value):
-            raise RuleBroken("wrong_type", f"{name}: a conversation written as text, where a reply is expected")
+        _not_written_out(name, value)
     return compared(row, column_prompt(row, columns), chosen, rejected, columns)
 
 
@@ -54,20 +54,38 @@ def column_prompt(row: RawRow, columns: Columns) -> Prompt:
     Raises:
         RuleBroken: missing_column, wrong_type, not_utf8 or empty_prompt.
     """
-    name = columns.prompt or "prompt"
-    prompt = check_text(name, needed(row.values, name))
-    if columns.extra is not None:
-        extra = needed(row.values, columns.extra)
-        added = "" if extra is None else check_text(columns.extra, extra)
-        prompt = "\n\n".join(part.strip() for part in (prompt, added) if part.strip())
-    if not visible(prompt):
-        raise RuleBroken("empty_prompt", f"{name}: empty")
+    prompt = prompt_text(row, columns)
     system = needed(row.values, columns.system) if columns.system else None
     if system is None or not check_text(str(columns.system), system).strip():
         return prompt
     if prompt.rstrip().endswith(ASSISTANT):
         return str(system).strip() + prompt  # a dialogue already, which begins with a blank line
     return Turn("system", str(system)), Turn("user", prompt)
+
+
+def prompt_text(row: RawRow, columns: Columns) -> str:
+    """Read the prompt from its column, with `extra` after it.
+
+    Raises:
+        RuleBroken: missing_column, wrong_type, not_utf8 or empty_prompt.
+    """
+    name = columns.prompt or "prompt"
+    prompt = check_text(name, needed(row.values, name))
+    _not_written_out(name, prompt)
+    if columns.extra is not None:
+        extra = needed(row.values, columns.extra)
+        added = "" if extra is None else check_text(columns.extra, extra)
+        prompt = "\n\n".join(part.strip() for part in (prompt, added) if part.strip())
+    if not visible(prompt):
+        raise RuleBroken("empty_prompt", f"{name}: empty")
+    return prompt
+
+
+def _not_written_out(name: str, value: object) -> None:
+    if looks_like_turns(value):
+        lost = " (a list as numpy prints it, which has lost its commas: save as JSON lines or Parquet)"
+        hint = lost if looks_printed(value) and not is_conversation(value) else ""
+        raise RuleBroken("wrong_type", f"{name}: a conversation written out as text, where a text is expected{hint}")
 
 
 def as_pair(comparison: Comparison, template: str) -> Pair:

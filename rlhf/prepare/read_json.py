@@ -11,7 +11,7 @@ from rlhf.core.errors import UserError
 from rlhf.prepare.columns import USUAL
 from rlhf.prepare.encodings import CannotDecode, as_utf8
 from rlhf.prepare.notes import Notes
-from rlhf.prepare.replies import SAVE_AS_UTF8
+from rlhf.prepare.replies import CONVERT
 from rlhf.prepare.rows import BadRow, RawRow
 from rlhf.prepare.turns import is_conversation
 
@@ -49,8 +49,18 @@ def json_rows(path: Path, file: BufferedIOBase, notes: Notes) -> Rows:
         yield from _array(path, file)
     elif first.startswith(b"{") and not (several and _object_of(first) is not None):
         yield from _whole(path, file, notes)
+    elif first and not several and _is_json(first):
+        raise NoRows(f"{path}: valid JSON, but no list of rows: {first[:40].decode('utf-8', 'replace')}")
     else:
         yield from _lines(path, file)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _begin(file: BufferedIOBase) -> tuple[bytes, bool]:
@@ -96,7 +106,7 @@ def _line(origin: str, line: bytes) -> RawRow | BadRow:
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        reason = f"not UTF-8 at byte {error.start} of the line (0x{line[error.start]:02X}); {SAVE_AS_UTF8}"
+        reason = f"not UTF-8 at byte {error.start} of the line (0x{line[error.start]:02X}); {CONVERT}"
         return BadRow(origin, "not_utf8", reason, _shown(line))
     try:
         value = _DECODER.decode(text.strip())
@@ -118,7 +128,7 @@ def _array(path: Path, file: BufferedIOBase) -> Rows:
     except BROKEN as error:
         yield broken(path, 1, error)
     except UnicodeDecodeError as error:
-        yield BadRow(f"{path}:1", "not_utf8", f"not UTF-8 at byte {error.start} of the file; {SAVE_AS_UTF8}")
+        yield BadRow(f"{path}:1", "not_utf8", f"not UTF-8 at byte {error.start} of the file; {CONVERT}")
     else:
         yield from _elements(path, text)
 

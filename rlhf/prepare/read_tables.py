@@ -69,7 +69,7 @@ def _rows(path: Path, file: BufferedIOBase, notes: Notes) -> Rows:
     except csv.Error as error:
         yield BadRow(f"{path}:{line}", "broken_file", f"not CSV from here on: {one_line(error)}")
     if blank:
-        notes.say(f"{path}: {blank} empty rows passed over")
+        notes.say(f"{path}: empty rows passed over: {blank}")
 
 
 def _header(path: Path, names: list[str], line: int) -> list[str]:

@@ -8,12 +8,17 @@ from rlhf.prepare.columns import USUAL, Columns, find_columns, refuse_rivals, va
 from rlhf.prepare.literals import as_label, as_list, as_number
 from rlhf.prepare.params import ColumnParams
 from rlhf.prepare.rows import RuleBroken
-from rlhf.prepare.turns import is_conversation, role_key
+from rlhf.prepare.turns import is_conversation, role_key, turns_before_reply
 
 Values = Mapping[str, object]
 
 _MARKER = "Assistant:"
 _LOOKED_AT = 200  # rows
+_ROLE_WORDS = {
+    "chosen": "the better reply (data.columns.chosen)", "rejected": "the worse reply (data.columns.rejected)",
+    "winner": "the winner (data.columns.winner)",
+    "first": "two replies (data.columns.first and second, or a list in data.columns.replies)",
+}  # fmt: skip
 # The roles of the columns that each form reads; those that a row must have are its first ones.
 ROLES = {
     "hh": ("chosen", "rejected"),
@@ -57,9 +62,9 @@ def recognise(rows: Sequence[Values], given: ColumnParams, where: str) -> Readin
     if len(found) == 1:
         (name,) = found
         refuse_rivals(columns, _needed_roles(name, rows, columns), where)
-        return Reading(name, narrowed(name, columns, given), found[name])
+        return Reading(name, narrowed(name, columns, given, rows), found[name])
     if not found:
-        lacking = f" {chosen_without_prompt()}" if columns.chosen and columns.rejected and not columns.prompt else ""
+        lacking = "".join(f" {one}." for one in lacks(rows, columns))
         raise UserError(f"{where}: data.format: auto: the rows fit no form.{lacking} {described(rows)}. {_known()}")
     readings = "; ".join(f"{name} ({why})" for name, why in found.items())
     keys = " or ".join(f"data.format={name}" for name in found)
@@ -76,18 +81,25 @@ def read_as(name: str, rows: Sequence[Values], given: ColumnParams, where: str) 
     """
     columns = find_columns(rows, given)
     refuse_rivals(columns, _needed_roles(name, rows, columns), where)
-    return Reading(name, narrowed(name, columns, given), "data.format says so")
+    return Reading(name, narrowed(name, columns, given, rows), "data.format says so")
 
 
-def narrowed(name: str, columns: Columns, given: ColumnParams) -> Columns:
+def narrowed(name: str, columns: Columns, given: ColumnParams, rows: Sequence[Values]) -> Columns:
     """Keep the columns that the form reads, so that all others count as not used."""
     kept = {*ROLES[name], "second", "prompt", "extra", "conversation", "system", "weight", "margin", "annotator"}
     if name == "hh":
         kept -= {"prompt", "extra", "conversation", "system"}
     if name in ("unpaired", "ratings") and columns.reply and not (name == "ratings" and columns.replies):
         kept -= {"weight", "margin"}  # of single replies, which the form does not know how to pass on to pairs
-    if name == "conversations" and columns.conversation and not given.prompt:
-        kept -= {"prompt"}
+    if name in ("messages", "conversations") and columns.chosen:
+        if columns.prompt or _share(rows, columns.chosen, turns_before_reply) == 1:
+            kept -= {"conversation"}
+        if name == "conversations" and columns.conversation and not given.prompt:
+            kept = kept - {"prompt"} | {"conversation"}
+    if (columns.prompt and name in ("pairs", "winner", "rankings", "ratings")) or (
+        name == "unpaired" and columns.reply
+    ):
+        kept -= {"conversation"}
     if name == "winner" and not columns.first:
         kept |= {"replies"}
     if name == "ratings" and columns.replies:
@@ -168,12 +180,26 @@ def _needed_roles(name: str, rows: Sequence[Values], columns: Columns) -> tuple[
     return ROLES[name] if name == "hh" else (*ROLES[name], "prompt")
 
 
-def chosen_without_prompt() -> str:
-    """Say what lacks where there are two replies and no prompt."""
-    return (
-        f"There are chosen and rejected, but no prompt (a column {', '.join(USUAL['prompt'])}, or the name in "
-        'data.columns.prompt), and no "Assistant:" in the texts before which it could stand.'
-    )
+def lacks(rows: Sequence[Values], columns: Columns) -> list[str]:
+    """Say what keeps the rows from a form that they nearly have."""
+    found = []
+    if columns.chosen and columns.rejected and not columns.prompt:
+        found.append(
+            f"There are {columns.chosen!r} and {columns.rejected!r}, but no prompt (a column {', '.join(USUAL['prompt'])}, "
+            'or the name in data.columns.prompt), and no "Assistant:" in the texts before which it could stand'
+        )
+    for role, other in (("chosen", "rejected"), ("rejected", "chosen"), ("winner", "first"), ("first", "winner")):
+        if columns.named(role) and not columns.named(other):
+            found.append(f"There is {columns.named(role)!r}, but no column for {_ROLE_WORDS[other]}")
+    for role, read in (("label", as_label), ("score", as_number)):
+        name = columns.named(role)
+        wrong = next((value for row in rows if name and not _passes(read)(value := _value(row, name))), None)
+        if name and wrong is not None:
+            try:
+                read(name, wrong)
+            except RuleBroken as broken:
+                found.append(broken.reason)
+    return found
 
 
 def described(rows: Sequence[Values]) -> str:

@@ -9,6 +9,7 @@ _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # Unicode categories of controls, f
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0\u034f"  # fillers that are letters or symbols to Unicode and show nothing
 _ESCAPED = range(0xDC80, 0xDD00)  # what bytes that are not UTF-8 become as they are read
 
+CONVERT = "save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8 does, where it is what a program for Windows has written)"
 SAVE_AS_UTF8 = (
     "save the file as UTF-8: in Excel, File > Save As > 'CSV UTF-8 (Comma delimited)'; in LibreOffice, Save As > 'Edit "
     "filter settings' > Unicode (UTF-8); or iconv -f WINDOWS-1252 -t UTF-8"

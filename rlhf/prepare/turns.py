@@ -1,6 +1,7 @@
 """Read conversations: lists of {"role", "content"} or {"from", "value"}, in the spellings in which people have them."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ ROLES = {
 _ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value")
 _CALL_KEYS = ("tool_calls", "function_call")
 _KNOWN = {*_ROLE_KEYS, *_CONTENT_KEYS, *_CALL_KEYS}
+_WRITTEN = re.compile(r"""["'](role|from)["']\s*:.*["'](content|value)["']\s*:""", re.DOTALL)
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
@@ -56,6 +58,17 @@ def is_conversation(value: object) -> bool:
         and bool(found)
         and all(isinstance(one, Mapping) and is_conversation(one) for one in found)
     )
+
+
+def looks_like_turns(value: object) -> bool:
+    """Tell whether a text is a conversation written out, also one that cannot be read back."""
+    return isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and bool(_WRITTEN.search(value))
+
+
+def turns_before_reply(value: object) -> bool:
+    """Tell whether a reply is a conversation of several turns."""
+    found = as_structure(value)
+    return isinstance(found, list) and len(found) > 1 and is_conversation(found)
 
 
 def role_key(value: object) -> str | None:

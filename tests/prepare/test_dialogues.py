@@ -99,7 +99,7 @@ def test_an_empty_prompt_is_bad() -> None:
 
 
 def test_a_conversation_as_text_is_no_reply() -> None:
-    with pytest.raises(RuleBroken, match="a conversation written as text"):
+    with pytest.raises(RuleBroken, match="a conversation written out as text"):
         pair({"prompt": "a", "chosen": "[{'role': 'assistant', 'content': 'x'}]", "rejected": "y"})
 
 
