@@ -223,7 +223,7 @@ class _Command(click.Command):
             return super().main(*args, **kwargs)
 
 
-def _work(run: Run, function: Callable[..., None], options: Mapping[str, object], *, costs: bool, checked: bool) -> None:
+def _work(run: Run, function: Callable[..., None], options: Mapping[str, Any], *, costs: bool, checked: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has had SIGINT ignored
         signal.signal(number, _interrupt)
     from rlhf.core.costs import Meter

@@ -31,6 +31,8 @@ def main(run: Run) -> None:
     read = [Path(data.path)] if data.source == "files" else []
     read += [Path(base.path)] if base.source == "path" and base.path else []
     run.finish(prepared.metrics, inputs=read, outputs=[at.pairs, at.corpus, at.tokenizer])
+    for note in prepared.notes:
+        click.echo(f"prepare: {note}", err=True)
     click.echo(f"prepare: {prepared.ledger.summary()}", err=True)
 
 

@@ -1,5 +1,6 @@
 """Training examples as token ids: preference pairs, and prompts with candidate responses."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from rlhf.training.batches import Batch, response_batch
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """A prompt and K responses to it as token ids, and (if they were scored) their rewards."""
+    """A prompt and K responses to it as token ids, and (if they were scored) their rewards. Of a pair: its weight, and
+    the margin by which the first response should lead, in logits."""
 
     prompt: list[int]
     responses: tuple[list[int], ...]
     scores: tuple[float, ...] = ()
+    weight: float = 1.0
+    margin: float = 0.0
 
     def __len__(self) -> int:
         """Return the tokens of the longest row, prompt and response."""
@@ -64,13 +68,22 @@ def _pair(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase
         texts.append(text)
     prompt = encode_prompt(tokenizer, texts[0])
     responses = tuple(encode_response(tokenizer, text) for text in texts[1:])
-    pair = Candidates(prompt, responses)
+    weight, margin = (_number(row, key, where, default) for key, default in (("weight", 1.0), ("margin", 0.0)))
+    pair = Candidates(prompt, responses, weight=weight, margin=margin)
     if len(pair) > context:
         raise UserError(
             f"{where}: prompt and reply have {len(pair)} tokens; the model's context is {context}: "
             "lower data.max_tokens"
         )
     return pair
+
+
+def _number(row: dict[str, object], key: str, where: str, default: float) -> float:
+    """Read a weight, which is above 0, or a margin, which is not below 0."""
+    value = row.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise UserError(f"{where}: {key}: expected a number of 0 or more, found {value!r:.40}")
+    return float(value)
 
 
 def collator(pad_id: int) -> Callable[[list[Candidates]], Batch]:

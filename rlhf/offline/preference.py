@@ -7,12 +7,15 @@ policy. Ours are the token ids, their order, the checkpoints and the choice of t
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from rlhf.offline.examples import Candidates
@@ -45,6 +48,7 @@ def train_preferences(
     """
     built: list[DPOTrainer] = []
     collate = partial(collate_pairs, pad_id=int(tokenizer.pad_token_id))
+    train, validation = relative(train), relative(validation)
     batches = in_batches(validation, job.shared.batch_size, lambda pairs: collate([_row(pair) for pair in pairs]))
 
     def build(**arguments: Any) -> "DPOTrainer":
@@ -86,6 +90,15 @@ def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTra
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             pass
 
+        def _compute_loss(self, model: nn.Module, inputs: Batch, return_outputs: bool) -> Any:
+            if "weights" not in inputs:
+                return super()._compute_loss(model, inputs, return_outputs)  # type: ignore[no-untyped-call]
+            ratios, tokens = _log_ratios(self, model, inputs)
+            right = (ratios[0] > ratios[1]).float().mean()
+            self._metrics["train" if model.training else "eval"]["rewards/accuracies"].append(float(right))
+            losses = preference_loss(cast(Loss, self.loss_types[0]), self.beta, ratios, tokens, inputs["margins"])
+            return (losses * inputs["weights"]).mean()
+
         def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
             loss: Tensor = super().training_step(*args, **kwargs)
             self._metrics["train"].clear()  # kept for a log that is not written, they would grow for the whole run
@@ -97,17 +110,61 @@ def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTra
     return ExactDPO(**arguments)
 
 
-def collate_pairs(rows: list[dict[str, list[int]]], *, pad_id: int) -> Batch:
-    """Make trl's batch of pairs: all chosen rows, then all rejected ones, (2 B, T) ids, mask and completion mask."""
+def collate_pairs(rows: list[dict[str, Any]], *, pad_id: int) -> Batch:
+    """Make trl's batch of pairs: all chosen rows, then all rejected ones, (2 B, T) ids, mask and completion mask; and,
+    where a pair has a weight other than 1 or a margin, (B,) weights and margins."""
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     batch: Batch = DataCollatorForPreference(pad_token_id=pad_id)(rows)
+    if any(row["weight"] != 1 or row["margin"] for row in rows):
+        batch["weights"] = torch.tensor([row["weight"] for row in rows])
+        batch["margins"] = torch.tensor([row["margin"] for row in rows])
     return batch
 
 
-def _row(pair: Candidates) -> dict[str, list[int]]:
+def _log_ratios(trainer: "DPOTrainer", model: nn.Module, inputs: Batch) -> tuple[Tensor, Tensor]:
+    """Compute log p / ref of chosen and rejected responses, summed over tokens, and the numbers of these, (2, B) each.
+
+    The forward passes are those of trl's own loss.
+    """
+    from trl.trainer.utils import use_adapter
+
+    mask = inputs["completion_mask"]
+    given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
+    given |= {"labels": inputs["input_ids"].masked_fill(mask == 0, -100), "fused_lm_head": True}
+    ours = model(**given).log_probs.sum(1)
+    with torch.no_grad(), use_adapter(trainer.accelerator.unwrap_model(model), adapter_name="ref"):
+        reference = model(**given).log_probs.sum(1)
+    return torch.stack((ours - reference).chunk(2)), torch.stack(mask.sum(1).float().chunk(2))
+
+
+def relative(pairs: Sequence[Candidates]) -> Sequence[Candidates]:
+    """Scale weights to a mean of 1, so that weighted losses are weighted means."""
+    mean = sum(pair.weight for pair in pairs) / len(pairs)
+    return [replace(pair, weight=pair.weight / mean) for pair in pairs]
+
+
+def preference_loss(
+    loss: Loss, beta: float, ratios: Float[Tensor, "2 B"], tokens: Float[Tensor, "2 B"], margins: Float[Tensor, " B"]
+) -> Float[Tensor, " B"]:
+    """Compute the loss of each pair from log p / ref of chosen and rejected (sums over tokens, nats).
+
+    DPO with the margin m of the reward model's loss (Touvron et al. 2023, eq. 2) on its implied rewards, the offset of
+    Amini et al. 2024 (arXiv 2402.10571): -log sigmoid(beta (chosen - rejected) - m). IPO (eq. 17, on means over
+    tokens) has its own margin, 1 / (2 beta), and takes no other.
+    """
+    if loss == "ipo":
+        chosen, rejected = ratios / tokens.clamp_min(1)
+        squares: Tensor = (chosen - rejected - 1 / (2 * beta)) ** 2
+        return squares
+    losses: Tensor = -logsigmoid(beta * (ratios[0] - ratios[1]) - margins)
+    return losses
+
+
+def _row(pair: Candidates) -> dict[str, Any]:
     chosen, rejected = pair.responses
-    return {"prompt_ids": pair.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+    row = {"prompt_ids": pair.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+    return row | {"weight": pair.weight, "margin": pair.margin}
 
 
 def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float, float]:

@@ -36,7 +36,7 @@ def compare_annotators(rankings: Iterable[Ranking]) -> Annotators:
     metrics |= _agreement(shared, names)
     if len(names) < 2:
         return Annotators(metrics)
-    disputed = [
+    disputed: list[dict[str, object]] = [
         {"prompt": prompt, "first": first, "second": second, "labels": dict(one.labels), "share": one.share}
         for one in disagreements(units)
         for prompt, first, second in [places[one.unit]]

@@ -1,6 +1,6 @@
 """Build the prepared data set: read, sort out, split, tokenise, filter, report."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,13 +11,14 @@ from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
 from rlhf.models.text import hub
 from rlhf.models.text.load import check_model_folder, load_tokenizer
+from rlhf.prepare.accept import accepted
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.report import Metrics, data_report
 from rlhf.prepare.row_counts import Ledger
-from rlhf.prepare.rows import BadRow, Pair
-from rlhf.prepare.sources import read_ood, read_pairs, read_probes, read_rankings
+from rlhf.prepare.rows import Pair
+from rlhf.prepare.sources import Source, read_ood, read_probes
 from rlhf.prepare.splits import SPLITS, split_of
 from rlhf.prepare.tokenizer import check_fits, context_of, train_tokenizer
 from rlhf.synthetic import task
@@ -53,6 +54,7 @@ class Prepared:
     gold: Literal["synthetic"] | None
     ceiling: float | None
     metrics: Metrics
+    notes: list[str]  # what is no error and must be said
 
 
 def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom | None = None) -> Prepared:
@@ -67,7 +69,8 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
     check_fits(context, data.max_tokens)
     tokenizer = load_tokenizer(folder) if folder else None
     ledger = Ledger()
-    pairs = list(_accepted(read_pairs(data, seed), ledger, stop=data.on_bad_row == "stop"))
+    source = Source(data, seed)
+    pairs = list(accepted(source, ledger, data))
     corpus: list[str] = []
     if tokenizer is None:
         corpus = list(_corpus(data, pairs, seed))
@@ -78,7 +81,7 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
         check_prompts(splits, {pair.prompt: lengths.prompt for pair, lengths in kept}, room, context)
     ood = read_ood(data, seed)
     ceiling = _ceiling(splits["test"])
-    annotators = compare_annotators(read_rankings(data) if data.format == "rankings" else map(pair_ranking, pairs))
+    annotators = compare_annotators(map(pair_ranking, pairs) if source.rankings is None else source.rankings)
     metrics = data_report(ledger, splits, [lengths for _, lengths in kept])
     metrics |= annotators.metrics | {
         "prepare_noise_ceiling": ceiling,
@@ -87,7 +90,10 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
         "prepare_vocabulary": len(tokenizer),
     }
     gold: Literal["synthetic"] | None = "synthetic" if data.source == "synthetic" else None
-    return Prepared(splits, ood, read_probes(data), corpus, tokenizer, ledger, annotators, gold, ceiling, metrics)
+    return Prepared(
+        splits, ood, read_probes(data), corpus, tokenizer, ledger, annotators, gold, ceiling, metrics,
+        source.notes.lines(),
+    )  # fmt: skip
 
 
 def _base_folder(base: BaseChoice) -> Path | None:
@@ -99,22 +105,6 @@ def _base_folder(base: BaseChoice) -> Path | None:
     folder = Path(base.path or "")
     check_model_folder(folder)
     return folder
-
-
-def _accepted(rows: Iterable[Pair | BadRow], ledger: Ledger, *, stop: bool) -> Iterator[Pair]:
-    """Keep pairs that broke no rule, each once; bad rows and duplicates go into the ledger."""
-    seen: set[tuple[str, str, str, str | None]] = set()
-    for row in rows:
-        ledger.read += 1
-        if isinstance(row, BadRow):
-            ledger.put_aside(row, stop=stop)
-            continue
-        key = (row.prompt, row.chosen, row.rejected, row.annotator)  # two who say the same are no duplicates
-        if key in seen:
-            ledger.dropped["duplicate"] += 1
-            continue
-        seen.add(key)
-        yield row
 
 
 def _corpus(data: DataParams, pairs: Sequence[Pair], seed: int) -> Iterator[str]:

@@ -1,92 +1,118 @@
-"""Turn raw rows into preference pairs: HH dialogues, and files with named columns."""
+"""Turn rows into comparisons, and comparisons into pairs of text: HH dialogues, and files with named columns."""
 
-from rlhf.prepare.params import ColumnParams
-from rlhf.prepare.rows import BadRow, Pair, RawRow
+from rlhf.core.conversation import Turn
+from rlhf.prepare.columns import Columns
+from rlhf.prepare.finish import compared, needed
+from rlhf.prepare.literals import looks_printed
+from rlhf.prepare.replies import check_reply, check_text, visible
+from rlhf.prepare.rows import Comparison, Pair, Prompt, RawRow, RuleBroken
+from rlhf.prepare.turns import is_conversation, looks_like_turns
 
 ASSISTANT = "\n\nAssistant:"
 HUMAN = "\n\nHuman:"
+_MARKERS = {"system": "", "user": f"{HUMAN} ", "assistant": f"{ASSISTANT} ", "tool": "\n\nTool: "}
 
 
-def hh_pair(row: RawRow) -> Pair | BadRow:
-    """Split a pair of whole dialogues, `chosen` and `rejected`, that differ only after the LAST "\\n\\nAssistant:"."""
-    texts = _texts(row, ("chosen", "rejected"))
-    if isinstance(texts, BadRow):
-        return texts
-    prompts, replies = [], []
-    for name, dialogue in zip(("chosen", "rejected"), texts, strict=True):
-        before, marker, reply = dialogue.rpartition(ASSISTANT)
-        if not marker:
-            return BadRow(row.origin, "no_assistant", f'{name}: no "\\n\\nAssistant:" in it', dict(row.values))
-        prompts.append(before + marker)
-        replies.append(reply)
-    if prompts[0] != prompts[1]:
-        reason = 'chosen and rejected differ before the last "\\n\\nAssistant:"'
-        return BadRow(row.origin, "mismatched_prompt", reason, dict(row.values))
-    return _pair(row, prompts[0], replies[0], replies[1])
+def hh_pair(row: RawRow, columns: Columns) -> Comparison:
+    """Split a pair of whole dialogues, `chosen` and `rejected`, that differ only after the LAST "\\n\\nAssistant:".
 
-
-def column_pair(row: RawRow, columns: ColumnParams, template: str) -> Pair | BadRow:
-    """Make a pair from named columns. `template` turns the prompt into a dialogue unless it already ends as one.
-
-    Text in the `extra` column, where one is named and not empty, follows the prompt after a blank line.
+    Raises:
+        RuleBroken: any rule that a row can break.
     """
-    texts = _texts(row, (columns.prompt, columns.chosen, columns.rejected))
-    if isinstance(texts, BadRow):
-        return texts
-    prompt, chosen, rejected = texts
-    if columns.extra is not None:
-        extra = _texts(row, (columns.extra,))
-        if isinstance(extra, BadRow):
-            return extra
-        prompt = "\n\n".join(part.strip() for part in (prompt, *extra) if part.strip())
-    if not prompt.strip():
-        return BadRow(row.origin, "empty_prompt", f"{columns.prompt}: empty", dict(row.values))
-    return _pair(row, as_dialogue(prompt, template), chosen, rejected)
-
-
-def as_dialogue(prompt: str, template: str) -> str:
-    """Put the prompt into the template; one that already ends with "\\n\\nAssistant:" stays as it is."""
-    return prompt if prompt.endswith(ASSISTANT) else template.replace("{prompt}", prompt.strip())
-
-
-def _texts(row: RawRow, names: tuple[str, ...]) -> tuple[str, ...] | BadRow:
-    """The named columns, all of them text that can be encoded."""
-    found = []
+    names = (columns.chosen or "chosen", columns.rejected or "rejected")
+    prompts, replies = [], []
     for name in names:
-        if name not in row.values:
-            reason = f"no column {name!r}; found {', '.join(map(str, sorted(row.values)))}"
-            return BadRow(row.origin, "missing_column", reason, dict(row.values))
-        value = row.values[name]
-        if not isinstance(value, str):
-            reason = f"{name}: expected text, found {value!r:.60} ({type(value).__name__})"
-            return BadRow(row.origin, "wrong_type", reason, dict(row.values))
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:
-            reason = f"{name}: character {error.start} is half of a surrogate pair, or was not UTF-8"
-            return BadRow(row.origin, "not_utf8", reason, _printable(row))
-        found.append(value)
-    return tuple(found)
+        before, marker, reply = check_reply(name, needed(row.values, name)).rpartition(ASSISTANT)
+        if not marker:
+            raise RuleBroken("no_assistant", f'{name}: no "\\n\\nAssistant:" in it')
+        prompts.append(before + marker)
+        replies.append(reply.removeprefix(" "))
+    if not visible(prompts[0].replace(HUMAN, "").replace(ASSISTANT, "")):
+        raise RuleBroken("empty_prompt", f"{names[0]}: nobody says anything before the reply")
+    if prompts[0] != prompts[1]:
+        raise RuleBroken("mismatched_prompt", f'{names[0]} and {names[1]} differ before the last "\\n\\nAssistant:"')
+    return compared(row, prompts[0], replies[0], replies[1], columns)
 
 
-def _pair(row: RawRow, prompt: str, chosen: str, rejected: str) -> Pair | BadRow:
-    """The rules that hold for every form. Replies are stripped and begin with one space."""
-    for name, reply in (("chosen", chosen), ("rejected", rejected)):
-        if not reply.strip():
-            return BadRow(row.origin, "empty_reply", f"{name}: the reply is empty", dict(row.values))
-    if chosen.strip() == rejected.strip():
-        return BadRow(row.origin, "tie", "chosen and rejected are the same reply", dict(row.values))
-    kind, annotator = row.values.get("kind"), row.values.get("annotator")
+def column_pair(row: RawRow, columns: Columns) -> Comparison:
+    """Make a comparison from named columns. Text in the `extra` column, where one is named and not empty, follows the
+    prompt after a blank line.
+
+    Raises:
+        RuleBroken: any rule that a row can break.
+    """
+    names = (columns.chosen or "chosen", columns.rejected or "rejected")
+    chosen, rejected = (needed(row.values, name) for name in names)
+    for name, value in zip(names, (chosen, rejected), strict=True):
+        _not_written_out(name, value)
+    return compared(row, column_prompt(row, columns), chosen, rejected, columns)
+
+
+def column_prompt(row: RawRow, columns: Columns) -> Prompt:
+    """Read the prompt from its column, with `extra` after it and the system prompt before it, where there are any.
+
+    Raises:
+        RuleBroken: missing_column, wrong_type, not_utf8 or empty_prompt.
+    """
+    prompt = prompt_text(row, columns)
+    system = needed(row.values, columns.system) if columns.system else None
+    if system is None or not check_text(str(columns.system), system).strip():
+        return prompt
+    if prompt.rstrip().endswith(ASSISTANT):
+        return str(system).strip() + prompt  # a dialogue already, which begins with a blank line
+    return Turn("system", str(system)), Turn("user", prompt)
+
+
+def prompt_text(row: RawRow, columns: Columns) -> str:
+    """Read the prompt from its column, with `extra` after it.
+
+    Raises:
+        RuleBroken: missing_column, wrong_type, not_utf8 or empty_prompt.
+    """
+    name = columns.prompt or "prompt"
+    prompt = check_text(name, needed(row.values, name))
+    _not_written_out(name, prompt)
+    if columns.extra is not None:
+        extra = needed(row.values, columns.extra)
+        added = "" if extra is None else check_text(columns.extra, extra)
+        prompt = "\n\n".join(part.strip() for part in (prompt, added) if part.strip())
+    if not visible(prompt):
+        raise RuleBroken("empty_prompt", f"{name}: empty")
+    return prompt
+
+
+def _not_written_out(name: str, value: object) -> None:
+    if looks_like_turns(value):
+        lost = " (a list as numpy prints it, which has lost its commas: save as JSON lines or Parquet)"
+        hint = lost if looks_printed(value) and not is_conversation(value) else ""
+        raise RuleBroken("wrong_type", f"{name}: a conversation written out as text, where a text is expected{hint}")
+
+
+def as_pair(comparison: Comparison, template: str) -> Pair:
+    """Make the pair of texts that models see. Replies are stripped and begin with one space."""
+    prompt = as_dialogue(comparison.prompt, template)
     return Pair(
         prompt=prompt,
-        chosen=" " + chosen.strip(),
-        rejected=" " + rejected.strip(),
-        origin=row.origin,
-        kind=kind if isinstance(kind, str) else None,
+        chosen=" " + comparison.chosen.strip(),
+        rejected=" " + comparison.rejected.strip(),
+        origin=comparison.origin,
+        kind=comparison.kind,
         turns=max(1, prompt.count(HUMAN)),
-        annotator=annotator if isinstance(annotator, str) and annotator else None,
+        weight=comparison.weight,
+        annotator=comparison.annotator,
+        margin=comparison.margin,
     )
 
 
-def _printable(row: RawRow) -> dict[str, str]:
-    return {str(name): str(value).encode("utf-8", "replace").decode() for name, value in row.values.items()}
+def as_dialogue(prompt: Prompt, template: str) -> str:
+    """Put a text into the template, and turns into the form of a dialogue; a text that already ends with
+    "\\n\\nAssistant:" stays as it is."""
+    if not isinstance(prompt, str):
+        return render_dialogue(prompt)
+    return prompt if prompt.endswith(ASSISTANT) else template.replace("{prompt}", prompt.strip())
+
+
+def render_dialogue(turns: tuple[Turn, ...]) -> str:
+    """Write turns as Anthropic's HH does, ready for the assistant to answer; a system turn is plain text before them,
+    and a tool's answer has a marker of its own."""
+    return "".join(_MARKERS[turn.role] + turn.content.strip() for turn in turns) + ASSISTANT

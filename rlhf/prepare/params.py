@@ -1,7 +1,7 @@
 """Parameters of the prepare stage: where preferences come from, what is kept of them, and how they are split."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,13 +11,28 @@ from rlhf.synthetic.params import SyntheticParams
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class ColumnParams(Section):
-    """Names of the columns of a file of pairs."""
+Name = Annotated[str, Field(min_length=1)]
 
-    prompt: str = Field(min_length=1)
-    extra: str | None = Field(min_length=1)
-    chosen: str = Field(min_length=1)
-    rejected: str = Field(min_length=1)
+
+class ColumnParams(Section):
+    """Names of the columns of a file, where they are not the usual ones; a dotted name leads into nested values."""
+
+    prompt: Name | None
+    extra: Name | None
+    system: Name | None
+    chosen: Name | None
+    rejected: Name | None
+    reply: Name | None
+    label: Name | None
+    first: Name | None
+    second: Name | None
+    winner: Name | None
+    replies: Name | None
+    ranks: Name | None
+    score: Name | None
+    weight: Name | None
+    margin: Name | None
+    annotator: Name | None
 
 
 class HubParams(Section):
@@ -34,7 +49,7 @@ class DataParams(Section):
 
     source: Literal["synthetic", "files", "hub"]
     path: str = Field(min_length=1)
-    format: Literal["hh", "pairs", "rankings"]
+    format: Literal["auto", "hh", "pairs", "messages", "conversations", "unpaired", "winner", "ratings", "rankings"]
     columns: ColumnParams
     prompt_template: str
     hub: HubParams
@@ -53,6 +68,15 @@ class DataParams(Section):
         if gaps != ["prompt"]:
             raise ValueError(
                 f"data.prompt_template must hold {{prompt}} once and no other gap (found {self.prompt_template!r})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _both_replies_of_a_winner(self) -> "DataParams":
+        if (self.columns.first is None) != (self.columns.second is None):
+            raise ValueError(
+                f"data.columns.first and data.columns.second go together (found {self.columns.first!r} and "
+                f"{self.columns.second!r})"
             )
         return self
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from rlhf.prepare.agreement import Unit
+from rlhf.prepare.rows import Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """One annotator's order of several responses to a prompt. Rank 1 is the best; equal ranks are ties."""
 
-    prompt: str
+    prompt: Prompt
     responses: tuple[str, ...]
     ranks: tuple[float, ...]
     annotator: str
@@ -56,13 +57,13 @@ def ties(ranking: Ranking) -> int:
     return sum(a == b for a, b in combinations(ranking.ranks, 2))
 
 
-def comparison_units(rankings: Sequence[Ranking]) -> tuple[list[tuple[str, str, str]], list[Unit]]:
+def comparison_units(rankings: Sequence[Ranking]) -> tuple[list[tuple[Prompt, str, str]], list[Unit]]:
     """List every comparison that was made, as (prompt, response, other) and as a unit for `rlhf.prepare.agreement`.
 
     Labels are "first", "second" or "tie": which of the two responses, in the order of their texts, the annotator put
     higher. Where one annotator ranked the same two twice, the last counts.
     """
-    units: defaultdict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
+    units: defaultdict[tuple[Prompt, str, str], dict[str, str]] = defaultdict(dict)
     for ranking in rankings:
         ranked = sorted(zip(ranking.responses, ranking.ranks, strict=True))
         for (first, rank), (second, other_rank) in combinations(ranked, 2):

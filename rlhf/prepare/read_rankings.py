@@ -1,76 +1,123 @@
-"""Turn rows that rank several responses into pairs.
+"""Turn rows that rank or rate several responses into comparisons.
 
-A row is {"prompt": text, "responses": [text, ...], "ranks": [number, ...], "annotator": text}; rank 1 is the best,
-equal ranks are ties, and the annotator may be left out. In CSV the two lists are JSON.
+A ranking is {"prompt": text, "responses": [text, ...], "ranks": [number, ...], "annotator": text}; rank 1 is the best,
+equal ranks are ties, and the annotator may be left out. A rating has `scores` in place of ranks, the highest the best,
+or a score beside each response, as [{"text": ..., "score": ...}]. In CSV the lists are JSON.
 """
 
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TypeGuard
 
-from rlhf.prepare.dialogues import column_pair
-from rlhf.prepare.params import ColumnParams
+from rlhf.prepare.columns import USUAL, Columns
+from rlhf.prepare.conversations import asked_and_answered
+from rlhf.prepare.finish import beside, compared, needed
+from rlhf.prepare.literals import as_list, as_number
+from rlhf.prepare.notes import Notes
 from rlhf.prepare.rankings import Ranking, preferences
-from rlhf.prepare.rows import BadRow, Pair, RawRow
+from rlhf.prepare.rows import BadRow, Comparison, RawRow, RuleBroken
 
-_COLUMNS = ColumnParams(prompt="prompt", extra=None, chosen="chosen", rejected="rejected")
+_TEXTS = ("text", "response", "completion", "content", "reply", "answer", "output", "summary")
+_SCORES = (*USUAL["score"], "overall_score")
+NO_COLUMNS = Columns()
 
 
-def ranking_pairs(row: RawRow, template: str) -> Iterator[Pair | BadRow]:
-    """Make all preferences of a ranking, each with its weight (`rlhf.prepare.rankings`); a row that ranks nothing is
-    bad."""
-    ranking = read_ranking(row)
-    if isinstance(ranking, BadRow):
-        yield ranking
+def read_ranking(row: RawRow, columns: Columns, notes: Notes) -> Ranking:
+    """Read a row as a ranking.
+
+    Raises:
+        RuleBroken: any rule that a row can break.
+    """
+    names = (columns.replies or "responses", columns.ranks or "ranks")
+    given, places = needed(row.values, names[0]), needed(row.values, names[1])
+    return _ranking(row, columns, _texts(names[0], given), _numbers(names[1], places), notes)
+
+
+def read_rating(row: RawRow, columns: Columns, notes: Notes) -> Ranking:
+    """Read a row with several rated responses as a ranking, the highest score first.
+
+    Raises:
+        RuleBroken: any rule that a row can break.
+    """
+    name = columns.replies or "responses"
+    given = needed(row.values, name)
+    inner = _scores_inside(name, given)
+    if inner is None:
+        scores_name = columns.score or "scores"
+        inner = _texts(name, given), _numbers(scores_name, needed(row.values, scores_name))
+    responses, scores = inner
+    return _ranking(row, columns, responses, [-score for score in scores], notes)
+
+
+def ranking_pairs(row: RawRow, ranking: Ranking, columns: Columns) -> Iterator[Comparison | BadRow]:
+    """Make all preferences of a ranking, each with its weight (`rlhf.prepare.rankings`); one that ranks nothing is a
+    bad row."""
+    try:
+        found = preferences(ranking)
+        if not found:
+            raise RuleBroken("tie", "all responses have the same rank, or are the same text")
+        said = beside(row, columns)
+    except RuleBroken as broken:
+        yield broken.bad_row(row)
         return
-    found = preferences(ranking)
-    if not found:
-        yield BadRow(row.origin, "tie", "all responses have the same rank, or are the same text", dict(row.values))
     for one in found:
-        values = {**row.values, "chosen": one.chosen, "rejected": one.rejected}
-        pair = column_pair(RawRow(row.origin, values), _COLUMNS, template)
-        if isinstance(pair, Pair):
-            pair = replace(pair, weight=one.weight, annotator=ranking.annotator or None)
-        yield pair
-
-
-def read_ranking(row: RawRow) -> Ranking | BadRow:
-    """Read a row as a ranking, or say why it is none."""
-    values = row.values
-    if missing := [name for name in ("prompt", "responses", "ranks") if name not in values]:
-        reason = f"no column {missing[0]!r}; found {', '.join(map(str, sorted(values)))}"
-        return BadRow(row.origin, "missing_column", reason, dict(values))
-    prompt, annotator = values["prompt"], values.get("annotator")
-    given, places = _list(values["responses"]), _list(values["ranks"])
-    responses = [item for item in given if isinstance(item, str)]
-    ranks = [float(item) for item in places if _is_rank(item)]
-    rule, reason = "wrong_type", ""
-    if not isinstance(prompt, str) or not isinstance(annotator, str | None):
-        reason = f"prompt and annotator: expected text, found {prompt!r:.60} and {annotator!r:.60}"
-    elif not responses or len(responses) < len(given):
-        reason = f"responses: expected a list of texts, found {values['responses']!r:.60}"
-    elif not ranks or len(ranks) < len(places):
-        reason = f"ranks: expected a list of numbers, found {values['ranks']!r:.60}"
-    elif len(responses) != len(ranks) or len(ranks) < 2:
-        reason = f"expected two responses or more, and a rank each: {len(responses)} and {len(ranks)}"
-    elif any(not item.strip() for item in responses):
-        rule, reason = "empty_reply", "responses: one of them has no text"
-    else:
-        return Ranking(prompt, tuple(responses), tuple(ranks), annotator or "")
-    return BadRow(row.origin, rule, reason, dict(values))
-
-
-def _list(value: object) -> list[object]:
-    """A list, or the list that a text holds as JSON; empty where it is neither."""
-    if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return []
-    return value if isinstance(value, list) else []
+            made = compared(row, ranking.prompt, one.chosen, one.rejected, NO_COLUMNS)
+        except RuleBroken as broken:
+            yield broken.bad_row(row)
+        else:
+            yield replace(
+                made, weight=one.weight * said.weight, margin=said.margin, kind=said.kind, annotator=said.annotator
+            )
 
 
-def _is_rank(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _ranking(row: RawRow, columns: Columns, given: list[object], ranks: list[float], notes: Notes) -> Ranking:
+    if len(given) != len(ranks) or len(ranks) < 2:
+        raise RuleBroken(
+            "wrong_type", f"expected two responses or more, and a number for each: {len(given)} and {len(ranks)}"
+        )
+    name = columns.replies or "responses"
+    replies = {f"{name}[{index}]": one for index, one in enumerate(given)}
+    prompt, responses = asked_and_answered(row, columns, replies, notes)
+    return Ranking(prompt, tuple(responses), tuple(ranks), beside(row, columns).annotator or "")
+
+
+def _texts(name: str, value: object) -> list[object]:
+    """Return a list of texts, or of mappings with a text each."""
+    found = as_list(value)
+    if found is None:
+        raise RuleBroken(
+            "wrong_type", f"{name}: expected a list of texts, found {value!r:.60} ({type(value).__name__})"
+        )
+    return [text_of(one) for one in found]
+
+
+def text_of(one: object) -> object:
+    """Return the text of a mapping that holds just one; any other value as it is, to be checked as a reply."""
+    texts = [one[key] for key in _TEXTS if key in one] if isinstance(one, Mapping) and "role" not in one else []
+    return texts[0] if len(texts) == 1 else one
+
+
+def _numbers(name: str, value: object) -> list[float]:
+    found = as_list(value)
+    if found is None:
+        raise RuleBroken(
+            "wrong_type", f"{name}: expected a list of numbers, found {value!r:.60} ({type(value).__name__})"
+        )
+    return [as_number(f"{name}[{index}]", one) for index, one in enumerate(found)]
+
+
+def _scores_inside(name: str, value: object) -> tuple[list[object], list[float]] | None:
+    """Return texts and scores of a list of mappings that have both; None where it is another list."""
+    found = as_list(value)
+    if not found or not all(isinstance(one, Mapping) for one in found):
+        return None
+    rows = [one for one in found if isinstance(one, Mapping)]
+    keys = [key for key in _SCORES if any(key in one for one in rows)]
+    if not keys:
+        return None
+    if len(keys) > 1:
+        raise RuleBroken(
+            "wrong_type", f"{name}: each response has several scores ({', '.join(keys)}); keep one of them"
+        )
+    scores = [as_number(f"{name}[{index}].{keys[0]}", one.get(keys[0])) for index, one in enumerate(rows)]
+    return [text_of({k: v for k, v in one.items() if k != keys[0]}) for one in rows], scores

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rlhf.core.errors import UserError
 from rlhf.prepare.rows import BAD_ROW_RULES, BadRow
 
 # Filters, in the order in which they are applied. A dropped row is not bad: it is not wanted.
@@ -25,19 +24,6 @@ class Ledger:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     set_aside: list[BadRow] = field(default_factory=list)
-
-    def put_aside(self, row: BadRow, *, stop: bool) -> None:
-        """Keep a bad row apart, or stop at it.
-
-        Raises:
-            UserError: file:line, the rule and what was found, if `stop`.
-        """
-        if stop:
-            raise UserError(
-                f"{row.origin}: {row.reason} (rule {row.rule}); "
-                "data.on_bad_row=skip sets such rows aside and counts them"
-            )
-        self.set_aside.append(row)
 
     def by_rule(self) -> dict[str, int]:
         """Count the rows set aside by each rule, all rules named."""

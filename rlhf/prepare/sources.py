@@ -1,16 +1,17 @@
 """Read pairs from the source that the parameters name."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
-from rlhf.prepare.dialogues import HUMAN, as_dialogue, column_pair, hh_pair
+from rlhf.prepare.dialogues import HUMAN, as_dialogue, as_pair
+from rlhf.prepare.forms import Comparisons
 from rlhf.prepare.hub import hub_rows
+from rlhf.prepare.notes import Notes
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.rankings import Ranking
-from rlhf.prepare.read_rankings import ranking_pairs, read_ranking
 from rlhf.prepare.readers import OOD_FILE, PROBES_FILE, find_files, read_rows
 from rlhf.prepare.rows import BadRow, Pair, RawRow
 from rlhf.synthetic import beliefs
@@ -18,37 +19,35 @@ from rlhf.synthetic.beliefs import Probe
 from rlhf.synthetic.task import labelled_pairs, ood_prompts
 
 
-def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
-    """Yield every row of the source, as a pair or as a bad row; nothing is left out. A ranking is as many rows as it
-    holds preferences.
+@dataclass(slots=True)
+class Source:
+    """The rows of a source as pairs, once. What iterating finds out besides is in `notes` and `rankings`."""
 
-    Raises:
-        UserError: there is no such file, dataset or commit.
-    """
-    if data.source == "synthetic":
-        for number, made in enumerate(labelled_pairs(data.synthetic, seed), start=1):
-            turns = made.prompt.count(HUMAN)
-            origin = f"synthetic:{number}"
-            yield Pair(made.prompt, made.chosen, made.rejected, origin, made.kind, turns, made.probability)
-        return
-    for row in _raw_rows(data):
-        if isinstance(row, BadRow):
-            yield row
-        elif data.format == "hh":
-            yield hh_pair(row)
-        elif data.format == "rankings":
-            yield from ranking_pairs(row, data.prompt_template)
-        else:
-            yield column_pair(row, data.columns, data.prompt_template)
+    data: DataParams
+    seed: int
+    notes: Notes = field(default_factory=Notes)
+    rankings: list[Ranking] | None = None  # with their ties, which pairs no longer show; None where nothing is ranked
+
+    def __iter__(self) -> Iterator[Pair | BadRow]:
+        """Yield every row of the source, as a pair or as a bad row; nothing is left out.
+
+        Raises:
+            UserError: there is no such file, dataset or commit; the rows fit no form, or several.
+        """
+        if self.data.source == "synthetic":
+            yield from _synthetic(self.data, self.seed)
+            return
+        made, template = Comparisons(_raw_rows(self.data, self.notes), self.data, self.notes), self.data.prompt_template
+        for one in made:
+            yield one if isinstance(one, BadRow) else as_pair(one, template)
+        if made.rankings:
+            self.rankings = [replace(one, prompt=as_dialogue(one.prompt, template)) for one in made.rankings]
 
 
-def read_rankings(data: DataParams) -> Iterator[Ranking]:
-    """Yield the sound rankings of a source in that format, as dialogues, with their ties, which pairs no longer
-    show."""
-    for row in _raw_rows(data):
-        ranking = row if isinstance(row, BadRow) else read_ranking(row)
-        if isinstance(ranking, Ranking):
-            yield replace(ranking, prompt=as_dialogue(ranking.prompt, data.prompt_template))
+def _synthetic(data: DataParams, seed: int) -> Iterator[Pair]:
+    for number, made in enumerate(labelled_pairs(data.synthetic, seed), start=1):
+        turns, origin = made.prompt.count(HUMAN), f"synthetic:{number}"
+        yield Pair(made.prompt, made.chosen, made.rejected, origin, made.kind, turns, made.probability)
 
 
 def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:
@@ -94,9 +93,10 @@ def _asked(prompt: str, data: DataParams) -> str:
     return as_dialogue(prompt, data.prompt_template)
 
 
-def _raw_rows(data: DataParams) -> Iterator[RawRow | BadRow]:
+def _raw_rows(data: DataParams, notes: Notes) -> Iterator[RawRow | BadRow]:
     if data.source == "hub":
         yield from hub_rows(data.hub)
         return
-    for file in find_files(Path(data.path)):
-        yield from read_rows(file)
+    files = find_files(Path(data.path), notes)
+    for file in files:
+        yield from read_rows(file, notes, alone=len(files) == 1)

@@ -45,6 +45,8 @@ def _pair_rows(name: str, pairs: Sequence[Pair]) -> Iterator[dict[str, object]]:
         }
         if pair.weight != 1:
             row["weight"] = pair.weight
+        if pair.margin is not None:
+            row["margin"] = pair.margin
         if pair.annotator is not None:
             row["annotator"] = pair.annotator
         yield row

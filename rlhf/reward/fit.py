@@ -5,10 +5,10 @@ The backbone is frozen, so that its features are constants and the whole trainin
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -84,19 +84,38 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weight of each pair, in training and in the loss that chooses the epoch."""
+    """The weight of each pair, in training and in the loss that chooses the epoch, and its margin in both, in logits;
+    margins of None are 0."""
 
     train: Float[Tensor, " N"]
     validation: Float[Tensor, " M"]
+    train_margins: Float[Tensor, " N"] | None = None
+    validation_margins: Float[Tensor, " M"] | None = None
+
+    def relative(self) -> "Weights":
+        """Divide the weights by their means, in float64."""
+        return replace(self, train=relative(self.train), validation=relative(self.validation))
+
+    def drawn(self, rows: Int[Tensor, " R"]) -> "Weights":
+        """Select training pairs, as for an ensemble's member or a mini-batch."""
+        margins = None if self.train_margins is None else self.train_margins[rows]
+        return replace(self, train=self.train[rows], train_margins=margins)
 
 
-def pair_loss(margins: Float[Tensor, " N"], weights: Float[Tensor, " N"] | None = None) -> Float[Tensor, ""]:
-    """Average -log sigmoid(r_chosen - r_rejected), in nats; Bradley & Terry 1952; Ouyang et al. 2022, eq. 1.
+def pair_loss(
+    leads: Float[Tensor, " N"],
+    weights: Float[Tensor, " N"] | None = None,
+    margins: Float[Tensor, " N"] | None = None,
+) -> Float[Tensor, ""]:
+    """Average -log sigmoid(r_chosen - r_rejected - m), in nats, over `leads`, which are r_chosen - r_rejected.
 
-    Any constant reward gives log 2 = .6931. `weights` of mean 1 over all pairs (`relative`) make it a weighted mean: a
-    ranking of K responses, of which each pair weighs 1 / (K choose 2), then counts as one.
+    Bradley & Terry 1952; Ouyang et al. 2022, eq. 1; with the margin m of Touvron et al. 2023 (Llama 2), eq. 2, 0 where
+    none is given.
+
+    Any constant reward gives log 2 = .6931 without margins. `weights` of mean 1 over all pairs (`relative`) make it a
+    weighted mean: a ranking of K responses, of which each pair weighs 1 / (K choose 2), then counts as one.
     """
-    losses = -logsigmoid(margins)
+    losses = -logsigmoid(leads if margins is None else leads - margins)
     return losses.mean() if weights is None else (losses * weights).mean()
 
 
@@ -120,7 +139,7 @@ def fit_head(
     each direction is learnt, not what can be expressed: mean and scale are folded into the head that is returned.
 
     Args:
-        weights: of the pairs; None counts all alike.
+        weights: of the pairs, and their margins; None counts all alike.
         on_epoch: is called with each row of the curve: epoch, train_loss, validation_loss, validation_accuracy.
 
     Raises:
@@ -130,7 +149,7 @@ def fit_head(
     mean, scale = feature_scale(train, settings)
     difference = (train[:, 0].double() - train[:, 1].double()) / scale
     validation_difference = (validation[:, 0].double() - validation[:, 1].double()) / scale
-    of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
+    of = weights.relative() if weights else None
     weight = torch.nn.Parameter(initial_weight(train.shape[-1], seed))
     optimiser = torch.optim.Adam([weight], lr=settings.lr, weight_decay=settings.weight_decay, fused=applied())
 
@@ -138,8 +157,8 @@ def fit_head(
         shuffle, drop = generator(seed, "reward", "order", epoch), generator(seed, "reward", "dropout", epoch)
         for rows in torch.split(torch.randperm(len(difference), generator=shuffle), settings.batch_size):
             optimiser.zero_grad()
-            margins = dropped(difference[rows], settings.dropout, drop) @ weight
-            pair_loss(margins, of.train[rows] if of else None).backward()
+            leads = dropped(difference[rows], settings.dropout, drop) @ weight
+            batch_loss(leads, of, rows).backward()
             optimiser.step()
 
     def evaluate(epoch: int) -> EpochRow:
@@ -148,6 +167,14 @@ def fit_head(
 
     best_epoch, curve, state = run_epochs([weight], one_epoch, evaluate, settings, on_epoch)
     return HeadFit(_folded(state[0], mean, scale), best_epoch, curve)
+
+
+def batch_loss(leads: Float[Tensor, " R"], of: Weights | None, rows: Int[Tensor, " R"]) -> Float[Tensor, ""]:
+    """Compute the loss of some of the training pairs, by their weights and margins."""
+    if of is None:
+        return pair_loss(leads)
+    batch = of.drawn(rows)
+    return pair_loss(leads, batch.train, batch.train_margins)
 
 
 def run_epochs(
@@ -196,11 +223,17 @@ def dropped(features: Float[Tensor, "*N D"], share: float, draw: torch.Generator
 def epoch_row(
     epoch: int, train: Float[Tensor, " N"], validation: Float[Tensor, " M"], weights: Weights | None
 ) -> EpochRow:
-    """Measure an epoch from the margins of training and validation pairs. UserError if a loss is not finite."""
+    """Measure an epoch from the leads of training and validation pairs. UserError if a loss is not finite."""
+    losses = pair_loss(train), pair_loss(validation)
+    if weights:
+        losses = (
+            pair_loss(train, weights.train, weights.train_margins),
+            pair_loss(validation, weights.validation, weights.validation_margins),
+        )
     return EpochRow(
         epoch,
-        float(pair_loss(train, weights.train if weights else None)),
-        float(pair_loss(validation, weights.validation if weights else None)),
+        float(losses[0]),
+        float(losses[1]),
         accuracy(validation.tolist()).mean,
     )
 

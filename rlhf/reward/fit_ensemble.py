@@ -40,7 +40,6 @@ def fit_ensemble(
     for member in range(members):
         draw = generator(seed, "reward", "bootstrap", member)
         rows = torch.randint(len(train), (len(train),), generator=draw) if len(train) else torch.arange(0)
-        of = Weights(weights.train[rows], weights.validation)
         told = on_epoch if member == 0 else lambda row: None
-        fits.append(one(train[rows], of, derive(seed, "reward", "member", member), told))
+        fits.append(one(train[rows], weights.drawn(rows), derive(seed, "reward", "member", member), told))
     return fits

@@ -20,7 +20,7 @@ from rlhf.reward.fit import FitSettings, HeadFit, Weights
 from rlhf.reward.fit_ensemble import fit_ensemble
 from rlhf.reward.fit_mlp import MlpFit
 from rlhf.reward.metrics import member_metrics
-from rlhf.reward.pairs import TextPair, pair_weights
+from rlhf.reward.pairs import TextPair, pair_margins, pair_weights
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import features_for_second
 from rlhf.reward.types import Fitted, Folders
@@ -55,7 +55,7 @@ def fit_frozen(
         parts["train"], parts["validation"], fit_settings(params),
         members=params.members, units=params.head_units, seed=runtime.seed,
         on_epoch=lambda row: curve.append(asdict(row)),
-        weights=Weights(pair_weights(splits["train"]), pair_weights(splits["validation"])),
+        weights=weights_of(splits["train"], splits["validation"]),
     )  # fmt: skip
     _install(model, fits)
     fit = fits[0]
@@ -71,6 +71,11 @@ def fit_frozen(
             **member_metrics(member_margins(model, parts["test"])),
         },
     )
+
+
+def weights_of(train: Sequence[TextPair], validation: Sequence[TextPair]) -> Weights:
+    """Read weights and margins off the pairs."""
+    return Weights(pair_weights(train), pair_weights(validation), pair_margins(train), pair_margins(validation))
 
 
 def fit_settings(params: RewardParams) -> FitSettings:

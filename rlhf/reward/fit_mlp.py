@@ -15,12 +15,11 @@ from rlhf.reward.fit import (
     FitSettings,
     OnEpoch,
     Weights,
+    batch_loss,
     check_pairs,
     dropped,
     epoch_row,
     feature_scale,
-    pair_loss,
-    relative,
     run_epochs,
 )
 
@@ -67,7 +66,7 @@ def fit_mlp(
     check_pairs(train, validation)
     mean, scale = feature_scale(train, settings)
     pairs, validation_pairs = ((part.double() - mean) / scale for part in (train, validation))
-    of = Weights(relative(weights.train), relative(weights.validation)) if weights else None
+    of = weights.relative() if weights else None
     net = _started(train.shape[-1], units, seed)
     optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=applied())
 
@@ -76,7 +75,7 @@ def fit_mlp(
         for rows in torch.split(torch.randperm(len(pairs), generator=shuffle), settings.batch_size):
             optimiser.zero_grad()
             scores = _trained(net, pairs[rows].flatten(0, 1), settings.dropout, drop).view(-1, 2)
-            pair_loss(scores[:, 0] - scores[:, 1], of.train[rows] if of else None).backward()
+            batch_loss(scores[:, 0] - scores[:, 1], of, rows).backward()
             optimiser.step()
 
     def evaluate(epoch: int) -> EpochRow:

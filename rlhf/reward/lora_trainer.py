@@ -32,11 +32,12 @@ from rlhf.training.trainer import Fit, Plan, fit
 
 @dataclass(frozen=True, slots=True)
 class PairRows:
-    """Token rows of a pair, and its weight in training."""
+    """Token rows of a pair, its weight in training, and its margin in logits."""
 
     chosen: Row
     rejected: Row
     weight: float
+    margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,22 @@ class Pairwise(nn.Module):
         self._backbone = backbone
 
     def forward(
-        self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, mask: Tensor, weights: Tensor
+        self,
+        *,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        response_ids: Tensor,
+        mask: Tensor,
+        weights: Tensor,
+        margins: Tensor,
     ) -> dict[str, Tensor]:
-        """Compute the weighted mean of -log sigmoid(r_chosen - r_rejected) over pairs of rows, chosen first (Ouyang et
-        al. 2022, eq. 1). Rewards are raw: a length correction comes after training."""
+        """Compute the weighted mean of -log sigmoid(r_chosen - r_rejected - margin) over pairs of rows, chosen first
+        (Ouyang et al. 2022, eq. 1; Touvron et al. 2023, eq. 2). Rewards are raw: a length correction comes after
+        training."""
         episodes = Episodes(prompt_ids, prompt_mask, response_ids, mask)
         features = pooled_episodes(self._backbone, episodes, model=self.reward, adapter=REWARD)
         scores = self.reward.member_scores(features).view(-1, 2)
-        return {"loss": pair_loss(scores[:, 0] - scores[:, 1], weights)}
+        return {"loss": pair_loss(scores[:, 0] - scores[:, 1], weights, margins)}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # all its overloads
         """Return adapter, head and query: the frozen base is neither copied into checkpoints nor read back."""
@@ -101,11 +110,12 @@ def tune(
     set_dropout(backbone.model, REWARD, plan.dropout)
     scorer, module = Scorer(backbone, model, REWARD), Pairwise(backbone, model)
     shares = relative(torch.tensor([pair.weight for pair in sides.validation]))
+    margins = torch.tensor([pair.margin for pair in sides.validation], dtype=torch.float64)
 
     def validate(_: nn.Module) -> float:
         module.eval()  # the Trainer sets train mode again at each step
         scores = side_scores(scorer, sides.validation, params.batch_tokens)
-        return float(pair_loss(scores[:, 0] - scores[:, 1], shares))
+        return float(pair_loss(scores[:, 0] - scores[:, 1], shares, margins))
 
     found = fit(
         module,
@@ -148,7 +158,7 @@ def side_scores(scorer: Scorer, pairs: Sequence[PairRows], batch_tokens: int) ->
 def by_split(rows: Sequence[Row], pairs: Sequence[TextPair], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
     """Regroup rows of all pairs, chosen and rejected in turn, as pairs of each split."""
     sides = zip(rows[::2], rows[1::2], pairs, strict=True)
-    every = iter([PairRows(chosen, rejected, pair.weight) for chosen, rejected, pair in sides])
+    every = iter([PairRows(chosen, rejected, pair.weight, pair.margin) for chosen, rejected, pair in sides])
     return {name: list(islice(every, size)) for name, size in sizes.items()}
 
 
@@ -168,6 +178,7 @@ def _collator(pad_id: int) -> Any:
             "response_ids": episodes.response_ids,
             "mask": episodes.mask,
             "weights": torch.tensor([pair.weight for pair in pairs]),
+            "margins": torch.tensor([pair.margin for pair in pairs]),
         }
 
     return collate

@@ -24,6 +24,7 @@ class TextPair:
     kind: str | None  # of prompt, where the source says so
     turns: int  # human turns in the prompt
     weight: float = 1.0  # in training: below 1 where several pairs come of one ranking
+    margin: float = 0.0  # by which the chosen reward should lead, in logits
 
 
 def read_pairs(path: Path) -> list[TextPair]:
@@ -49,8 +50,11 @@ def _pair(path: Path, number: int, row: dict[str, object]) -> TextPair:
     weight = row.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise UserError(f"{path}:{number}: weight: expected a number above 0, found {weight!r:.40}")
+    margin = row.get("margin", 0.0)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < math.inf:
+        raise UserError(f"{path}:{number}: margin: expected a number of 0 or more, found {margin!r:.40}")
     checked: dict[str, Any] = {key: row[key] for key, _ in allowed}
-    return TextPair(**checked, weight=float(weight))
+    return TextPair(**checked, weight=float(weight), margin=float(margin))
 
 
 def _names(kind: type | tuple[type, ...]) -> str:
@@ -66,3 +70,10 @@ def unique_prompts(pairs: Sequence[TextPair]) -> list[str]:
 def pair_weights(pairs: Sequence[TextPair]) -> Float[Tensor, " N"]:
     """Return the weight of each pair in training."""
     return torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)
+
+
+def pair_margins(pairs: Sequence[TextPair]) -> Float[Tensor, " N"] | None:
+    """Return the margin of each pair, in logits; None where the data have none."""
+    if not any(pair.margin for pair in pairs):
+        return None
+    return torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)

@@ -16,15 +16,14 @@ from rlhf.models.reward.length_correction import LengthCorrection
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Scorer, prompts_that_fit
 from rlhf.reward.features import response_tokens
-from rlhf.reward.fit import Weights
-from rlhf.reward.fit_frozen import fit_frozen, fit_settings, raw_scores
+from rlhf.reward.fit_frozen import fit_frozen, fit_settings, raw_scores, weights_of
 from rlhf.reward.fit_lora import fit_tuned
 from rlhf.reward.held_out_metrics import Held, held_out_metrics
 from rlhf.reward.inspect import Report, ScoredPairs, learned, learned_metrics
 from rlhf.reward.length import Sides
 from rlhf.reward.metrics import accuracy
 from rlhf.reward.normalise import choose_prompts, mean_and_std
-from rlhf.reward.pairs import TextPair, pair_weights, read_pairs, unique_prompts
+from rlhf.reward.pairs import TextPair, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import REFEREE, divide, fit_second, referee_metrics, second_model
 from rlhf.reward.types import SPLITS, Fitted, Folders
@@ -105,7 +104,7 @@ def _second(
     """Fit the second model, put it on the scale of the same SFT samples, and return its raw margins of the test
     pairs."""
     parts, backbone = fitted.frozen(), fitted.scorer.backbone
-    weights = Weights(pair_weights(splits[REFEREE]), pair_weights(splits["validation"]))
+    weights = weights_of(splits[REFEREE], splits["validation"])
     empty = second_model(backbone.hidden_size, at, params)
     model = fit_second(parts, fit_settings(params), empty, weights=weights, seed=seed)
     scores = raw_scores(model, parts["test"], response_tokens(backbone, splits["test"]))

@@ -47,6 +47,35 @@ def test_ipo_is_equation_17_on_means_over_tokens(project: Make) -> None:
 
 
 @pytest.mark.parametrize("method", ["dpo", "ipo"])
+def test_weights_and_margins_of_pairs_by_hand(project: Make, method: str) -> None:
+    """DPO: -log sigmoid(beta x margin over the reference - m), weighted; IPO: weighted, and no other margin."""
+    at = project()
+    said = [{"weight": 0.5 + index % 3, "margin": 0.4 * (index % 4)} for index in range(12)]
+    for split, start, count in (("train", 0, 12), ("validation", 100, 5)):
+        write_jsonl(at.pairs / f"{split}.jsonl", [row(start + k) | said[k] for k in range(count)])
+    metrics = run(at, method, beta=0.3)
+    losses = [
+        math.log1p(math.exp(one["margin"] - 0.3 * total)) if method == "dpo" else (mean - 1 / 0.6) ** 2
+        for one, (total, mean) in zip(said, margins(at, method, "validation"), strict=False)
+    ]
+    shares = [one["weight"] for one in said[:5]]
+    by_hand = sum(share * loss for share, loss in zip(shares, losses, strict=True)) / sum(shares)
+    assert metrics["validation_loss"] == pytest.approx(by_hand, rel=1e-4)
+    assert abs(by_hand - sum(losses) / 5) > 1e-3  # the weights show
+
+
+def test_weights_of_one_train_as_without_them(project: Make) -> None:
+    """Our own loss, which weights need, against trl's."""
+    found = []
+    for name, weight in (("plain", 1.0), ("weighted", 1.0 + 1e-7)):
+        at = project(name)
+        write_jsonl(at.pairs / "train.jsonl", [row(k) | {"weight": weight if k else 1.0} for k in range(12)])
+        found.append(run(at, "dpo", epochs=2))
+    assert found[1]["validation_loss"] == pytest.approx(found[0]["validation_loss"], rel=1e-5)
+    assert found[1]["train_loss"] == pytest.approx(found[0]["train_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["dpo", "ipo"])
 def test_the_first_step_moves_the_margin_up(project: Make, method: str) -> None:
     at = project()
     one_step = {"batch_size": 12, "eval_every": 1}
@@ -98,6 +127,7 @@ def test_nothing_but_the_adapter_moves_and_nothing_else_is_written(project: Make
     [
         ({"rejected": 3}, "train.jsonl:2: rejected: expected text, found 3"),
         ({"prompt": None}, "train.jsonl:2: prompt: expected text, found None"),
+        ({"margin": -1}, "train.jsonl:2: margin: expected a number of 0 or more, found -1"),
         ({"chosen": " very" * 200}, "train.jsonl:2: prompt and reply have .* the model's context is 128"),
     ],
 )

@@ -10,6 +10,11 @@ from rlhf.prepare.params import DataParams
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 
+COLUMNS = (
+    "prompt", "extra", "system", "chosen", "rejected", "reply", "label", "first", "second", "winner", "replies",
+    "ranks", "score", "weight", "margin", "annotator",
+)  # fmt: skip
+
 VALUES: dict[str, Any] = {
     "source": "files",
     "path": "nowhere",
@@ -22,7 +27,7 @@ VALUES: dict[str, Any] = {
     "validation_share": 0.2,
     "test_share": 0.2,
     "vocabulary": 300,
-    "columns": {"prompt": "prompt", "extra": None, "chosen": "chosen", "rejected": "rejected"},
+    "columns": dict.fromkeys(COLUMNS),
     "hub": {"repo": None, "revision": None, "data_dir": None, "split": "train"},
     "synthetic": {
         "prompts": 40,

@@ -67,7 +67,7 @@ def test_each_strange_row_is_counted_under_its_rule(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [*pair_rows(40), *STRANGE])
     prepared = prepare(data_params(path=str(path), on_bad_row="skip", max_tokens=150), SCRATCH, seed=0)
     assert Counter(row.rule for row in prepared.ledger.set_aside) == Counter(
-        wrong_type=3, empty_prompt=1, empty_reply=1, tie=1, missing_column=1, not_json=2, not_utf8=2
+        wrong_type=2, null_reply=1, empty_prompt=1, blank_reply=1, tie=1, missing_column=1, not_json=2, not_utf8=2
     )
     assert prepared.ledger.dropped == Counter(duplicate=1, long_chosen=1)
     write_prepared(prepared, Layout(tmp_path))

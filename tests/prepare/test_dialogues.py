@@ -1,22 +1,27 @@
 import pytest
 
-from rlhf.prepare.dialogues import column_pair, hh_pair
-from rlhf.prepare.params import ColumnParams
-from rlhf.prepare.rows import BadRow, Pair, RawRow
+from rlhf.core.conversation import Turn
+from rlhf.prepare.columns import Columns
+from rlhf.prepare.dialogues import as_dialogue, as_pair, column_pair, hh_pair
+from rlhf.prepare.rows import Comparison, RawRow, RuleBroken
 from tests.prepare.helpers import ASSISTANT, HUMAN, VALUES, hh_row
 
-COLUMNS = ColumnParams(prompt="prompt", extra=None, chosen="chosen", rejected="rejected")
+COLUMNS = Columns(prompt="prompt", chosen="chosen", rejected="rejected")
 TEMPLATE: str = VALUES["prompt_template"]
 
 
-def hh(values: dict[str, object]) -> Pair | BadRow:
-    return hh_pair(RawRow("f:1", values))
+def hh(values: dict[str, object]) -> Comparison:
+    return hh_pair(RawRow("f:1", values), COLUMNS)
+
+
+def pair(values: dict[str, object], columns: Columns = COLUMNS) -> Comparison:
+    return column_pair(RawRow("f:1", values), columns)
 
 
 def test_the_reply_is_what_follows_the_last_marker() -> None:
     first = f"{HUMAN} a{ASSISTANT} b{HUMAN} c{ASSISTANT}"
-    pair = hh({"chosen": first + " good ", "rejected": first + " bad\n"})
-    assert pair == Pair(first, " good", " bad", "f:1", None, 2)
+    made = as_pair(hh({"chosen": first + " good ", "rejected": first + " bad\n"}), TEMPLATE)
+    assert (made.prompt, made.chosen, made.rejected, made.origin, made.turns) == (first, " good", " bad", "f:1", 2)
 
 
 @pytest.mark.parametrize(
@@ -24,53 +29,80 @@ def test_the_reply_is_what_follows_the_last_marker() -> None:
     [
         ({"chosen": "\n\nHuman: a", "rejected": hh_row()["rejected"]}, "no_assistant", "chosen"),
         (hh_row() | {"rejected": f"{HUMAN} other{ASSISTANT} no"}, "mismatched_prompt", "differ"),
-        (hh_row(rejected="  \n"), "empty_reply", "rejected"),
+        (hh_row(rejected=" "), "empty_reply", "rejected"),
+        (hh_row(rejected="  \n"), "blank_reply", "rejected"),
+        (hh_row(rejected=" \u200b\u200d"), "invisible_reply", "U+200B, U+200D"),
         (hh_row(chosen=" same", rejected=" same "), "tie", "same"),
+        (hh_row(chosen=" sa\u200bme", rejected=" same"), "tie", "same"),
         (hh_row() | {"chosen": True}, "wrong_type", "True (bool)"),
-        (hh_row() | {"rejected": None}, "wrong_type", "None (NoneType)"),
+        (hh_row() | {"rejected": None}, "null_reply", "None"),
+        (hh_row() | {"rejected": float("nan")}, "nan_reply", "NaN"),
         (hh_row() | {"rejected": 3.5}, "wrong_type", "3.5 (float)"),
         (hh_row() | {"rejected": ["no"]}, "wrong_type", "list"),
         ({"chosen": hh_row()["chosen"]}, "missing_column", "'rejected'"),
         (hh_row(chosen=" \ud800"), "not_utf8", "surrogate"),
+        ({"chosen": f"{ASSISTANT} yes", "rejected": f"{ASSISTANT} no"}, "empty_prompt", "nobody says anything"),
     ],
 )
 def test_each_rule_names_what_was_found(values: dict[str, object], rule: str, reason: str) -> None:
-    bad = hh(values)
-    assert isinstance(bad, BadRow)
+    with pytest.raises(RuleBroken) as caught:
+        hh(values)
+    bad = caught.value.bad_row(RawRow("f:1", values))
     assert (bad.rule, bad.origin) == (rule, "f:1")
     assert reason in bad.reason
 
 
 def test_an_instruction_becomes_a_dialogue() -> None:
-    row = RawRow("f:1", {"prompt": " Say hi. ", "chosen": "Hi!", "rejected": "No."})
-    pair = column_pair(row, COLUMNS, TEMPLATE)
-    assert pair == Pair(f"{HUMAN} Say hi.{ASSISTANT}", " Hi!", " No.", "f:1", None, 1)
+    made = as_pair(pair({"prompt": " Say hi. ", "chosen": "Hi!", "rejected": "No."}), TEMPLATE)
+    assert (made.prompt, made.chosen, made.rejected, made.turns) == (f"{HUMAN} Say hi.{ASSISTANT}", " Hi!", " No.", 1)
 
 
 def test_a_dialogue_stays_as_it_is() -> None:
     prompt = f"{HUMAN} a{ASSISTANT} b{HUMAN} c{ASSISTANT}"
-    pair = column_pair(RawRow("f:1", {"prompt": prompt, "chosen": "x", "rejected": "y"}), COLUMNS, TEMPLATE)
-    assert isinstance(pair, Pair)
-    assert (pair.prompt, pair.turns) == (prompt, 2)
+    made = as_pair(pair({"prompt": prompt, "chosen": "x", "rejected": "y"}), TEMPLATE)
+    assert (made.prompt, made.turns) == (prompt, 2)
 
 
-@pytest.mark.parametrize(("extra", "asked"), [("He go.", "Correct this.\n\nHe go."), ("", "Correct this.")])
-def test_an_extra_column_follows_the_prompt(extra: str, asked: str) -> None:
-    columns = COLUMNS.model_copy(update={"extra": "input"})
-    row = RawRow("f:1", {"prompt": "Correct this.", "input": extra, "chosen": "He goes.", "rejected": "No."})
-    pair = column_pair(row, columns, TEMPLATE)
-    assert isinstance(pair, Pair)
-    assert pair.prompt == f"{HUMAN} {asked}{ASSISTANT}"
+@pytest.mark.parametrize(
+    ("extra", "asked"), [("He go.", "Correct this.\n\nHe go."), ("", "Correct this."), (None, "Correct this.")]
+)
+def test_an_extra_column_follows_the_prompt(extra: str | None, asked: str) -> None:
+    columns = Columns(prompt="prompt", chosen="chosen", rejected="rejected", extra="input")
+    values = {"prompt": "Correct this.", "input": extra, "chosen": "He goes.", "rejected": "No."}
+    assert as_pair(pair(values, columns), TEMPLATE).prompt == f"{HUMAN} {asked}{ASSISTANT}"
+
+
+def test_a_system_column_stands_before_the_prompt() -> None:
+    columns = Columns(prompt="prompt", chosen="chosen", rejected="rejected", system="system")
+    values = {"prompt": "Hi", "system": "Be brief.", "chosen": "a", "rejected": "b"}
+    assert pair(values, columns).prompt == (Turn("system", "Be brief."), Turn("user", "Hi"))
+    assert as_pair(pair(values, columns), TEMPLATE).prompt == f"Be brief.{HUMAN} Hi{ASSISTANT}"
+    for nothing in (None, " "):
+        assert pair(values | {"system": nothing}, columns).prompt == "Hi"
+    dialogue = f"{HUMAN} Hi{ASSISTANT}"
+    assert pair(values | {"prompt": dialogue}, columns).prompt == f"Be brief.{dialogue}"
+
+
+def test_turns_become_a_dialogue() -> None:
+    turns = (
+        Turn("system", "Be brief."), Turn("user", "Weather?"), Turn("assistant", "[call]"), Turn("tool", "Rain"),
+        Turn("user", "And now?\n"),
+    )  # fmt: skip
+    expected = "Be brief.\n\nHuman: Weather?\n\nAssistant: [call]\n\nTool: Rain\n\nHuman: And now?\n\nAssistant:"
+    assert as_dialogue(turns, TEMPLATE) == expected
 
 
 def test_an_empty_prompt_is_bad() -> None:
-    bad = column_pair(RawRow("f:1", {"prompt": " ", "chosen": "a", "rejected": "b"}), COLUMNS, TEMPLATE)
-    assert isinstance(bad, BadRow)
-    assert bad.rule == "empty_prompt"
+    for empty in (" ", "", "\u200b\ufeff"):
+        with pytest.raises(RuleBroken, match="prompt: empty"):
+            pair({"prompt": empty, "chosen": "a", "rejected": "b"})
+
+
+def test_a_conversation_as_text_is_no_reply() -> None:
+    with pytest.raises(RuleBroken, match="a conversation written out as text"):
+        pair({"prompt": "a", "chosen": "[{'role': 'assistant', 'content': 'x'}]", "rejected": "y"})
 
 
 def test_braces_in_a_prompt_are_text() -> None:
-    row = RawRow("f:1", {"prompt": "What is {chosen} or {0}?", "chosen": "a", "rejected": "b"})
-    pair = column_pair(row, COLUMNS, TEMPLATE)
-    assert isinstance(pair, Pair)
-    assert "{chosen} or {0}" in pair.prompt
+    made = as_pair(pair({"prompt": "What is {chosen} or {0}?", "chosen": "a", "rejected": "b"}), TEMPLATE)
+    assert "{chosen} or {0}" in made.prompt

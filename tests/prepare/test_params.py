@@ -45,7 +45,9 @@ def test_a_template_has_one_gap(template: str) -> None:
         ({"max_pair": 3}, "data.max_pair: unknown key"),
         ({"synthetic": VALUES["synthetic"] | {"annotator_temperature": 0.0}}, "data.synthetic.annotator_temperature"),
         ({"synthetic": VALUES["synthetic"] | {"bias": 1}}, "data.synthetic.bias: unknown key"),
-        ({"columns": VALUES["columns"] | {"chosen": None}}, "data.columns.chosen"),
+        ({"columns": VALUES["columns"] | {"chosen": ""}}, "data.columns.chosen"),
+        ({"columns": VALUES["columns"] | {"first": "a"}}, "data.columns.first and data.columns.second go together"),
+        ({"format": "sharegpt"}, "data.format"),
     ],
 )
 def test_an_error_names_its_key(changes: dict[str, Any], key: str) -> None:

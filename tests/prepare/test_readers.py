@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.core.errors import UserError
+from rlhf.prepare.notes import Notes
 from rlhf.prepare.readers import find_files, read_rows
 from rlhf.prepare.rows import BadRow, RawRow
 from tests.prepare.helpers import pair_rows, write_lines
@@ -14,7 +15,7 @@ ROWS = pair_rows(3)
 
 
 def values(path: Path) -> list[object]:
-    return [row.values if isinstance(row, RawRow) else row.rule for row in read_rows(path)]
+    return [row.values if isinstance(row, RawRow) else row.rule for row in read_rows(path, Notes())]
 
 
 def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -52,16 +53,16 @@ def test_every_form_gives_the_same_rows_plain_and_zipped(tmp_path: Path) -> None
 
 def test_origins_are_file_and_line(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [ROWS[0], "", ROWS[1]])
-    assert [row.origin for row in read_rows(path)] == [f"{path}:1", f"{path}:3"]
+    assert [row.origin for row in read_rows(path, Notes())] == [f"{path}:1", f"{path}:3"]
     array = tmp_path / "b.json"
     array.write_text('[\n {"x": "1"},\n\n {"x":\n "2"}, {"x": "3"}\n]')
-    assert [row.origin for row in read_rows(array)] == [f"{array}:2", f"{array}:4", f"{array}:5"]
+    assert [row.origin for row in read_rows(array, Notes())] == [f"{array}:2", f"{array}:4", f"{array}:5"]
 
 
 def test_a_csv_field_may_hold_line_breaks_and_the_line_is_where_the_row_begins(tmp_path: Path) -> None:
     rows = [{"prompt": "a\nb", "chosen": 'x "y"', "rejected": "z, w"}, {"prompt": "c", "chosen": "d", "rejected": "e"}]
     path = write_csv(tmp_path / "c.csv", rows)
-    read = list(read_rows(path))
+    read = list(read_rows(path, Notes()))
     assert [row.values for row in read if isinstance(row, RawRow)] == rows
     assert [row.origin for row in read] == [f"{path}:2", f"{path}:4"]
 
@@ -80,7 +81,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
 def test_a_gzip_that_is_cut_off_ends_in_one_bad_row(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl.gz", pair_rows(2000))
     path.write_bytes(path.read_bytes()[:-2000])
-    read = list(read_rows(path))
+    read = list(read_rows(path, Notes()))
     assert 0 < len(read) < 2000
     assert all(isinstance(row, RawRow) for row in read[:-1])
     last = read[-1]
@@ -122,7 +123,7 @@ def test_files_of_a_folder_are_read_in_order_and_others_left(tmp_path: Path) -> 
     for name in ("b.jsonl", "sub/a.csv.gz", "README.md", "LICENSE", "ood.jsonl", "probes.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in find_files(tmp_path)] == ["b.jsonl", "a.csv.gz"]
+    assert [path.name for path in find_files(tmp_path, Notes())] == ["b.jsonl", "a.csv.gz"]
 
 
 @pytest.mark.parametrize(
@@ -133,4 +134,4 @@ def test_nothing_to_read(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
-        find_files(tmp_path / name)
+        find_files(tmp_path / name, Notes())

@@ -2,7 +2,6 @@
 
 import pytest
 
-from rlhf.core.errors import UserError
 from rlhf.prepare.lengths import Lengths
 from rlhf.prepare.report import data_report
 from rlhf.prepare.row_counts import Ledger
@@ -24,7 +23,7 @@ LENGTHS = [Lengths(10, i, 2 * i) for i in range(1, 7)]
 def test_every_number() -> None:
     ledger = Ledger(read=9, kept=6)
     ledger.dropped.update(duplicate=1, long_chosen=1)
-    ledger.put_aside(BadRow("f:7", "tie", "same"), stop=False)
+    ledger.set_aside.append(BadRow("f:7", "tie", "same"))
     ledger.check()
     report = data_report(ledger, SPLITS, LENGTHS)
     assert (report["prepare_rows_read"], report["prepare_rows_kept"]) == (9, 6)
@@ -48,15 +47,10 @@ def test_a_row_that_is_not_accounted_for_is_noticed() -> None:
         Ledger(read=3, kept=2).check()
 
 
-def test_a_stop_names_place_reason_and_way_out() -> None:
-    with pytest.raises(UserError, match=r"^f:7: same \(rule tie\); data\.on_bad_row=skip"):
-        Ledger().put_aside(BadRow("f:7", "tie", "same"), stop=True)
-
-
 def test_the_summary_leaves_out_what_did_not_happen() -> None:
     ledger = Ledger(read=4, kept=2)
     ledger.dropped.update(long_rejected=1)
-    ledger.put_aside(BadRow("f:7", "tie", "same"), stop=False)
+    ledger.set_aside.append(BadRow("f:7", "tie", "same"))
     assert ledger.summary() == "4 rows read, 2 kept; dropped: 1 long_rejected; set aside: 1 tie"
 
 

@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
 from rlhf.models.reward.heads import make_heads
-from rlhf.reward.fit import Weights, dropped, fit_head, pair_loss, relative
+from rlhf.reward.fit import HeadFit, Weights, dropped, fit_head, pair_loss, relative
 from rlhf.reward.fit_ensemble import fit_ensemble
-from rlhf.reward.fit_mlp import MlpFit, fit_mlp
+from rlhf.reward.fit_mlp import MlpFit, MlpHead, fit_mlp
 from tests.reward.test_fit import newton, problem, settings_of
 
 
@@ -24,6 +25,54 @@ def test_weighted_loss_by_hand() -> None:
     margins, weights = torch.tensor([2.0, -1.0]).double(), relative(torch.tensor([1.0, 7.0]))
     assert weights.tolist() == [0.25, 1.75]
     assert float(pair_loss(margins, weights)) == pytest.approx(1.164970, abs=1e-6)
+
+
+def test_margins_are_equation_2_of_llama_2_by_hand() -> None:
+    # -log sigmoid(2 - 1) = .313262 and -log sigmoid(-1 - .5) = 1.701413; then with weights .25 and 1.75
+    leads, margins = torch.tensor([2.0, -1.0]).double(), torch.tensor([1.0, 0.5]).double()
+    assert float(pair_loss(leads, margins=margins)) == pytest.approx((0.313262 + 1.701413) / 2, abs=1e-6)
+    weighted = pair_loss(leads, torch.tensor([0.25, 1.75]).double(), margins)
+    assert float(weighted) == pytest.approx(1.527894, abs=1e-6)
+
+
+@pytest.mark.parametrize("units", [0, 3])
+def test_a_head_is_fitted_and_chosen_by_its_margins(units: int) -> None:
+    """The curve against numpy on the returned head's own scores; a linear head against scipy's minimum."""
+    train, held_out = problem(120, 4, seed=3), problem(40, 4, seed=4)
+    margins = [torch.linspace(0, 3, size).double() for size in (120, 40)]
+    weights = Weights(torch.linspace(1, 2, 120), torch.linspace(2, 1, 40), *margins)
+    settings = settings_of(lr=0.02, epochs=600 if units == 0 else 3, batch_size=120, weight_decay=0.0)
+    (fit,) = fit_ensemble(
+        train, held_out, settings, members=1, units=units, seed=0, weights=weights, on_epoch=lambda row: None
+    )
+    leads = [leads_of(fit, part) for part in (train, held_out)]
+    row = fit.curve[fit.best_epoch]
+    for found, own, share, margin in zip(
+        (row.train_loss, row.validation_loss), leads, (weights.train, weights.validation), margins, strict=True
+    ):
+        by_hand = np.average(np.log1p(np.exp(margin.numpy() - own)), weights=share.numpy())
+        assert found == pytest.approx(by_hand, rel=1e-6)
+    if units:
+        return
+    difference = (train[:, 0] - train[:, 1]).double().numpy()
+
+    def loss(weight: np.ndarray) -> float:
+        return float(np.average(np.log1p(np.exp(margins[0].numpy() - difference @ weight)), weights=weights.train))
+
+    best = minimize(loss, np.zeros(4)).x
+    assert fit.curve[-1].train_loss == pytest.approx(loss(best), abs=1e-4)
+    assert np.linalg.norm(best) > np.linalg.norm(newton(train, 0.0))  # margins ask for larger differences
+
+
+def leads_of(fit: HeadFit | MlpFit, pairs: torch.Tensor) -> np.ndarray:
+    head, parts = fit.head, pairs.double()
+    if isinstance(head, MlpHead):
+        hidden = torch.nn.functional.gelu(parts @ head.inner.T + head.inner_bias)
+        scores = hidden @ head.outer
+    else:
+        scores = parts @ head.weight
+    found: np.ndarray = (scores[:, 0] - scores[:, 1]).numpy()
+    return found
 
 
 @pytest.mark.thorough

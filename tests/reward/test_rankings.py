@@ -1,5 +1,7 @@
 """A file of rankings through the real `prepare` and `reward` code: what one ranking counts."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,26 @@ def test_the_tuned_loss_is_weighted_by_hand(tiny_model_dir: Path, sft_dir: Path)
     alone = [float(module(**_collator(backbone.pad_id)([PairRows(p.chosen, p.rejected, 1.0)]))["loss"]) for p in pairs]
     assert abs(alone[0] - alone[1]) > 0.05
     assert both == pytest.approx((0.5 * alone[0] + 1.5 * alone[1]) / 2, abs=1e-5)
+
+
+def test_the_tuned_loss_has_its_margins_by_hand(tiny_model_dir: Path, sft_dir: Path) -> None:
+    backbone = Backbone.load(tiny_model_dir, {REWARD: sft_dir}, dtype=torch.float32, device="cpu")
+    model = RewardModel(backbone.hidden_size, pooling="mean", pool_over="response", backbone_adapter="x")
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0), std=2.0)
+    module, collate = Pairwise(backbone, model), _collator(backbone.pad_id)
+    pair = PairRows(([5, 6], [7, 8]), ([5, 6], [9]), 1.0)
+    without, with_margin = (
+        float(module(**collate([one]))["loss"].detach()) for one in (pair, replace(pair, margin=1.5))
+    )
+    lead = -math.log(math.expm1(without))  # of the loss log(1 + exp(-lead))
+    assert with_margin == pytest.approx(math.log1p(math.exp(1.5 - lead)), rel=1e-4)
+
+
+@pytest.mark.parametrize("margin", [-1.0, "1", True, None, float("inf")])
+def test_a_margin_that_is_none_is_an_error(tmp_path: Path, margin: object) -> None:
+    row = {"prompt": "p", "chosen": " a", "rejected": " b", "kind": None, "turns": 1, "margin": margin}
+    with pytest.raises(UserError, match=r"pairs\.jsonl:1: margin: expected a number of 0 or more"):
+        read_pairs(write_lines(tmp_path / "pairs.jsonl", [row]))
 
 
 @pytest.mark.parametrize("weight", [0, -1.0, "1", True, None])
