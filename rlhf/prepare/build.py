@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
 from rlhf.models.text import hub
-from rlhf.models.text.load import check_model_folder, load_tokenizer
+from rlhf.models.text.load import load_tokenizer
+from rlhf.models.text.model_folder import check_model_folder
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
 from rlhf.prepare.params import DataParams

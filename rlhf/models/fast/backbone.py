@@ -95,6 +95,6 @@ class FastBackbone(Backbone):
             sampling,
             adapter=adapter,
             uniforms=uniforms,
-            eos_id=self.eos_id,
+            end_ids=self.end_ids,
             pad_id=self.pad_id,
         )
