@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.core.errors import UserError
+from rlhf.models.policy.head import find_head
 from rlhf.models.policy.logprobs import chunked, draw
 from rlhf.models.policy.lora import add_adapter, write_adapter
 from rlhf.models.policy.outputs import Forward, Generation, States, Step, collect, ends, position_ids, spread
@@ -42,9 +43,8 @@ class Backbone:
         plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
         self._decoder: nn.Module = plain.base_model
         self._takes = set(signature(self._decoder.forward).parameters)
-        self._head: nn.Module = _head_of(plain)
-        # What the head reads: in some configs hidden_size is another number.
-        self.hidden_size: int = cast(Tensor, self._head.weight).shape[1]
+        self.hidden_size: int  # what the head reads: in some configs hidden_size is another number
+        self._head, self.hidden_size = find_head(plain)
         self.context: int = context_of(plain.config.to_dict())
         self.eos_id: int = tokenizer.eos_token_id
         self.end_ids: tuple[int, ...] = end_tokens(plain, tokenizer)
@@ -167,6 +167,11 @@ class Backbone:
                     break
                 mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
 
+    def logits(self, states: Float[Tensor, "N D"], *, adapter: str | None) -> Float[Tensor, "N V"]:
+        """Compute the logits of hidden states, with gradients where they are enabled."""
+        with self.using(adapter):
+            return self._head(states)
+
     def adapters(self) -> tuple[str, ...]:
         """List the names of the adapters."""
         return tuple(self.model.peft_config) if isinstance(self.model, PeftModel) else ()
@@ -180,11 +185,6 @@ class Backbone:
         """Write an adapter in peft form; equal weights give equal bytes."""
         self._check_adapter(adapter)
         write_adapter(cast(PeftModel, self.model), adapter, folder)
-
-    @property
-    def head(self) -> nn.Module:
-        """Return the layer that turns hidden states into logits."""
-        return self._head
 
     def _hidden(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         self._check_fits(int(mask.sum(1).max()))
@@ -235,13 +235,6 @@ class Backbone:
     def _check_fits(self, length: int) -> None:
         if length > self.context:
             raise UserError(f"a sequence of {length} tokens does not fit the model's context of {self.context}")
-
-
-def _head_of(model: PreTrainedModel) -> nn.Module:
-    head = model.get_output_embeddings()
-    if not isinstance(getattr(head, "weight", None), Tensor):
-        raise UserError(f"{type(model).__name__} has no language-model head of one layer, which scoring needs")
-    return cast(nn.Module, head)
 
 
 def _belongs_to(parameter: str, adapter: str) -> bool:

@@ -27,7 +27,7 @@ class Scored:
 
     logprobs: Float[Tensor, " R"]  # nats, at temperature 1
     entropy: Float[Tensor, " R"]  # nats
-    states: Float[Tensor, "T D"] | None  # what its head was given; None where it has no head that can be asked
+    states: Float[Tensor, "T D"] | None  # what its decoder gave; None where that is no single tensor
 
 
 class Truth:
@@ -52,7 +52,7 @@ class Truth:
         """Score one response, with gradients where they are enabled."""
         prompt, response = row
         ids = torch.tensor([[*prompt, *response]], device=next(self.model.parameters()).device)
-        with self._watched_head() as seen:
+        with self._watched_decoder() as seen:
             logits = self.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
         parts = [part.float().log_softmax(-1) for part in logits.split(_ROWS)]
         chosen = ids[0, len(prompt) :].unsqueeze(1)
@@ -66,14 +66,17 @@ class Truth:
             return [self.score(row) for row in rows]
 
     @contextmanager
-    def _watched_head(self) -> Iterator[list[Tensor]]:
-        """Note what the head is given. Models that compute logits at some positions only give it fewer states."""
+    def _watched_decoder(self) -> Iterator[list[Tensor]]:
+        """Note the hidden states that the decoder gives to the head."""
         plain: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        head, seen = plain.get_output_embeddings(), list[Tensor]()
-        if not isinstance(head, nn.Module):
-            yield seen
-            return
-        handle = head.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()[0]))
+        seen: list[Tensor] = []
+
+        def note(module: nn.Module, given: object, output: object) -> None:
+            states = getattr(output, "last_hidden_state", None)
+            if isinstance(states, Tensor):
+                seen.append(states.detach()[0])
+
+        handle = plain.base_model.register_forward_hook(note)
         try:
             yield seen
         finally:
