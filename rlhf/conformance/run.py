@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -19,6 +20,7 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.conformance import Answers, ask, compare
 from rlhf.models.policy.lora import Targets, lora_config
 from rlhf.models.policy.truth import Truth
+from rlhf.models.text.one_line import in_one_line
 
 Metrics = dict[str, float | str | None]
 _ADAPTER, _RANK, _ALPHA, _SIZE = "default", 4, 8.0, 0.02  # of an adapter that is drawn, none that is kept
@@ -89,7 +91,8 @@ def drawn_adapter(model: nn.Module, targets: Targets, base: str) -> PeftModel:
     """
     config = lora_config(model, rank=_RANK, alpha=_ALPHA, dropout=0.0, targets=targets, base=base)
     config.inference_mode = False
-    adapted = get_peft_model(model, config, adapter_name=_ADAPTER)
+    with in_one_line(f"sft.lora.targets: peft puts no adapter on {', '.join(config.target_modules or [])}"):
+        adapted = cast(PeftModel, get_peft_model(model, config, adapter_name=_ADAPTER))
     draw = generator(0, "conformance", "adapter")
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:

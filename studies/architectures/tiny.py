@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from rlhf.core.artifacts import read_json
 from rlhf.prepare.tokenizer import train_tokenizer
 
 TEXTS = ("Human: What is the capital of France?", "Assistant: The capital of France is Paris, a city on a river.")
@@ -16,9 +17,12 @@ _LARGEST = 30_000_000  # parameters; more means that a size went by a name that 
 # Sizes by the names that config classes give them. A name that a class does not have is left out.
 _SIZES: dict[str, Any] = {
     **dict.fromkeys(
-        ("vocab_size", "vocab_size_per_layer_input", "text_vocab_size", "audio_vocab_size", "padded_vocab_size"), VOCABULARY
+        ("vocab_size", "vocab_size_per_layer_input", "text_vocab_size", "audio_vocab_size", "padded_vocab_size"),
+        VOCABULARY,
     ),
-    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "embedding_size", "word_embed_proj_dim", "dim", "emb_dim"), 32),
+    **dict.fromkeys(
+        ("hidden_size", "d_model", "n_embd", "embedding_size", "word_embed_proj_dim", "dim", "emb_dim"), 32
+    ),
     **dict.fromkeys(
         (
             "intermediate_size", "ffn_dim", "n_inner", "d_ff", "dff", "moe_intermediate_size", "ffn_hidden_size",
@@ -60,59 +64,9 @@ _SIZES: dict[str, Any] = {
 }  # fmt: skip
 _TOKENS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 0}
 
-# What a class's own rules ask beside the sizes.
-_OWN: dict[str, dict[str, Any]] = {
-    "bert": {"is_decoder": True}, "bert-generation": {"is_decoder": True}, "big_bird": {"is_decoder": True},
-    "camembert": {"is_decoder": True}, "data2vec-text": {"is_decoder": True}, "electra": {"is_decoder": True},
-    "ernie": {"is_decoder": True}, "megatron-bert": {"is_decoder": True}, "rembert": {"is_decoder": True},
-    "roberta": {"is_decoder": True}, "roberta-prelayernorm": {"is_decoder": True}, "roc_bert": {"is_decoder": True},
-    "roformer": {"is_decoder": True}, "xlm-roberta": {"is_decoder": True}, "xlm-roberta-xl": {"is_decoder": True},
-    "xmod": {"is_decoder": True, "languages": ["en_XX"], "default_language": "en_XX"},
-    **dict.fromkeys(
-        (
-            "axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "longcat_flash", "youtu",
-        ),
-        {"head_dim": 4, "num_key_value_heads": 4},
-    ),
-    **dict.fromkeys(
-        (
-            "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "qwen4_exp_text", "qwen3_5", "qwen3_5_moe", "qwen4_exp",
-            "lfm3",
-        ),
-        {"num_hidden_layers": 4},
-    ),
-    **dict.fromkeys(("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"), {"head_dim": ..., "num_hidden_layers": 6}),
-    **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), {"hidden_size_per_layer_input": 0, "head_dim": ...}),
-    **dict.fromkeys(("dots3_note", "dots3_note_text"), {"num_attention_heads": ...}),
-    "bailing_hybrid": {"layer_group_size": 2, "num_key_value_heads": 4, "head_dim": 4, "num_expert_group": 1},
-    "kimi_linear": {"layer_types": ["linear_attention", "full_attention"], "num_key_value_heads": 4, "head_dim": 4},
-    "bamba": {"attn_layer_indices": [1]}, "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
-    "granitemoehybrid": {"layer_types": ["mamba", "attention"]}, "recurrent_gemma": {"num_hidden_layers": 3},
-    "deepseek_v2": {"topk_group": 1, "n_group": 1, "num_experts_per_tok": 2, "head_dim": 4},
-    "diffllama": {"attention_dropout": 0.0}, "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8},
-    "gemma3n_text": {"num_kv_shared_layers": 0},
-    **dict.fromkeys(("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral", "nemotron"), {"head_dim": 8, "num_key_value_heads": 2}),
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
-    "mamba2": {"num_heads": 8, "head_dim": 8, "expand": 2},
-    "xlstm": {"num_heads": 4, "embedding_dim": 32, "hidden_size": 32, "chunk_size": 16, "mlstm_round_up_to_multiple_of": 8},
-    "zamba": {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"], "num_key_value_heads": 4, "attention_hidden_size": 64, "attention_head_dim": 16},
-    "zamba2": {
-        "num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
-        "hybrid_layer_ids": [1, 3], "num_key_value_heads": 4, "attention_hidden_size": 64, "attention_head_dim": 16,
-        "mamba_headdim": 8, "n_mamba_heads": 8, "num_query_groups": 4,
-    },
-    "zaya": {"num_experts_per_tok": 1},
-    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
-    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0}, "n_heads": 4},
-    "opt": {"word_embed_proj_dim": 16},
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
-    "xlm": {"causal": True},
-    "reformer": {
-        "is_decoder": True, "attn_layers": ["local", "local"], "axial_pos_embds_dim": (16, 16),
-        "axial_pos_shape": (16, 8), "feed_forward_size": 64, "local_attn_chunk_length": 8,
-    },
-}  # fmt: skip
+# What a class's own rules ask beside the sizes; a size that says "left out" keeps the class's own value.
+_OWN: dict[str, dict[str, Any]] = read_json(Path(__file__).parent / "own_rules.json")
+_LEFT_OUT = "left out"
 
 
 def tiny_config(kind: str) -> PreTrainedConfig:
@@ -147,12 +101,11 @@ def _shrunk(cls: type[PreTrainedConfig], own: Mapping[str, Any]) -> PreTrainedCo
     values = {name: value for name, value in _SIZES.items() if _has(usual, name)}
     values |= {name: value for name, value in _TOKENS.items() if hasattr(usual, name)}
     for name, part in (cls.sub_configs or {}).items():
-        if getattr(usual, name, None) is not None:
-            inner = type(getattr(usual, name)) if isinstance(getattr(usual, name), PreTrainedConfig) else part
-            values[name] = (
-                _shrunk(inner, {}).to_dict() if isinstance(inner, type) and hasattr(inner, "sub_configs") else {}
-            )
-    return cls(**{name: value for name, value in (values | dict(own)).items() if value is not ...})
+        inner = type(getattr(usual, name, None)) if isinstance(getattr(usual, name, None), PreTrainedConfig) else part
+        if getattr(usual, name, None) is not None and hasattr(inner, "sub_configs"):
+            values[name] = _shrunk(inner, _OWN.get(inner.model_type, {}) | dict(own.get(name, {}))).to_dict()
+    asked = {name: value for name, value in own.items() if name not in values or not isinstance(values[name], dict)}
+    return cls(**{name: value for name, value in (values | asked).items() if value != _LEFT_OUT})
 
 
 def _has(config: PreTrainedConfig, name: str) -> bool:

@@ -12,7 +12,6 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf.base.local import copy_model
 from rlhf.conformance.run import run_conformance
-from rlhf.core.artifacts import read_json
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime, RuntimeParams
@@ -24,6 +23,7 @@ from rlhf.models.text.tokens import Episodes
 from studies.architectures.tiny import make_model
 
 TOLERANCE = 1e-3  # nats
+NOT_TRIED = "not tried"
 _PROMPTS = ([17, 40, 9, 33, 250, 61, 7, 99, 120, 5, 64, 31], [21, 8], [90, 14, 77, 3, 56])
 _RESPONSES = ([12, 45, 6, 70], [33, 101], [19, 88, 27])
 
@@ -52,9 +52,7 @@ def attempt(kind: str, folder: Path) -> Result:
             made.eval()(input_ids=torch.tensor([_PROMPTS[0]]))
     except Exception as error:
         why = " ".join(str(error).split())[:200]
-        return Result(
-            kind, None, f"transformers makes no tiny causal model of it ({type(error).__name__}: {why})", None, None
-        )
+        return Result(kind, None, f"{NOT_TRIED}: no tiny model was made ({type(error).__name__}: {why})", None, None)
     layout, runtime = Layout(folder), cpu()
     try:
         copy_model(folder / "source", layout.base, dtype=torch.float32)
@@ -143,12 +141,6 @@ def cpu() -> Runtime:
         device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0
     )
     return Runtime.start(params, 0)
-
-
-def decided(layout: Layout) -> list[str]:
-    """Read the engines that conformance has let through."""
-    engines: list[str] = read_json(layout.conformance)["engines"]
-    return engines
 
 
 def _lines(error: UserError) -> str | None:

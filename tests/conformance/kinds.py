@@ -26,12 +26,12 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128},
     "bart": {
-        "d_model": 32, "decoder_layers": 2, "encoder_layers": 1, "decoder_attention_heads": 4,
+        "d_model": 32, "decoder_layers": 2, "encoder_layers": 2, "decoder_attention_heads": 4,
         "encoder_attention_heads": 4, "decoder_ffn_dim": 48, "encoder_ffn_dim": 48, "max_position_embeddings": 128,
     },
     "modernbert-decoder": {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-        "max_position_embeddings": 128,
+        "max_position_embeddings": 128, "pad_token_id": 0, "cls_token_id": 0, "sep_token_id": 0,
     },
     "gemma2": {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.core.errors import UserError
-from rlhf.models.policy.head import find_head
+from rlhf.models.policy.head import decoder_of, find_head
 from rlhf.models.policy.logprobs import chunked, draw
 from rlhf.models.policy.lora import add_adapter, write_adapter
 from rlhf.models.policy.outputs import Forward, Generation, States, Step, collect, ends, position_ids, spread
@@ -41,7 +41,7 @@ class Backbone:
         self.model = model
         self.tokenizer = tokenizer
         plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
-        self._decoder: nn.Module = plain.base_model
+        self._decoder: nn.Module = decoder_of(plain)
         self._takes = set(signature(self._decoder.forward).parameters)
         self.hidden_size: int  # what the head reads: in some configs hidden_size is another number
         self._head, self.hidden_size = find_head(plain)

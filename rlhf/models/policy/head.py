@@ -37,6 +37,18 @@ def find_head(model: PreTrainedModel) -> tuple[Head, int]:
     return (layer if _same(layer, whole, width, weight) else whole), width
 
 
+def decoder_of(model: PreTrainedModel) -> nn.Module:
+    """Find the part of a causal language model that gives the hidden states.
+
+    Raises:
+        UserError: it has none of its own.
+    """
+    found: Any = model.base_model if model.base_model is not model else model.get_decoder()
+    if found is model or not isinstance(found, nn.Module):
+        raise UserError(f"{type(model).__name__} has no decoder apart from its head, which scoring needs")
+    return found
+
+
 class _Whole:
     """The model's own forward pass over given hidden states; it shares every layer but the decoder."""
 
@@ -44,7 +56,10 @@ class _Whole:
         self._shell: Any = copy.copy(model)
         self._shell.__dict__ = {**model.__dict__, "_modules": dict(model._modules)}
         self._given = _Given()
-        self._shell._modules[model.base_model_prefix] = self._given
+        decoder = decoder_of(model)
+        for name, module in model._modules.items():
+            if module is decoder:
+                self._shell._modules[name] = self._given
 
     def __call__(self, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         self._given.states = states.unsqueeze(0)

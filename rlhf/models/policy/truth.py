@@ -76,7 +76,8 @@ class Truth:
             if isinstance(states, Tensor):
                 seen.append(states.detach()[0])
 
-        handle = plain.base_model.register_forward_hook(note)
+        decoder = plain.base_model if plain.base_model is not plain else plain.get_decoder()
+        handle = decoder.register_forward_hook(note)
         try:
             yield seen
         finally:
