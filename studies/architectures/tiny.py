@@ -101,7 +101,9 @@ def _shrunk(cls: type[PreTrainedConfig], own: Mapping[str, Any]) -> PreTrainedCo
     values = {name: value for name, value in _SIZES.items() if _has(usual, name)}
     values |= {name: value for name, value in _TOKENS.items() if hasattr(usual, name)}
     for name, part in (cls.sub_configs or {}).items():
-        inner = type(getattr(usual, name, None)) if isinstance(getattr(usual, name, None), PreTrainedConfig) else part
+        inner: Any = (
+            type(getattr(usual, name, None)) if isinstance(getattr(usual, name, None), PreTrainedConfig) else part
+        )
         if getattr(usual, name, None) is not None and hasattr(inner, "sub_configs"):
             values[name] = _shrunk(inner, _OWN.get(inner.model_type, {}) | dict(own.get(name, {}))).to_dict()
     asked = {name: value for name, value in own.items() if name not in values or not isinstance(values[name], dict)}

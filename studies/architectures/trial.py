@@ -102,10 +102,10 @@ def moved(backbone: Backbone, name: str) -> str | None:
     before = {key: weight.detach().clone() for key, weight in weights.items()}
     optimiser = torch.optim.SGD(list(weights.values()), lr=1.0)
     episodes = Episodes.of(_PROMPTS, _RESPONSES, pad_id=backbone.pad_id, device="cpu")
-    (-backbone.forward(episodes, adapter=name, temperature=1.0).logprobs.sum()).backward()  # type: ignore[no-untyped-call]
+    (-backbone.forward(episodes, adapter=name, temperature=1.0).logprobs.sum()).backward()
     optimiser.step()
     still = [key for key, weight in weights.items() if torch.equal(weight, before[key])]
-    named = [key for key in still if weights[key].grad is not None and bool(weights[key].grad.any())]
+    named = [key for key in still if (gradient := weights[key].grad) is not None and bool(gradient.any())]
     return f"{named[0]} does not move" if named else None
 
 
