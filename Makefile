@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier reward-variants planted portable early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread readme experiments clean
+.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ ensembles: $(STAMP) ## Gold over KL for one reward head and five, combined in th
 
 reward-variants: $(STAMP) ## What each kind of reward model closes of the gap to the noise ceiling (half an hour)
 	python -m studies.reward_variants
+
+conformance-sweep: $(STAMP) ## Every causal architecture of transformers, tiny, against itself: docs/models.md (half an hour)
+	python -m studies.architectures
 
 planted: $(STAMP) ## Plant failures in the offline task and see whether the verdicts name them (an hour)
 	python -m studies.planted

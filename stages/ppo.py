@@ -9,9 +9,9 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Optimise the policy with PPO against the reward model, close to the SFT policy.
 
-    Reads artifacts/base, artifacts/sft, artifacts/reward, artifacts/referee (where the policy is chosen by
-    it) and the prompts of artifacts/prepare/pairs; writes artifacts/ppo (LoRA adapter, value head, tokenizer, model
-    card), artifacts/rollouts/ppo.jsonl, plots/ppo.csv, metrics/ppo.json and provenance/ppo.json. Killed or
+    Reads artifacts/base, artifacts/conformance, artifacts/sft, artifacts/reward, artifacts/referee (where the policy is
+    chosen by it) and the prompts of artifacts/prepare/pairs; writes artifacts/ppo (LoRA adapter, value head, tokenizer,
+    model card), artifacts/rollouts/ppo.jsonl, plots/ppo.csv, metrics/ppo.json and provenance/ppo.json. Killed or
     stopped, it resumes.
     """
     from rlhf.ppo.params import PPOParams

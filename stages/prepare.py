@@ -16,16 +16,23 @@ def main(run: Run) -> None:
     import click
 
     from rlhf.base.params import BaseParams
-    from rlhf.prepare.build import BaseChoice, prepare
+    from rlhf.prepare.build import OOD, BaseChoice, prepare
     from rlhf.prepare.lengths import PromptRoom
     from rlhf.prepare.params import DataParams
+    from rlhf.prepare.room import Reply
     from rlhf.prepare.write import write_prepared
 
     data, base = run.section("data", DataParams), run.section("base", BaseParams)
     choice = BaseChoice(base.source, base.path, base.repo, base.revision, base.pretrain.context)
     splits = ("train", "validation") if run.value("ppo.validation_every") else ("train",)
     room = PromptRoom(run.value("ppo.max_prompt_tokens"), run.value("ppo.response_tokens"), splits)
-    prepared = prepare(data, choice, run.seed, room=room)
+    asked = run.value("evaluate.response_tokens")
+    replies = [
+        Reply("sft.sample_tokens", run.value("sft.sample_tokens") if run.value("sft.samples") else None, "test"),
+        Reply("evaluate.response_tokens", asked, run.value("evaluate.split")),
+        Reply("evaluate.response_tokens", asked, OOD),
+    ]
+    prepared = prepare(data, choice, run.seed, room=room, replies=replies)
     at = run.layout
     write_prepared(prepared, at)
     read = [Path(data.path)] if data.source == "files" else []

@@ -7,9 +7,9 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Fit a reward head on preference pairs and measure it on the test split.
 
-    Reads artifacts/prepare/pairs, artifacts/base and artifacts/sft; writes artifacts/reward, artifacts/referee
-    (a second one, on prompts of its own), artifacts/reward_learned.json (what the first goes by), metrics, curve,
-    calibration plot, model cards and provenance. Killed, it resumes.
+    Reads artifacts/prepare/pairs, artifacts/base, artifacts/conformance and artifacts/sft; writes artifacts/reward,
+    artifacts/referee (a second one, on prompts of its own), artifacts/reward_learned.json (what the first goes by),
+    metrics, curve, calibration plot, model cards and provenance. Killed, it resumes.
     """
     from rlhf.core.artifacts import atomic_dir, write_json
     from rlhf.core.curves import Curve
@@ -21,7 +21,7 @@ def main(run: Run) -> None:
 
     params, at = run.section("reward", RewardParams), run.layout
     runtime, checkpoints = run.runtime(), run.checkpoints()
-    curve, folders = Curve(at.plot("reward")), Folders(at.pairs, at.base, at.sft, at.reward)
+    curve, folders = Curve(at.plot("reward")), Folders(at.pairs, at.base, at.sft, at.reward, at.conformance)
     trained = train_reward(folders, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
     with atomic_dir(at.reward) as folder:
         save_reward(trained.model, folder, base=at.base, sft=at.sft, tuned=trained.tuned)

@@ -19,7 +19,7 @@ from rlhf.core.yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("rlhf", "stages")
-STAGES = ("prepare", "base", "sft", "reward", "ppo", "evaluate")  # what PPO's policy takes, in order
+STAGES = ("prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate")  # what PPO's policy takes, in order
 TAMPER = "tamper"
 
 

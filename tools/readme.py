@@ -172,6 +172,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "kl_coef": kl_coef,
     "compare": lambda: stored("alternatives"),
     "seeds": lambda: stored("seeds"),
+    "architectures": lambda: stored("architectures"),
     "early_stopping": lambda: stored("early_stopping"),
     "ensembles": lambda: stored("ensembles"),
     "reward_variants": lambda: stored("reward_variants"),

@@ -2,18 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from rlhf.core.artifacts import atomic_dir, read_json
+from rlhf.core.artifacts import atomic_dir
 from rlhf.core.errors import UserError
-from rlhf.models.text.load import check_model_folder, load_model, load_tokenizer
+from rlhf.core.text import printable
+from rlhf.models.text.end_tokens import end_tokens
+from rlhf.models.text.load import load_model, load_tokenizer
+from rlhf.models.text.model_folder import check_model_folder, idle_files, read_config, weight_files
 
-_INDEX = "model.safetensors.index.json"
 _TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 _ALSO = (
     "generation_config.json",
@@ -28,19 +31,21 @@ _ALSO = (
 def copy_model(source: Path, target: Path, *, dtype: torch.dtype) -> PreTrainedModel:
     """Check the model in `source`, copy what is needed of it to `target` (whole or not at all), and load it.
 
-    Copied are config, safetensors weights, tokenizer files and licences; code and pickled weights never are.
+    Copied are config, safetensors weights, tokenizer files and licences; code and pickled weights never are. Weight
+    files that nothing reads, and ends of replies beside the tokenizer's, are named on stderr.
 
     Raises:
         UserError: one line naming `source`: no folder, no config, no weights (or pickled ones only), a shard that is
-            missing, weights that do not fit, an architecture that transformers does not have itself, no tokenizer,
-            or a tokenizer with more tokens than the model.
+            missing, weights that do not fit or are not finite, an architecture that transformers does not have itself,
+            no tokenizer, or a tokenizer with ids beyond the model's embedding; and all that `check_model_folder` and
+            `load_model` refuse.
     """
     files = [source / name for name in _names(source)]
     tokenizer = load_tokenizer(source)
     model = load_model(source, dtype=dtype, device="cpu")
-    rows = next(model.get_input_embeddings().parameters()).shape[0]
-    if len(tokenizer) > rows:
-        raise UserError(f"{source}: the tokenizer has {len(tokenizer)} tokens, the model only {rows}: they do not fit")
+    _check_finite(model, source)
+    _check_ids(tokenizer, model, source)
+    _say(source, _notes(source, model, tokenizer))
     with atomic_dir(target) as folder:
         for file in files:
             shutil.copyfile(file, folder / file.name)
@@ -54,7 +59,7 @@ def _names(source: Path) -> Iterator[str]:
     check_model_folder(source)
     _check_architecture(source)
     yield "config.json"
-    yield from _weights(source)
+    yield from weight_files(source)
     tokenizer = [name for name in _TOKENIZER if (source / name).is_file()]
     if not tokenizer:
         raise UserError(f"{source}: no tokenizer; expected one of {', '.join(_TOKENIZER)}")
@@ -63,27 +68,44 @@ def _names(source: Path) -> Iterator[str]:
     yield from sorted(item.name for item in source.glob("LICENSE*") if item.is_file())
 
 
-def _weights(source: Path) -> list[str]:
-    if not (source / _INDEX).is_file():
-        if (source / "model.safetensors").is_file():
-            return ["model.safetensors"]
-        raise UserError(f"{source}: no model.safetensors (nor {_INDEX} with its shards)")
-    shards = read_json(source / _INDEX).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise UserError(f"{source / _INDEX}: no weight_map; expected a mapping of weights to shard files")
-    names = sorted({Path(str(name)).name for name in shards.values()})
-    missing = [name for name in names if not (source / name).is_file()]
-    if missing:
-        raise UserError(f"{source}: {missing[0]} is missing ({len(missing)} of {len(names)} shards in {_INDEX})")
-    return [_INDEX, *names]
-
-
 def _check_architecture(source: Path) -> None:
-    config = read_json(source / "config.json")
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    config = read_config(source)
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     found = json.dumps(kind)
-    if isinstance(config, dict) and "auto_map" in config:
+    if "auto_map" in config:
         raise UserError(f"{source}: model_type {found} needs code from the repository, which is never run here")
     raise UserError(f"{source}: model_type {found} is no causal language model that transformers has")
+
+
+def _check_finite(model: PreTrainedModel, source: Path) -> None:
+    """Check every tensor, in the precision of the run: a weight above its range is infinite there."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{source}: weights are not finite: {name} holds NaN or infinity in {tensor.dtype}")
+
+
+def _check_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, source: Path) -> None:
+    rows = next(model.get_input_embeddings().parameters()).shape[0]
+    if len(tokenizer) > rows:
+        raise UserError(f"{source}: the tokenizer has {len(tokenizer)} tokens, the model only {rows}: they do not fit")
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if largest >= rows:  # where ids have gaps
+        raise UserError(
+            f"{source}: the tokenizer gives {printable(token)!r} the id {largest}, the model's embedding ends at "
+            f"{rows - 1}: they do not fit"
+        )
+
+
+def _notes(source: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    if idle := list(idle_files(source)):
+        yield f"not used: {', '.join(idle)} (the weights are those of {weight_files(source)[0]})"
+    if more := end_tokens(model, tokenizer)[1:]:
+        shown = ", ".join(repr(printable(str(tokenizer.convert_ids_to_tokens(token)))) for token in more)
+        yield f"replies end at {shown} too, as its configs say, beside the tokenizer's {tokenizer.eos_token!r}"
+
+
+def _say(source: Path, notes: Iterable[str]) -> None:
+    for note in notes:
+        sys.stderr.write(f"base: {source}: {note}\n")

@@ -37,14 +37,19 @@ class ReplyStream:
         )
         for step in steps:
             self.ids.append(int(step.drawn.ids))
-            text = decode_response(backbone.tokenizer, self.ids)
+            text = self._text()
             if not text.endswith(_HALF) and text.startswith(shown):
                 yield text[len(shown) :]
                 shown = text
-        yield decode_response(backbone.tokenizer, self.ids)[len(shown) :]
+        yield self._text()[len(shown) :]
 
     @property
     def sample(self) -> Sample:
         """Return the response so far."""
-        text = decode_response(self.backbone.tokenizer, self.ids)
-        return Sample(self.prompt, text, self.ids[-1:] == [self.backbone.eos_id], tuple(self.ids))
+        return Sample(self.prompt, self._text(), self._ended(), tuple(self.ids))
+
+    def _ended(self) -> bool:
+        return bool(self.ids) and self.ids[-1] in self.backbone.end_ids
+
+    def _text(self) -> str:
+        return decode_response(self.backbone.tokenizer, self.ids[: len(self.ids) - self._ended()])

@@ -40,6 +40,11 @@ class Layout:
         return self.artifacts / "base"
 
     @property
+    def conformance(self) -> Path:
+        """Which engines compute the base model's own numbers."""
+        return self.artifacts / "conformance" / "engines.json"
+
+    @property
     def sft(self) -> Path:
         return self.artifacts / "sft"
 

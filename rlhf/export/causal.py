@@ -14,6 +14,7 @@ from rlhf.export.card import adapter_card, merged_card
 from rlhf.export.destination import export_dir
 from rlhf.export.verify import must_agree, padded, probe_rows
 from rlhf.models.policy.backbone import Backbone
+from rlhf.models.text.end_tokens import end_tokens
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _NAME = "policy"
@@ -73,9 +74,10 @@ def merge(backbone: Backbone, adapter: str = _NAME) -> PreTrainedModel:
 def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     """Make the config by which others stop and pad as the run did; it samples, at temperature 1, as the run's policies
     do."""
+    ends = list(end_tokens(model, tokenizer))
     return GenerationConfig(
         bos_token_id=model.config.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=ends[0] if len(ends) == 1 else ends,
         pad_token_id=tokenizer.pad_token_id,
         do_sample=True,
         temperature=1.0,

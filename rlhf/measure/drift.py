@@ -1,13 +1,10 @@
 """Measure how far a policy has drifted from the SFT policy, on its own samples."""
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
 from rlhf.measure.responses import Drift
 from rlhf.models.policy.backbone import Backbone
@@ -74,7 +71,9 @@ def exact_kl(
     for batch, episodes in _batches(backbone, samples, batch_tokens):
         policy = _states(backbone, episodes, adapter)
         other = _states(backbone, episodes, reference)
-        divergence = _in_parts(_logits(backbone, policy) / temperature, _logits(backbone, other) / temperature)
+        logits = backbone.logits(policy, adapter=adapter).float() / temperature
+        others = backbone.logits(other, adapter=reference).float() / temperature
+        divergence = _in_parts(logits, others)
         spread = torch.zeros(episodes.mask.shape, dtype=torch.float64, device=divergence.device)
         spread[episodes.mask] = divergence
         found |= dict(zip(batch, spread.sum(1).tolist(), strict=True))
@@ -109,11 +108,3 @@ def _states(backbone: Backbone, episodes: Episodes, adapter: str | None) -> Floa
     hidden = backbone.forward(episodes, adapter=adapter, temperature=1.0).hidden
     start, width = episodes.prompt_ids.shape[1] - 1, episodes.response_ids.shape[1]
     return hidden[:, start : start + width][episodes.mask]
-
-
-def _logits(backbone: Backbone, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-    model = backbone.model
-    plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
-    head = cast(nn.Module, plain.get_output_embeddings())
-    logits: Tensor = head(states)
-    return logits.float()

@@ -12,7 +12,9 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
+from rlhf.models.policy.lora import check_complete
 from rlhf.models.text.load import load_model
+from rlhf.models.text.one_line import in_one_line
 from rlhf.offline.examples import Candidates
 from rlhf.offline.params import SharedParams, TrainedParams
 from rlhf.training.batches import Batch
@@ -93,4 +95,7 @@ def sft_policy(at: Layout, runtime: Runtime) -> PeftModel:
     if not (at.sft / "adapter_model.safetensors").is_file():
         raise UserError(f"{at.sft}: no adapter_model.safetensors; the stage sft writes it")
     model = load_model(at.base, dtype=runtime.dtype, device=runtime.device)
-    return PeftModel.from_pretrained(model, str(at.sft), adapter_name=ADAPTER, is_trainable=True)
+    with in_one_line(f"{at.sft}: the adapter does not fit the base model"):
+        adapted = PeftModel.from_pretrained(model, str(at.sft), adapter_name=ADAPTER, is_trainable=True)
+    check_complete(adapted, ADAPTER, at.sft)
+    return adapted

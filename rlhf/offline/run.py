@@ -14,6 +14,7 @@ from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
 from rlhf.models.policy.lora import write_adapter
+from rlhf.models.text.context import context_of
 from rlhf.models.text.load import load_tokenizer
 from rlhf.offline.examples import Candidates, collator, read_pairs
 from rlhf.offline.learn import CURVE, Job, sft_policy
@@ -109,7 +110,7 @@ def _train(job: Job, at: Layout) -> TrainedPolicy:
 
 
 def _by_preferences(job: Job, params: PreferenceParams, policy: Policy, at: Layout) -> TrainedPolicy:
-    context, seed = int(policy.model.config.max_position_embeddings), job.runtime.seed
+    context, seed = context_of(policy.model.config.to_dict()), job.runtime.seed
     limits = {"train": job.shared.max_examples, "validation": job.shared.eval_examples}
     train, validation = (
         read_pairs(at.pairs / f"{split}.jsonl", policy.tokenizer, context=context, limit=limit, seed=seed)

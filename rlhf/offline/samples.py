@@ -7,7 +7,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.progress import track
 from rlhf.core.runtime import Runtime
-from rlhf.models.fast.engine import load_backbone
+from rlhf.models.fast.engine import load_checked
 from rlhf.models.policy.sampling import Sample, sample_texts
 from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.best_of_n import best
@@ -36,7 +36,9 @@ class Sampler:
     def __init__(self, at: Layout, shared: SharedParams, runtime: Runtime) -> None:
         """Raises UserError if an artifact is missing, or the reward model is of another backbone."""
         reward, adapters = load_reward(at.reward, base=at.base, sft=at.sft), reward_adapters(at.reward, sft=at.sft)
-        backbone = load_backbone(at.base, adapters, engine=shared.engine, dtype=runtime.dtype, device=runtime.device)
+        backbone = load_checked(
+            at.base, adapters, engine=shared.engine, dtype=runtime.dtype, device=runtime.device, decided=at.conformance
+        )
         self._scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters), {})
         self._at, self._shared, self._seed = at, shared, runtime.seed
 

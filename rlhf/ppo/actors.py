@@ -10,7 +10,7 @@ from torch import nn
 from rlhf.core.artifacts import atomic_dir, save_tensors
 from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime
-from rlhf.models.fast.engine import Engine, load_backbone
+from rlhf.models.fast.engine import Engine, load_checked
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, REWARD, read_under, reward_adapters
@@ -50,16 +50,24 @@ class Actors:
 
 
 def load_actors(
-    *, base: Path, sft: Path, reward: Path, value_init: Literal["zero", "reward"], engine: Engine, runtime: Runtime
+    *,
+    base: Path,
+    sft: Path,
+    reward: Path,
+    value_init: Literal["zero", "reward"],
+    engine: Engine,
+    conformance: Path,
+    runtime: Runtime,
 ) -> Actors:
     """Load all of them. Policy and reference start equal, both from the adapter in `sft`.
 
     `value_init`: the value head starts at "zero" (lm-human-preferences) or as the "reward" model's head
-    (`ValueHead.load_from_reward`).
+    (`ValueHead.load_from_reward`). `engine`, `conformance`: as `load_checked`'s `engine` and `decided`.
 
     Raises:
-        UserError: a folder is incomplete; the reward model is of another backbone; or `value_init` is "reward" and the
-            reward model is not a linear head on the frozen backbone's states.
+        UserError: a folder is incomplete; the engine does not compute the model's numbers; the reward model is of
+            another backbone; or `value_init` is "reward" and the reward model is not a linear head on the frozen
+            backbone's states.
     """
     adapters = {**reward_adapters(reward, sft=sft), POLICY: sft}
     if value_init == "reward" and REWARD in adapters:
@@ -67,9 +75,10 @@ def load_actors(
             "ppo.value_init: found 'reward', but the reward model has a backbone of its own (reward.train: lora); "
             "allowed: zero"
         )
-    backbone = load_backbone(
-        base, adapters, engine=engine, trainable=(POLICY,), dtype=runtime.dtype, device=runtime.device
-    )
+    backbone = load_checked(
+        base, adapters, engine=engine, trainable=(POLICY,), dtype=runtime.dtype, device=runtime.device,
+        decided=conformance,
+    )  # fmt: skip
     own = adapters.get(REWARD, sft).as_posix()
     model = RewardModel.load(reward, hidden_size=backbone.hidden_size, adapter=own).to(runtime.device)
     value_head = ValueHead(backbone.hidden_size).to(runtime.device)

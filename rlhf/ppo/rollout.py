@@ -89,8 +89,8 @@ def score(actors: Actors, answers: Answers, *, temperature: float, microbatch: i
 
 
 def response_texts(actors: Actors, answers: Answers) -> list[str]:
-    """Decode each response, without special tokens."""
-    lengths = answers.episodes.mask.sum(1).tolist()
+    """Decode each response, without special tokens and without the token that ended it, special or not."""
+    lengths = (answers.episodes.mask.sum(1) - answers.ended.long()).tolist()
     rows = answers.episodes.response_ids.tolist()
     return [decode_response(actors.backbone.tokenizer, row[:n]) for row, n in zip(rows, lengths, strict=True)]
 

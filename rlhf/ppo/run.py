@@ -61,6 +61,7 @@ def _prepare(
         reward=layout.reward,
         value_init=params.value_init,
         engine=params.engine,
+        conformance=layout.conformance,
         runtime=runtime,
     )
     if function is not None:

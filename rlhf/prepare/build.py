@@ -10,12 +10,15 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
 from rlhf.models.text import hub
-from rlhf.models.text.load import check_model_folder, load_tokenizer
+from rlhf.models.text.load import load_tokenizer
+from rlhf.models.text.model_folder import check_model_folder
+from rlhf.models.text.tokens import encode_prompt
 from rlhf.prepare.accept import accepted
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.report import Metrics, data_report
+from rlhf.prepare.room import Reply, check_replies, check_some_asked
 from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import Pair
 from rlhf.prepare.sources import Source, read_ood, read_probes
@@ -26,6 +29,7 @@ from rlhf.synthetic.annotator import noise_ceiling
 from rlhf.synthetic.beliefs import Probe
 
 Splits = dict[str, list[Pair]]
+OOD = "out-of-distribution"  # a set of prompts beside the splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,18 @@ class Prepared:
     notes: list[str]  # what is no error and must be said
 
 
-def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom | None = None) -> Prepared:
-    """Run the whole stage, in memory. `room`: the space that PPO needs for prompts; None where there will be no PPO.
+def prepare(
+    data: DataParams,
+    base: BaseChoice,
+    seed: int,
+    *,
+    room: PromptRoom | None = None,
+    replies: Sequence[Reply] = (),
+) -> Prepared:
+    """Run the whole stage, in memory.
+
+    `room`: the space that PPO needs for prompts; None where there will be no PPO. `replies`: lengths that other stages
+    will ask for.
 
     Raises:
         UserError: a bad row where `data.on_bad_row` is stop, nothing left after the filters, an empty split, a sequence
@@ -77,9 +91,15 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
         tokenizer = train_tokenizer(corpus, data.vocabulary)
     kept = _filtered(pairs, token_lengths(pairs, tokenizer), data, seed, ledger)
     splits = _split([pair for pair, _ in kept], data, seed, ledger)
+    of_prompt = {pair.prompt: lengths.prompt for pair, lengths in kept}
+    in_splits = {name: [of_prompt[pair.prompt] for pair in pairs] for name, pairs in splits.items()}
+    if room is not None:
+        check_some_asked(in_splits, room.longest, room.splits)
     if room is not None and context is not None:
-        check_prompts(splits, {pair.prompt: lengths.prompt for pair, lengths in kept}, room, context)
+        check_prompts(splits, of_prompt, room, context)
     ood = read_ood(data, seed)
+    in_splits[OOD] = [len(encode_prompt(tokenizer, prompt)) for prompt, _ in ood]
+    check_replies(in_splits, replies, context)
     ceiling = _ceiling(splits["test"])
     annotators = compare_annotators(map(pair_ranking, pairs) if source.rankings is None else source.rankings)
     metrics = data_report(ledger, splits, [lengths for _, lengths in kept])

@@ -6,11 +6,12 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rlhf.core.artifacts import read_json
 from rlhf.core.errors import UserError
+from rlhf.models.text.context import NO_LIMIT
+from rlhf.models.text.context import context_of as context_in
+from rlhf.models.text.model_folder import read_config
 
 END, PAD = "<|endoftext|>", "<|pad|>"
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -41,9 +42,8 @@ def context_of(folder: Path) -> int | None:
     Raises:
         UserError: there is no config.json, or it is not JSON.
     """
-    config = read_json(folder / "config.json")
-    sizes = [config[key] for key in _CONTEXT_KEYS if isinstance(config.get(key), int)]
-    return min(sizes) if sizes else None
+    context = context_in(read_config(folder))
+    return None if context == NO_LIMIT else context
 
 
 def check_fits(context: int | None, max_tokens: int) -> None:

@@ -12,7 +12,7 @@ from rlhf.report.params import ReportParams
 from rlhf.report.wording import show
 
 SWITCHED_OFF = 3.0  # seconds: a repeated stage (name@item) that took less was not asked to do anything
-ORDER = ("resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate")
+ORDER = ("resolve", "prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate")
 
 
 def costs(run: Inputs) -> Section:

@@ -11,7 +11,7 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Curve
 from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
-from rlhf.models.fast.engine import load_backbone
+from rlhf.models.fast.engine import load_checked
 from rlhf.models.reward.ensemble import Ensemble
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Scorer
@@ -38,9 +38,10 @@ def fit_frozen(
     """Compute features in one pass over the pairs, then fit the head on them; the backbone stays frozen."""
     if params.engine == "fast":
         keep_memory()
-    backbone = load_backbone(
-        at.base, {ADAPTER: at.sft}, engine=params.engine, dtype=runtime.dtype, device=runtime.device
-    )
+    backbone = load_checked(
+        at.base, {ADAPTER: at.sft}, engine=params.engine, dtype=runtime.dtype, device=runtime.device,
+        decided=at.conformance,
+    )  # fmt: skip
     model = RewardModel(
         backbone.hidden_size,
         pooling=params.pooling,

@@ -7,7 +7,7 @@ from torch import Tensor
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Cell, Curve, read_rows
 from rlhf.core.runtime import Runtime
-from rlhf.models.policy.backbone import Backbone
+from rlhf.models.fast.engine import load_checked
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, REWARD, Scorer
 from rlhf.reward.features import pair_rows
@@ -33,7 +33,10 @@ def fit_tuned(
     On the plain engine: the Trainer's fused AdamW leaves no trace for the fast one's merged weights to follow.
     """
     adapters = {ADAPTER: at.sft, REWARD: at.sft}
-    backbone = Backbone.load(at.base, adapters, trainable=(REWARD,), dtype=runtime.dtype, device=runtime.device)
+    backbone = load_checked(
+        at.base, adapters, engine="plain", trainable=(REWARD,), dtype=runtime.dtype, device=runtime.device,
+        decided=at.conformance,
+    )  # fmt: skip
     own = (at.reward / "adapter").as_posix()
     model = RewardModel(
         backbone.hidden_size,

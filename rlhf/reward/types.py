@@ -13,12 +13,13 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Folders of the inputs, and of the reward model to come."""
+    """Folders of the inputs, and of the reward model to come; the file of what the stage conformance decided."""
 
     pairs: Path
     base: Path
     sft: Path
     reward: Path
+    conformance: Path
 
 
 @dataclass(frozen=True, slots=True)

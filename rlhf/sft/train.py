@@ -14,6 +14,7 @@ from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
 from rlhf.models.policy.lora import lora_config
 from rlhf.models.text.load import load_model
+from rlhf.models.text.one_line import in_one_line
 from rlhf.sft.examples import Example, collator, validation_batches
 from rlhf.sft.params import LoraParams, SFTParams
 from rlhf.training.order import training_order
@@ -43,7 +44,8 @@ def with_adapter(base: Path, params: LoraParams, runtime: Runtime) -> PeftModel:
     config.inference_mode = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(runtime.seed, "sft", "adapter"))
-        adapted = get_peft_model(model, config, adapter_name=ADAPTER)
+        with in_one_line(f"sft.lora.targets: peft puts no adapter on {', '.join(config.target_modules or [])}"):
+            adapted = get_peft_model(model, config, adapter_name=ADAPTER)
     through_onednn(adapted)
     return adapted
 

@@ -43,7 +43,7 @@ class Kind:
     remade: tuple[str, ...] = ()  # stages run anew; the others are the seed's
 
 
-SEED_STAGES = ("prepare", "base", "sft", "reward")  # made once for all runs of a seed
+SEED_STAGES = ("prepare", "base", "conformance", "sft", "reward")  # made once for all runs of a seed
 LABELS = ("prepare", "reward")
 PRESSURE = {"ppo.kl_coef": 0.05, "ppo.iterations": 30, "ppo.lr": 1.5e-3}  # so that PPO goes where the bias points
 

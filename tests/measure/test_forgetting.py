@@ -50,7 +50,7 @@ def test_documents_are_read_as_in_pretraining(tiny_model_dir: Path, tmp_path: Pa
             eos = backbone.eos_id
             ids = [eos, *backbone.tokenizer(text)["input_ids"], eos][: backbone.context]
             backbone.model.set_adapter("sft")
-            with torch.no_grad(), backbone._using(name):
+            with torch.no_grad(), backbone.using(name):
                 loss = backbone.model(input_ids=torch.tensor([ids]), labels=torch.tensor([ids])).loss
             assert tokens == len(ids) - 1
             assert nats == pytest.approx(-float(loss) * tokens, rel=1e-4)

@@ -132,6 +132,7 @@ def test_a_reward_model_with_a_backbone_of_its_own(root: Path) -> None:
         disk.run(root, make_params(value_init="reward"), root / "checkpoints")
     actors = load_actors(
         base=layout.base, sft=layout.sft, reward=layout.reward, value_init="zero", engine="fast",
+        conformance=layout.conformance,
         runtime=make_runtime(0),
     )  # fmt: skip
     prompts, responses = [[5, 9, 11], [7, 3]], [[8, 2], [30, 31, 32]]

@@ -59,7 +59,7 @@ def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> T
     )
     checkpoints = Checkpoints(out / "checkpoints", every_s=1e9, every_steps=0)
     curve = Curve(out / "reward.csv")
-    at = Folders(pairs, base, sft, out / "reward")
+    at = Folders(pairs, base, sft, out / "reward", out / "engines.json")
     return train_reward(at, params(**changes), runtime=runtime, checkpoints=checkpoints, curve=curve)
 
 

@@ -28,10 +28,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-STAGES = ("resolve", "prepare", "base", "sft", "reward", "ppo", "offline", "evaluate", "diagnose", "compare", "report")
+STAGES = ("resolve", "prepare", "base", "conformance", "sft", "reward", "ppo", "offline", "evaluate", "diagnose")
+STAGES += ("compare", "report")
 WARM = (
-    "rlhf.params", "rlhf.prepare.build", "rlhf.prepare.write", "rlhf.base.make", "rlhf.sft.run", "rlhf.reward.train",
-    "rlhf.reward.held_out_metrics", "rlhf.ppo.run", "rlhf.evaluate.run", "rlhf.compare.compare",
+    "rlhf.params", "rlhf.prepare.build", "rlhf.prepare.write", "rlhf.base.make",
+    "rlhf.conformance.run", "rlhf.sft.run", "rlhf.reward.train", "rlhf.reward.held_out_metrics", "rlhf.ppo.run",
+    "rlhf.evaluate.run", "rlhf.compare.compare",
     "rlhf.compare.table", "rlhf.report.build", "rlhf.report.inputs", "transformers.models.gpt2.modeling_gpt2",
     "torch.optim.adamw", "torch._dynamo", "accelerate.data_loader", "pyarrow", "scipy.stats", "choix",
     "matplotlib.backends.backend_svg", "matplotlib.figure", "peft.utils.transformers_weight_conversion",

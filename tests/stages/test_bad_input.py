@@ -55,7 +55,7 @@ def trained(forker: Forker, tmp_path_factory: pytest.TempPathFactory, tiny_model
         (folder / "inputs" / own).mkdir(parents=True)
     write_rows(folder, rows())
     Project(folder).set(SMALL)
-    for name in ("resolve", "prepare", "base", "sft", "reward"):
+    for name in ("resolve", "prepare", "base", "conformance", "sft", "reward"):
         ended = forker.run(name, folder)
         assert ended.code == 0, f"{name}: {ended.said}"
     return folder

@@ -16,7 +16,7 @@ from rlhf.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 READS = ("section", "value")  # of a Run, by name
-SPINE = ["resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate", "diagnose"]
+SPINE = ["resolve", "prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate", "diagnose"]
 WRITTEN = read_yaml(ROOT / "dvc.yaml")["stages"]
 PIPELINE = {name: stage.get("do", stage) for name, stage in WRITTEN.items()}  # a foreach holds its stage under `do`
 RUN = [f"{n}@{item}" for n, s in WRITTEN.items() for item in s.get("foreach", [])]

@@ -27,7 +27,7 @@ WRITTEN = ("metrics/ppo.json", "plots/ppo.csv", "provenance/ppo.json")  # the la
 def project(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Everything before `ppo` has run, and DVC knows."""
     project = Project.copy(tmp_path_factory.mktemp("experiments") / "project", SMALL, forker)
-    done = ("resolve", "prepare", "base", "sft", "reward")
+    done = ("resolve", "prepare", "base", "conformance", "sft", "reward")
     for stage in done:
         assert forker.run(stage, project.folder).code == 0
     project.dvc("commit", "-f", *done)

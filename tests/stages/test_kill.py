@@ -19,7 +19,7 @@ THOROUGH = pytest.mark.thorough
 
 @pytest.fixture(scope="module")
 def world(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(forker, tmp_path_factory.mktemp("kill"), (*TRAINING, "evaluate"))
+    return World(forker, tmp_path_factory.mktemp("kill"), ("base", "conformance", *TRAINING[1:], "evaluate"))
 
 
 def draw_hits(stage: str, undisturbed: Ended, each: int) -> list[Hit]:

@@ -26,7 +26,7 @@ CHANGES: dict[str, object] = {
 @pytest.fixture(scope="module")
 def world(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> World:
     forker.warm("rlhf.offline.run", "trl.trainer.dpo_trainer")
-    stages = ("base", "sft", "reward", *(f"offline@{method}" for method in METHODS))
+    stages = ("base", "conformance", "sft", "reward", *(f"offline@{method}" for method in METHODS))
     return World(forker, tmp_path_factory.mktemp("kill"), stages, CHANGES)
 
 

@@ -14,7 +14,7 @@ from tests.stages.test_readme import unexplained
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
 
-STAGES = ["prepare", "base", "sft", "reward", "ppo", "evaluate"]
+STAGES = ["prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate"]
 
 
 @pytest.fixture(scope="module")

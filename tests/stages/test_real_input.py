@@ -35,7 +35,7 @@ FEW: dict[str, object] = {
     "evaluate.exact_kl_prompts": 4,
     "evaluate.samples": 8,
 }
-STAGES = ("prepare", "base", "sft", "reward", "ppo", "evaluate")
+STAGES = ("prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate")
 
 
 def repro(forker: Forker, folder: Path, changes: dict[str, object]) -> tuple[Project, dict[str, Any]]:

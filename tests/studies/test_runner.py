@@ -27,7 +27,7 @@ from studies.runner import make
 from tests.studies.pretend import pretend_stages, write_outs
 
 FORK: Any = multiprocessing.get_context("fork")
-BEFORE, AFTER = ("prepare", "base", "sft", "reward"), ("ppo", "evaluate")
+BEFORE, AFTER = ("prepare", "base", "conformance", "sft", "reward"), ("ppo", "evaluate")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_seeds_are_shared_by_links_and_runs_own_what_they_make(called: Callable[
     seed = seed_run(tmp_path, 5, BEFORE)
     own = Run(tmp_path / "own", {"seed": 5, "reward.lr": 0.01}, ("reward", *AFTER), seed)
     assert finish(on_seed(tmp_path), own, processes=2)[0] == "seed5"
-    assert called()[:4] == steps("seed5", *BEFORE)
+    assert called()[: len(BEFORE)] == steps("seed5", *BEFORE)
     assert (tmp_path / "run/artifacts/reward").resolve() == tmp_path / "seed5/artifacts/reward"
     assert not (tmp_path / "own/artifacts/reward").is_symlink()
     assert own.metrics() == {f"{stage}_text": "made" for stage in (*BEFORE, *AFTER)}
@@ -141,7 +141,7 @@ def test_a_shared_stage_must_have_the_parameters_of_the_run(called: Callable[[],
     assert touched(BEFORE, changes) == ("prepare",)
     assert touched(BEFORE, ["reward.tune.lr"]) == ("reward",)
     assert touched(BEFORE, ["ppo.kl_coef", "evaluate.prompts"]) == ()
-    assert touched(BEFORE, ["runtime"]) == ("base", "sft", "reward")
+    assert touched(BEFORE, ["runtime"]) == ("base", "conformance", "sft", "reward")
 
 
 def test_a_key_that_is_not_there_stops_before_anything_runs(called: Callable[[], list[str]], tmp_path: Path) -> None:

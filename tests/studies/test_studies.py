@@ -44,7 +44,10 @@ def test_a_run_makes_only_what_its_changes_concern(tmp_path: Path) -> None:
     def stages(changes: dict[str, Any]) -> tuple[str, ...]:
         run = overoptimised.over_optimised(tmp_path, 3, "x", changes)
         assert run.start is not None
-        assert (run.start.folder.name, run.start.stages) == ("seed3", ("prepare", "base", "sft", "reward"))
+        assert (run.start.folder.name, run.start.stages) == (
+            "seed3",
+            ("prepare", "base", "conformance", "sft", "reward"),
+        )
         return run.stages
 
     assert stages(ensembles.WAYS["single"]) == ("ppo", "evaluate")

@@ -56,11 +56,11 @@ def test_a_variant_is_the_stage_itself_in_a_process_of_its_own(tmp_path: Path) -
     entry = reward_variants.plan(tmp_path, 2, "last")
     (run,) = entry.runs
     assert run.start is not None
-    assert (run.start.folder.name, run.start.stages) == ("seed2", ("prepare", "base", "sft"))
+    assert (run.start.folder.name, run.start.stages) == ("seed2", ("prepare", "base", "conformance", "sft"))
     assert run.changes["reward.pooling"] == "last"
     assert (run.stages, run.measured) == (("reward",), True)
     write_json(run.folder / ".costs" / "reward.json", {"cpu_s": 7.0, "peak_memory_mb": 500.0})
-    for stage in ("prepare", "base", "sft", "reward"):
+    for stage in ("prepare", "base", "conformance", "sft", "reward"):
         write_json(run.folder / "metrics" / f"{stage}.json", {**LINEAR, "reward_other": 1} if stage == "reward" else {})
     assert entry.read() == {"variant": "last", "seed": 2, **LINEAR, "cpu_s": 7.0, "peak_memory_mb": 500.0}
 
@@ -96,7 +96,7 @@ def test_the_frontier_trains_each_setting_from_the_same_sft(tmp_path: Path) -> N
     assert (ppo.changes, ppo.stages) == ({"ppo.kl_coef": 0.1}, ("ppo",))
     assert (dpo.changes, dpo.stages) == ({"offline.dpo.beta": 2.0, "offline.dpo.run": True}, ("offline@dpo",))
     for run in (ppo, dpo):
-        assert run.shared == dict.fromkeys(("prepare", "base", "sft", "reward"), PROJECT)
+        assert run.shared == dict.fromkeys(("prepare", "base", "conformance", "sft", "reward"), PROJECT)
     assert frontier.adapter(ppo) == tmp_path / "ppo-0.1/artifacts/ppo"
     assert frontier.adapter(dpo) == tmp_path / "dpo-2/artifacts/offline/dpo"
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from jaxtyping import Bool, Float, Int
 from peft import LoraConfig, PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.models.fast.blocks import build, refusal
@@ -33,7 +33,7 @@ class FastBackbone(Backbone):
         super().__init__(model, tokenizer)
         plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
         self._fast = build(plain)
-        self._fast_head = Linear(self._head)
+        self._fast_head = Linear(cast(nn.Module, plain.get_output_embeddings()))
 
     @staticmethod
     def refusal(model: PreTrainedModel | PeftModel) -> str | None:
@@ -95,6 +95,6 @@ class FastBackbone(Backbone):
             sampling,
             adapter=adapter,
             uniforms=uniforms,
-            eos_id=self.eos_id,
+            end_ids=self.end_ids,
             pad_id=self.pad_id,
         )

@@ -3,7 +3,7 @@
 Axes: B episodes, P prompt tokens, R new tokens, S = P + R, G key-value heads, E head size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from rlhf.models.fast.blocks import Decoder
 from rlhf.models.fast.packing import PackedAttention, Packing, Queries, attend
 from rlhf.models.policy.logprobs import draw
-from rlhf.models.policy.outputs import Generation
+from rlhf.models.policy.outputs import Generation, ends
 from rlhf.models.policy.settings import Sampling
 
 
@@ -61,7 +61,7 @@ def generate(
     *,
     adapter: str | None,
     uniforms: Float[Tensor, "B R"] | None,
-    eos_id: int,
+    end_ids: Sequence[int],
     pad_id: int,
 ) -> Generation:
     """As `Backbone.generate`."""
@@ -80,7 +80,7 @@ def generate(
         result.logprobs[now, step] = drawn.logprobs[alive]
         result.entropy[now, step] = drawn.entropy[alive]
         result.states[now, step] = states[alive]
-        ended = drawn.ids == eos_id
+        ended = ends(drawn.ids, end_ids)
         result.ended[now] = ended[alive]
         alive, ids = alive & ~ended, drawn.ids
         left = int(alive.sum())

@@ -6,6 +6,8 @@ causal language model works; `rlhf.models.fast` computes the same numbers faster
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,15 +18,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.core.errors import UserError
+from rlhf.models.policy.head import decoder_of, find_head
 from rlhf.models.policy.logprobs import chunked, draw
 from rlhf.models.policy.lora import add_adapter, write_adapter
-from rlhf.models.policy.outputs import Forward, Generation, States, Step, collect, position_ids, spread
+from rlhf.models.policy.outputs import Forward, Generation, States, Step, collect, ends, position_ids, spread
 from rlhf.models.policy.settings import Sampling
-from rlhf.models.text.load import load_model, load_tokenizer, refuse_scaled_logits
+from rlhf.models.text.context import context_of
+from rlhf.models.text.end_tokens import end_tokens
+from rlhf.models.text.load import load_model, load_tokenizer
 from rlhf.models.text.tokens import Episodes
 
 # Logits of this many tokens exist at once: 512 * 50257 float32 are 100 MB.
 _CHUNK_ROWS = 512
+_ADAPTED = ("lora_", "modules_to_save", "trainable_tokens")  # modules of peft that hold a weight for each adapter
 
 
 class Backbone:
@@ -35,13 +41,13 @@ class Backbone:
         self.model = model
         self.tokenizer = tokenizer
         plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
-        self._decoder: nn.Module = plain.base_model
-        self._head: nn.Module = plain.get_output_embeddings()
-        config = plain.config.get_text_config()
-        refuse_scaled_logits(config)
-        self.hidden_size: int = config.hidden_size
-        self.context: int = config.max_position_embeddings
+        self._decoder: nn.Module = decoder_of(plain)
+        self._takes = set(signature(self._decoder.forward).parameters)
+        self.hidden_size: int  # what the head reads: in some configs hidden_size is another number
+        self._head, self.hidden_size = find_head(plain)
+        self.context: int = context_of(plain.config.to_dict())
         self.eos_id: int = tokenizer.eos_token_id
+        self.end_ids: tuple[int, ...] = end_tokens(plain, tokenizer)
         self.pad_id: int = tokenizer.pad_token_id
         self._trainable = {n for n, p in model.named_parameters() if p.requires_grad}
 
@@ -94,7 +100,7 @@ class Backbone:
         """
         prompt_width, width = episodes.prompt_ids.shape[1], episodes.response_ids.shape[1]
         mask = episodes.sequence_mask
-        with self._using(adapter):
+        with self.using(adapter):
             hidden = self._hidden(episodes.sequence_ids, mask).masked_fill(~mask.unsqueeze(-1), 0.0)
             before = hidden[:, prompt_width - 1 : prompt_width - 1 + width]  # the state each token is drawn from
             logprobs, entropy = chunked(
@@ -116,7 +122,7 @@ class Backbone:
         adapter: str | None,
         uniforms: Float[Tensor, "B R"] | None,
     ) -> Generation:
-        """Sample responses until EOS or `sampling.max_new_tokens`.
+        """Sample responses until an end token (`end_ids`) or `sampling.max_new_tokens`.
 
         `uniforms` in [0, 1), one for each episode and token, decide the samples by the inverse distribution
         function, so that splitting or permuting a batch changes nothing; None is greedy. Logprobs are at the
@@ -128,7 +134,7 @@ class Backbone:
             [step.drawn for step in steps],
             torch.stack([step.state for step in steps], 1),
             alive,
-            ended=(steps[-1].drawn.ids == self.eos_id) | ~alive[:, -1],
+            ended=ends(steps[-1].drawn.ids, self.end_ids) | ~alive[:, -1],
             pad_id=self.pad_id,
         )
 
@@ -142,12 +148,12 @@ class Backbone:
         adapter: str | None,
         uniforms: Float[Tensor, "B R"] | None,
     ) -> Iterator[Step]:
-        """`generate` as it goes: one step a token, until every row has its EOS. The adapter stays set between steps."""
+        """`generate` as it goes: one step a token, until every row has ended. The adapter stays set between steps."""
         self._check_fits(int(prompt_mask.sum(1).max()) + sampling.max_new_tokens)
         ids, mask = prompt_ids, prompt_mask
         alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         cache: Any = None
-        with self._using(adapter):
+        with self.using(adapter):
             for number in range(sampling.max_new_tokens):
                 output = self._decode(ids, mask, cache)
                 cache = output.past_key_values
@@ -156,10 +162,15 @@ class Backbone:
                 drawn = draw(self._head(state), column, temperature=sampling.temperature)
                 yield Step(drawn, state, alive)
                 ids = drawn.ids.masked_fill(~alive, self.pad_id).unsqueeze(1)
-                alive = alive & (drawn.ids != self.eos_id)
+                alive = alive & ~ends(drawn.ids, self.end_ids)
                 if not alive.any():
                     break
                 mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
+
+    def logits(self, states: Float[Tensor, "N D"], *, adapter: str | None) -> Float[Tensor, "N V"]:
+        """Compute the logits of hidden states, with gradients where they are enabled."""
+        with self.using(adapter):
+            return self._head(states)
 
     def adapters(self) -> tuple[str, ...]:
         """List the names of the adapters."""
@@ -168,7 +179,7 @@ class Backbone:
     def parameters_of(self, adapter: str) -> dict[str, nn.Parameter]:
         """Return the weights of one adapter, by name, in model order."""
         self._check_adapter(adapter)
-        return {n: p for n, p in self.model.named_parameters() if f".{adapter}." in n and "lora_" in n}
+        return {n: p for n, p in self.model.named_parameters() if _belongs_to(n, adapter)}
 
     def save_adapter(self, adapter: str, folder: Path) -> None:
         """Write an adapter in peft form; equal weights give equal bytes."""
@@ -177,25 +188,26 @@ class Backbone:
 
     def _hidden(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         self._check_fits(int(mask.sum(1).max()))
-        output = self._decoder(
-            input_ids=ids, attention_mask=mask.long(), position_ids=position_ids(mask), use_cache=False
-        )
+        output = self._decoder(**self._inputs(ids, mask, position_ids(mask)), use_cache=False)
         states: Tensor = output.last_hidden_state
         return states
 
     def _decode(self, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B T"], cache: Any) -> Any:
         """Decode one step with the key-value cache: `ids` are the newest N of the T tokens under `mask`."""
-        positions = position_ids(mask)[:, -ids.shape[1] :]
-        return self._decoder(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
+        inputs = self._inputs(ids, mask, position_ids(mask)[:, -ids.shape[1] :])
+        output = self._decoder(**inputs, past_key_values=cache, use_cache=True)
+        if getattr(output, "past_key_values", None) is None:
+            raise UserError(f"{type(self._decoder).__name__} gives no key-value cache, which sampling needs")
+        return output
+
+    def _inputs(self, ids: Tensor, mask: Tensor, positions: Tensor) -> dict[str, Tensor]:
+        """Name the decoder's inputs. One that takes no position ids counts the mask by itself, or is found out by the
+        stage conformance."""
+        inputs = {"input_ids": ids, "attention_mask": mask.long()}
+        return inputs | ({"position_ids": positions} if "position_ids" in self._takes else {})
 
     @contextmanager
-    def _using(self, adapter: str | None) -> Iterator[None]:
+    def using(self, adapter: str | None) -> Iterator[None]:
         """Run the block with one adapter, or with none; which weights are trainable never changes."""
         if not isinstance(self.model, PeftModel):
             self._check_adapter(adapter)
@@ -223,3 +235,10 @@ class Backbone:
     def _check_fits(self, length: int) -> None:
         if length > self.context:
             raise UserError(f"a sequence of {length} tokens does not fit the model's context of {self.context}")
+
+
+def _belongs_to(parameter: str, adapter: str) -> bool:
+    """Tell whether a parameter, by its full name, is a weight of an adapter: those of linear layers end in
+    lora_A.<adapter>.weight, those of embeddings in lora_embedding_A.<adapter>."""
+    parts = parameter.split(".")
+    return any(part.startswith(_ADAPTED) and following == adapter for part, following in pairwise(parts))

@@ -10,9 +10,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from rlhf.core.artifacts import save_tensors, write_json
+from rlhf.core.artifacts import load_tensors, save_tensors, write_json
 from rlhf.core.errors import UserError
 from rlhf.core.products import through_onednn
+from rlhf.models.text.one_line import in_one_line
 
 Targets = Literal["auto"] | list[str]
 
@@ -80,17 +81,35 @@ def add_adapter(model: PreTrainedModel | PeftModel, name: str, folder: Path) -> 
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
             raise UserError(f"{folder}: no {file}; a LoRA adapter in peft form is needed there")
-    try:
+    with in_one_line(f"{folder}: the adapter does not fit the base model"):
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name)
             adapted = model
         else:
             adapted = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder}: the adapter does not fit the base model ({reason})") from error
+    check_complete(adapted, name, folder)
     through_onednn(adapted)
     return adapted
+
+
+def check_complete(model: PeftModel, name: str, folder: Path) -> None:
+    """Refuse an adapter that peft would load in part, with a warning at most, and one whose weights are not finite.
+
+    Raises:
+        UserError: the adapter in `folder` is one of these.
+    """
+    given = load_tensors(folder / "adapter_model.safetensors")
+    taken = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    for what, names in (("has no place for", given.keys() - taken.keys()), ("lacks", taken.keys() - given.keys())):
+        if names:
+            where = "the base model" if what != "lacks" else "it"
+            raise UserError(
+                f"{folder}: the adapter does not fit the base model ({where} {what} {len(names)} tensors, "
+                f"{min(names)} first)"
+            )
+    for key, tensor in given.items():
+        if not bool(tensor.isfinite().all()):
+            raise UserError(f"{folder}: the adapter's weights are not finite: {key} holds NaN or infinity")
 
 
 def write_adapter(model: PeftModel, name: str, folder: Path) -> None:

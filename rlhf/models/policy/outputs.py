@@ -27,11 +27,11 @@ class Generation:
     """Sampled responses, right-padded to the longest. Axes: B episodes, R response tokens, D hidden size."""
 
     response_ids: Int[Tensor, "B R"]
-    mask: Bool[Tensor, "B R"]  # True on sampled tokens, the first EOS included
+    mask: Bool[Tensor, "B R"]  # True on sampled tokens, the first end token included
     logprobs: Float[Tensor, "B R"]  # nats, at the sampling temperature; 0 where masked
     entropy: Float[Tensor, "B R"]  # nats, of the tempered distributions sampled from; 0 where masked
     states: Float[Tensor, "B R D"]  # the hidden state each token was drawn from; 0 where masked
-    ended: Bool[Tensor, " B"]  # whether there is an EOS
+    ended: Bool[Tensor, " B"]  # whether there is an end token
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,14 @@ def position_ids(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     return counted.cumsum(1) - counted
 
 
+def ends(ids: Int[Tensor, " B"], end_ids: Sequence[int]) -> Bool[Tensor, " B"]:
+    """Tell which tokens end a reply."""
+    found = ids == end_ids[0]
+    for token in end_ids[1:]:
+        found = found | (ids == token)
+    return found
+
+
 def collect(
     drawn: Sequence[Drawn],
     states: Float[Tensor, "B R D"],
@@ -57,7 +65,7 @@ def collect(
     ended: Bool[Tensor, " B"],
     pad_id: int,
 ) -> Generation:
-    """Collect what was drawn step by step into one record; blank whatever came after a row's EOS."""
+    """Collect what was drawn step by step into one record; blank whatever came after a row's end."""
     return Generation(
         response_ids=torch.stack([one.ids for one in drawn], 1).masked_fill(~mask, pad_id),
         mask=mask,

@@ -22,8 +22,8 @@ class Sample:
 
     prompt: str
     response: str
-    ended: bool  # whether the model wrote EOS
-    response_ids: tuple[int, ...]  # EOS included
+    ended: bool  # whether the model wrote an end token
+    response_ids: tuple[int, ...]  # the end token included
 
 
 def sample_texts(
@@ -62,7 +62,7 @@ def sample_texts(
         for i, ids, length, ended in zip(
             batch, generation.response_ids.tolist(), lengths, generation.ended.tolist(), strict=True
         ):
-            text = decode_response(backbone.tokenizer, ids[:length])
+            text = decode_response(backbone.tokenizer, ids[: length - ended])  # an end token need not be a special one
             samples[i] = Sample(prompts[i], text, bool(ended), tuple(ids[:length]))
     return [samples[i] for i in range(len(prompts))]
 

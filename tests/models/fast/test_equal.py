@@ -1,6 +1,5 @@
 """The fast engine against the plain one, whose own tests compare it with `transformers` and `peft`."""
 
-import logging
 import math
 from pathlib import Path
 
@@ -107,9 +106,9 @@ def test_rows_that_end_are_dropped_without_a_trace(pair: Pair, monkeypatch: pyte
     last = pair[0].model.config.vocab_size - 1  # drawn where the uniform number is 1
     uniforms = torch.rand(24, 24, generator=torch.Generator().manual_seed(8)).clamp_max(0.9)
     uniforms[torch.arange(24), torch.randperm(24, generator=torch.Generator().manual_seed(9))] = 1.0
-    usual, found = pair[0].eos_id, []
+    usual, found = pair[0].end_ids, []
     for backbone in pair:
-        backbone.eos_id = last
+        backbone.end_ids = (last,)
         found.append(
             backbone.generate(
                 prompts.prompt_ids,
@@ -119,7 +118,7 @@ def test_rows_that_end_are_dropped_without_a_trace(pair: Pair, monkeypatch: pyte
                 uniforms=uniforms,
             )
         )
-        backbone.eos_id = usual
+        backbone.end_ids = usual
     plain, fast = found
     assert shrunk == [12, 6, 3, 1]
     assert sorted(plain.mask.sum(1).tolist()) == list(range(1, 25))
@@ -157,22 +156,6 @@ def test_an_optimiser_step_is_seen(pair: Pair) -> None:
                 parameter.grad = None
         again = backbone.forward(ragged(backbone), adapter="policy", temperature=1.0)
         assert torch.equal(again.logprobs, before.logprobs)
-
-
-def test_an_architecture_without_a_fast_path_falls_back(
-    tiny_model_dir: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    import shutil
-
-    from rlhf.core.artifacts import read_json, write_json
-
-    folder = Path(shutil.copytree(tiny_model_dir, tmp_path / "model"))
-    config = read_json(folder / "config.json") | {"scale_attn_by_inverse_layer_idx": True}
-    write_json(folder / "config.json", config)
-    with caplog.at_level(logging.WARNING):
-        backbone = load_backbone(folder, {}, engine="fast", dtype=torch.float32, device="cpu")
-    assert type(backbone) is Backbone
-    assert "no fast path for scale_attn_by_inverse_layer_idx; the plain engine is used" in caplog.text
 
 
 def test_bfloat16_is_near(model_dir: Path, adapter_dirs: dict[str, Path]) -> None:

@@ -139,17 +139,17 @@ def test_generation_stops_at_the_first_eos(backbone: Backbone) -> None:
     free = backbone.generate(
         prompt, prompt > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=torch.full((2, 12), 0.3)
     )
-    backbone_eos = backbone.eos_id
+    usual = backbone.end_ids
     try:
-        backbone.eos_id = int(free.response_ids[0, 4])  # as if this token ended a response
-        first = free.response_ids[0].tolist().index(backbone.eos_id)
+        backbone.end_ids = (int(free.response_ids[0, 4]),)  # as if this token ended a response
+        first = free.response_ids[0].tolist().index(backbone.end_ids[0])
         uniforms = torch.stack((torch.full((12,), 0.3), torch.full((12,), 0.9)))
         found = backbone.generate(prompt, prompt > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=uniforms)
         alone = backbone.generate(
             prompt[:1], prompt[:1] > 0, adapter="sft", sampling=Sampling(12, 1.0), uniforms=uniforms[:1]
         )
     finally:
-        backbone.eos_id = backbone_eos
+        backbone.end_ids = usual
     assert found.mask[0].sum() == first + 1
     assert bool(found.ended[0])
     assert alone.response_ids.shape[1] == first + 1

@@ -1,0 +1,24 @@
+"""The tokens that end a reply: the tokenizer's EOS, and all that the model's configs name."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+
+def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Collect the ids at which replies end, the tokenizer's EOS first.
+
+    Instruct models name several, as a list in config.json or in generation_config.json; transformers' `generate` stops
+    at each of them. Ids that the model cannot say (beyond its embedding) are left out.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    named: list[int] = [int(tokenizer.eos_token_id)]
+    for config in (model.config.get_text_config(), model.config, getattr(model, "generation_config", None)):
+        named += _ids(getattr(config, "eos_token_id", None))
+    return tuple(dict.fromkeys(token for token in named if 0 <= token < rows))
+
+
+def _ids(value: object) -> Iterable[int]:
+    listed = value if isinstance(value, list | tuple) else [value]
+    return [token for token in listed if isinstance(token, int) and not isinstance(token, bool)]
