@@ -12,12 +12,12 @@ def main(run: Run) -> None:
     one) and metrics/conformance.json (how far each was off). A model that the plain engine gets wrong is refused.
     """
     from rlhf.conformance.run import run_conformance
-    from rlhf.core.artifacts import write_metrics
 
     longest = run.value("data.max_tokens") + run.value("ppo.response_tokens")
     targets = run.value("sft.lora.targets")
-    metrics = run_conformance(run.layout, targets=targets, longest=longest, runtime=run.runtime())
-    write_metrics(run.layout.metrics("conformance"), metrics)
+    at = run.layout
+    metrics = run_conformance(at, targets=targets, longest=longest, runtime=run.runtime())
+    run.finish(metrics, inputs=[at.base], outputs=[at.conformance])
 
 
 if __name__ == "__main__":
