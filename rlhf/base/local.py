@@ -28,6 +28,12 @@ _ALSO = (
 )
 
 
+# Of generation_config.json: what a run reads, or what changes no reply of its.
+_USED = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config", "do_sample"}
+_USED |= {"max_length", "max_new_tokens", "use_cache", "decoder_start_token_id", "output_attentions"}
+_USED |= {"output_hidden_states", "return_dict_in_generate"}
+
+
 def copy_model(source: Path, target: Path, *, dtype: torch.dtype) -> PreTrainedModel:
     """Check the model in `source`, copy what is needed of it to `target` (whole or not at all), and load it.
 
@@ -101,9 +107,16 @@ def _check_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, sourc
 def _notes(source: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     if idle := list(idle_files(source)):
         yield f"not used: {', '.join(idle)} (the weights are those of {weight_files(source)[0]})"
+    if unused := sorted(set(_sampling(model)) - _USED):
+        yield f"generation_config.json: {', '.join(unused)}: not used, replies are drawn from the model's own distribution"
     if more := end_tokens(model, tokenizer)[1:]:
         shown = ", ".join(repr(printable(str(tokenizer.convert_ids_to_tokens(token)))) for token in more)
         yield f"replies end at {shown} too, as its configs say, beside the tokenizer's {tokenizer.eos_token!r}"
+
+
+def _sampling(model: PreTrainedModel) -> Iterable[str]:
+    config = getattr(model, "generation_config", None)
+    return () if config is None else config.to_diff_dict()
 
 
 def _say(source: Path, notes: Iterable[str]) -> None:

@@ -5,12 +5,17 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from rlhf.core.errors import UserError
+
 
 def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Collect the ids at which replies end, the tokenizer's EOS first.
 
     Instruct models name several, as a list in config.json or in generation_config.json; transformers' `generate` stops
     at each of them. Ids that the model cannot say (beyond its embedding) are left out.
+
+    Raises:
+        UserError: a config names something else than ids.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     named: list[int] = [int(tokenizer.eos_token_id)]
@@ -20,5 +25,10 @@ def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...
 
 
 def _ids(value: object) -> Iterable[int]:
-    listed = value if isinstance(value, list | tuple) else [value]
-    return [token for token in listed if isinstance(token, int) and not isinstance(token, bool)]
+    listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    for token in listed:
+        if not isinstance(token, int) or isinstance(token, bool):
+            raise UserError(
+                f"eos_token_id: found {value!r} in the model's configs; a token id or a list of them is needed"
+            )
+    return listed
