@@ -15,7 +15,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.text import printable
 from rlhf.models.text.end_tokens import end_tokens
 from rlhf.models.text.load import load_model, load_tokenizer
-from rlhf.models.text.model_folder import check_model_folder, idle_files, read_config, weight_files
+from rlhf.models.text.model_folder import GENERATION, check_model_folder, idle_files, read_config, weight_files
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 _ALSO = (
@@ -108,7 +108,7 @@ def _notes(source: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     if idle := list(idle_files(source)):
         yield f"not used: {', '.join(idle)} (the weights are those of {weight_files(source)[0]})"
     if unused := sorted(set(_sampling(model)) - _USED):
-        yield f"generation_config.json: {', '.join(unused)}: not used, replies are drawn from the model's own distribution"
+        yield f"{GENERATION}: {', '.join(unused)}: not used, replies are drawn from the model's own distribution"
     if more := end_tokens(model, tokenizer)[1:]:
         shown = ", ".join(repr(printable(str(tokenizer.convert_ids_to_tokens(token)))) for token in more)
         yield f"replies end at {shown} too, as its configs say, beside the tokenizer's {tokenizer.eos_token!r}"
