@@ -15,7 +15,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.text import printable
 from rlhf.models.text.end_tokens import end_tokens
 from rlhf.models.text.load import load_model, load_tokenizer
-from rlhf.models.text.model_folder import check_model_folder, idle_files, read_config, weight_files
+from rlhf.models.text.model_folder import GENERATION, check_model_folder, idle_files, read_config, weight_files
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 _ALSO = (
@@ -26,6 +26,12 @@ _ALSO = (
     "merges.txt",
     "chat_template.jinja",
 )
+
+
+# Of generation_config.json: what a run reads, or what changes no reply of its.
+_USED = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config", "do_sample"}
+_USED |= {"max_length", "max_new_tokens", "use_cache", "decoder_start_token_id", "output_attentions"}
+_USED |= {"output_hidden_states", "return_dict_in_generate"}
 
 
 def copy_model(source: Path, target: Path, *, dtype: torch.dtype) -> PreTrainedModel:
@@ -101,9 +107,16 @@ def _check_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, sourc
 def _notes(source: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     if idle := list(idle_files(source)):
         yield f"not used: {', '.join(idle)} (the weights are those of {weight_files(source)[0]})"
+    if unused := sorted(set(_sampling(model)) - _USED):
+        yield f"{GENERATION}: {', '.join(unused)}: not used, replies are drawn from the model's own distribution"
     if more := end_tokens(model, tokenizer)[1:]:
         shown = ", ".join(repr(printable(str(tokenizer.convert_ids_to_tokens(token)))) for token in more)
         yield f"replies end at {shown} too, as its configs say, beside the tokenizer's {tokenizer.eos_token!r}"
+
+
+def _sampling(model: PreTrainedModel) -> Iterable[str]:
+    config = getattr(model, "generation_config", None)
+    return () if config is None else config.to_diff_dict()
 
 
 def _say(source: Path, notes: Iterable[str]) -> None:

@@ -47,7 +47,8 @@ def tried(kind: str) -> dict[str, Any]:
         try:
             row: dict[str, Any] = answers.get(timeout=_LIMIT_S)
         except queue.Empty:
-            row = {"kind": kind, "engine": None, "refused": None, "adapter": None, "gap": None, "wrong": "no answer"}
+            row = {"kind": kind, "engine": None, "refused": f"not tried: no answer in {_LIMIT_S} s", "adapter": None}
+            row |= {"gap": None, "wrong": None}
             process.kill()
         process.join()
     print(f"{kind}: {row['wrong'] or row['refused'] or row['engine']} | {row['adapter']}", flush=True)

@@ -55,6 +55,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     methods = read_yaml(ROOT / "dvc.yaml")["stages"]["offline"]["foreach"]
     resolved["offline"] = {name: {} for name in ("shared", *methods)}
     resolved["ppo"] = {"validation_every": 0, "max_prompt_tokens": 0, "response_tokens": 8}
+    resolved["data"] = {"max_tokens": 60}
+    resolved["evaluate"] = {"response_tokens": 8, "split": "test"}
+    resolved["sft"] = {"lora": {"targets": "auto"}, "sample_tokens": 8, "samples": 0}
     for stage in RUN:
         spec = declared(folder / "dvc.yaml", stage)
         for path in (*spec.deps, *spec.outs):

@@ -10,6 +10,7 @@ from rlhf.core.errors import UserError
 from rlhf.models.text.one_line import in_one_line
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
+GENERATION = "generation_config.json"
 _READ = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*")  # what is read or copied of a folder
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model.*\.(safetensors|bin)")
 _QUANTISED = ("quantization_config", "compression_config")
@@ -31,19 +32,21 @@ def check_model_folder(folder: Path) -> None:
     check_inside(folder)
     _check_adapter(folder)
     _check_quantised(read_config(folder), folder)
+    if (folder / GENERATION).is_file():
+        read_config(folder, GENERATION)  # a broken one is left out by the library, and the end tokens in it
     weight_files(folder)
 
 
-def read_config(folder: Path) -> Mapping[str, Any]:
-    """Read config.json as plain data.
+def read_config(folder: Path, name: str = "config.json") -> Mapping[str, Any]:
+    """Read config.json, or another config, as plain data.
 
     Raises:
         UserError: it is missing, or no JSON object.
     """
-    with in_one_line(f"{folder / 'config.json'}: cannot be read"):  # JSON nested too deeply, for one
-        config = read_json(folder / "config.json")
+    with in_one_line(f"{folder / name}: cannot be read"):  # JSON nested too deeply, for one
+        config = read_json(folder / name)
     if not isinstance(config, dict):
-        raise UserError(f"{folder / 'config.json'}: found {type(config).__name__}; a JSON object is needed")
+        raise UserError(f"{folder / name}: found {type(config).__name__}; a JSON object is needed")
     return config
 
 

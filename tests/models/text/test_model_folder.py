@@ -177,6 +177,20 @@ def test_whatever_a_loader_raises_is_one_line(
     assert len(line) < 600
 
 
+def test_a_generation_config_is_read_or_refused(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = source / "generation_config.json"
+    path.write_text("{")
+    assert "generation_config.json:1: not JSON" in refusal(source)
+    path.write_text('{"eos_token_id": ["0"]}')
+    assert "eos_token_id" in refusal(source)
+    path.write_text('{"eos_token_id": [0, 9], "top_p": 0.9, "repetition_penalty": 1.1, "do_sample": true}')
+    capsys.readouterr()
+    copy_model(source, source.parent / "base", dtype=torch.float32)
+    unused, ends = capsys.readouterr().err.splitlines()
+    assert "generation_config.json: repetition_penalty, top_p: not used" in unused
+    assert "replies end at '(' too" in ends
+
+
 def test_what_stops_the_process_is_not_hidden(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
