@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rlhf.base.params import BaseParams
 from rlhf.core.errors import UserError
+from rlhf.core.escapes import check_escapes
 from rlhf.core.live import LiveParams
 from rlhf.core.params import Section, by_stage, check, dug, merge
 from rlhf.core.runtime import RuntimeParams
@@ -87,6 +88,7 @@ def resolve(params: Path, profiles: Path) -> Params:
     merged = merge(profile, own)
     _renamed_values(merged, f"{params} with {path}")
     resolved = check(Params, merged, where=f"{params} with {path}")
+    check_escapes(resolved.model_dump(), f"{params} with {path}")
     _together(resolved, params)
     return resolved
 
@@ -140,11 +142,6 @@ def _renamed_values(values: Mapping[str, Any], where: str) -> None:
 
 def _together(resolved: Params, params: Path) -> None:
     """Checks across sections."""
-    if "\\n" in resolved.data.prompt_template:
-        raise UserError(
-            f"{params}: data.prompt_template: found a backslash and an n, where a line break was probably meant; write "
-            'it between double quotes in params.yaml ("\\n\\nHuman: {prompt}"), since -S takes a backslash as it is'
-        )
     needed, room = resolved.data.min_tokens, resolved.data.max_tokens
     if needed > room:
         raise UserError(f"{params}: data.min_tokens: found {needed}; at most data.max_tokens ({room}) is allowed")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from rlhf.core import sheets
 from rlhf.core.artifacts import write_json, write_text
 from rlhf.core.errors import UserError
+from rlhf.core.inputs import input_files
 from rlhf.core.seeding import rng
 from rlhf.core.stats import tied_rate
 from rlhf.core.text import printable
@@ -130,11 +131,9 @@ def read_sheets(path: Path) -> list[dict[str, SheetAnswer]]:
     none.
 
     Raises:
-        UserError: nothing is at `path`, or as `read_sheet`.
+        UserError: nothing is at `path`, something in the folder is no `.csv`, or as `read_sheet`.
     """
-    if not path.exists():
-        raise UserError(f"evaluate.people.path: {path}: no such file or folder")
-    return [read_sheet(file) for file in ([path] if path.is_file() else sorted(path.glob("*.csv")))]
+    return [read_sheet(file) for file in input_files(path, (".csv",), key="evaluate.people.path")]
 
 
 def read_sheet(path: Path) -> dict[str, SheetAnswer]:

@@ -13,6 +13,7 @@ import torch
 
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
+from rlhf.core.inputs import input_files
 from rlhf.core.seeding import rng
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.settings import Sampling
@@ -46,12 +47,10 @@ def read_benchmarks(path: Path, *, count: int, seed: int) -> dict[str, list[Item
     in a folder, by its name in lower case as it stands in metrics; an empty folder has none.
 
     Raises:
-        UserError: nothing is at `path`, two files have the same name in metrics or a reserved one, or as
-            `read_benchmark`.
+        UserError: nothing is at `path`, something in the folder is no benchmark, two files have the same name in metrics
+            or a reserved one, or as `read_benchmark`.
     """
-    if not path.exists():
-        raise UserError(f"evaluate.tax.path: {path}: no such file or folder")
-    files = [path] if path.is_file() else sorted((*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")))
+    files = input_files(path, (".jsonl", ".jsonl.gz"), key="evaluate.tax.path")
     found: dict[str, list[Item]] = {}
     for file in files:
         name = re.sub(r"[^a-z0-9]+", "_", file.name.partition(".")[0].lower()).strip("_")
