@@ -22,12 +22,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """One stage. `params` are the values of params.resolved.json that it declares, by name."""
+    """One stage. `params` are the values that it declares, by name; `params_files` the files that they are read from,
+    which another stage may write."""
 
     name: str
     deps: Mapping[Path, Item]
     params: Mapping[str, Any]
     outs: Mapping[Path, Item]
+    params_files: tuple[Path, ...] = ()
 
 
 Lock = Mapping[str, Locked]
@@ -75,8 +77,10 @@ def overlaps(path: Path, others: Collection[Path]) -> bool:
 
 
 def _locked(name: str, entry: Mapping[str, Any]) -> Locked:
-    params = {key: value for file in entry.get("params", {}).values() for key, value in file.items()}
-    return Locked(name, _items(entry.get("deps", [])), params, _items(entry.get("outs", [])))
+    files = entry.get("params", {})
+    params = {key: value for file in files.values() for key, value in file.items()}
+    read, written = _items(entry.get("deps", [])), _items(entry.get("outs", []))
+    return Locked(name, read, params, written, tuple(map(Path, files)))
 
 
 def _items(entries: Iterable[Mapping[str, Any]]) -> dict[Path, Item]:
@@ -84,7 +88,7 @@ def _items(entries: Iterable[Mapping[str, Any]]) -> dict[Path, Item]:
 
 
 def _feeds(maker: Locked, reader: Locked) -> bool:
-    return any(overlaps(dep, maker.outs.keys()) for dep in reader.deps)
+    return any(overlaps(dep, maker.outs.keys()) for dep in (*reader.deps, *reader.params_files))
 
 
 def _in_order(stages: list[Locked]) -> list[Locked]:

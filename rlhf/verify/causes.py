@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlhf.core.errors import UserError
 from rlhf.core.params import dug
-from rlhf.runs.lock import Locked, made_inside
-from rlhf.verify.committed import Committed, process_in, record_of
+from rlhf.runs.lock import Locked, made_inside, parse_lock
+from rlhf.verify.committed import LOCK, Committed, process_in, record_of
 
 CODE = ("rlhf", "stages", "profiles", "benchmarks")
 NAMES = {  # of facts of a machine and its process, as they are shown
@@ -42,12 +43,30 @@ class Fact:
 def facts(committed: Committed, folder: Path, now: Mapping[str, Locked], stage: str) -> list[Fact]:
     """Collect the facts about a stage and those before it, whether they differ or not.
 
-    now: the dvc.lock of the run in the folder; empty where it has none.
+    now: the dvc.lock of a run that was just made there; empty for one that was made before, whose own lock is asked for
+    code and data alone.
     """
-    found = [*_parameters(committed, folder, now), *_dependencies(committed, now)]
-    found += _versions(committed.provenance(stage), _read(folder / record_of(stage)))
-    there, here = committed.process(stage), process_in(folder, stage)
+    found = [*_parameters(committed, folder, now), *_dependencies(committed, now or _lock_in(folder))]
+    maker = _with_a_record(committed, stage)
+    found += _versions(committed.provenance(maker), _read(folder / record_of(maker)))
+    there, here = committed.process(maker), process_in(folder, maker)
     return found + [Fact(shown, _text(dug(there, key)), _text(dug(here, key))) for key, shown in NAMES.items()]
+
+
+def _lock_in(folder: Path) -> Mapping[str, Locked]:
+    """Read a folder's dvc.lock; empty where it has none, or none that can be read."""
+    path = folder / LOCK
+    try:
+        return parse_lock(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UserError):
+        return {}
+
+
+def _with_a_record(committed: Committed, stage: str) -> str:
+    """Find the first stage from `stage` on that left provenance; `resolve` leaves none."""
+    names = list(committed.lock)
+    after = names[names.index(stage) :] if stage in names else []
+    return next((name for name in after if committed.provenance(name)), stage)
 
 
 def _parameters(committed: Committed, folder: Path, now: Mapping[str, Locked]) -> Iterator[Fact]:

@@ -20,6 +20,9 @@ stages:
     deps: [{path: artifacts/sft, md5: c.dir, size: 3}, {path: rlhf/ppo, md5: d.dir}]
     params: {params.resolved.json: {ppo: {lr: 1e-05}, seed: 0}}
     outs: [{path: artifacts/ppo, md5: e.dir, size: 10, nfiles: 2}, {path: metrics/ppo.json, md5: f}]
+  resolve:
+    cmd: x
+    outs: [{path: params.resolved.json, md5: h}]
   sft:
     cmd: x
     outs: [{path: artifacts/sft, md5: c.dir, size: 3}]
@@ -36,8 +39,10 @@ def test_stages_are_in_the_order_of_what_they_read() -> None:
     assert list(lock).index("sft") < list(lock).index("offline@dpo")
     assert lock["ppo"].params == {"ppo": {"lr": 1e-5}, "seed": 0}
     assert lock["ppo"].outs[Path("artifacts/ppo")].size == 10
-    assert list(upstream(lock, "ppo")) == ["sft", "ppo"]
-    assert set(upstream(lock, "report")) == {"sft", "ppo", "report"}
+    assert list(lock).index("resolve") < list(lock).index("ppo")  # which reads its parameters, and nothing else
+    assert set(upstream(lock, "ppo")) == {"resolve", "sft", "ppo"}
+    assert set(upstream(lock, "report")) == {"resolve", "sft", "ppo", "report"}
+    assert list(upstream(lock, "offline@dpo")) == ["sft", "offline@dpo"]
     with pytest.raises(UserError, match="--until offline: no such stage; found"):
         upstream(lock, "offline")
 

@@ -2,11 +2,15 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from rlhf.core.curves import read_rows
+from rlhf.verify.at_rest import check_at_rest
+from rlhf.verify.run import Asked, verify
+from rlhf.verify.verdict import Status
 from tests.stages.forker import Forker
 from tests.stages.project import MICRO, Project
 from tests.stages.test_plots import drawn, outs
@@ -65,6 +69,43 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
     assert ran(output) == []
     assert "up to date" in output
     assert project.git("status", "--porcelain") == ""
+
+
+def test_the_committed_run_is_verified(project: Project, forker: Forker, tmp_path: Path) -> None:
+    asked = Asked(project.folder, until="sft", scratch=tmp_path, python=forker.python)
+    outcome = verify(asked)
+    assert outcome.verdict.status is Status.SAME
+    assert list(outcome.committed.lock) == ["resolve", "prepare", "base", "sft"]
+    assert outcome.facts == []
+    assert list(tmp_path.iterdir()) == []
+    assert beside(project, project.folder) is Status.SAME  # all of it, where it lies
+
+
+def test_what_lies_here_is_whole_or_named_and_no_stage_reads_what_is_not(
+    project: Project, forker: Forker, tmp_path: Path
+) -> None:
+    found = check_at_rest(project.folder)
+    assert found.problems == []
+    assert found.objects > 20
+    copy = Project(shutil.copytree(project.folder, tmp_path / "copy", symlinks=True), forker)
+    for name, reader in (("sft/adapter_model.safetensors", "ppo"), ("prepare/pairs/train.jsonl", "sft"),
+                         ("reward/reward.json", "evaluate"), ("diagnose.md", "report")):  # fmt: skip
+        file = copy.folder / "artifacts" / name
+        data = file.read_bytes()
+        file.unlink()
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert [one.where for one in check_at_rest(copy.folder).problems] == [f"artifacts/{name}"]
+        refused = forker.run(reader, copy.folder)
+        assert refused.code == 1, reader
+        (line,) = refused.err.splitlines()
+        assert line.startswith(f"error: artifacts/{name} is not what {name.split('/')[0].split('.')[0]} wrote")
+        file.write_bytes(data)
+    assert forker.run("diagnose", copy.folder).err == ""
+    assert check_at_rest(copy.folder).problems == []  # made again by hand, to the same bytes
+
+
+def beside(project: Project, run: Path) -> Status:
+    return verify(Asked(project.folder, run=run)).verdict.status
 
 
 @pytest.mark.thorough

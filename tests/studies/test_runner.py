@@ -16,7 +16,9 @@ import pytest
 
 from rlhf.core.artifacts import read_json, write_text
 from rlhf.core.errors import UserError
+from rlhf.core.intact import check_read, read_records
 from rlhf.core.layout import Layout
+from rlhf.core.provenance import write_provenance
 from studies import marks, runner
 from studies.command import run_command
 from studies.folder import put
@@ -227,6 +229,33 @@ def test_tampering_edits_copies_and_is_never_done_twice(called: Callable[[], lis
     assert (tmp_path / "run/artifacts/reward/file").read_text() == "new"
     finish(run)
     assert (tmp_path / "run/artifacts/reward/file").read_text() == "new tampered5"
+
+
+def edited(at: Layout, seed: int) -> None:
+    write_text(at.reward / "file", "other bytes")
+
+
+def test_a_tampered_output_has_a_record_that_knows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Or the next stage would refuse it: stages check what they read against the record of the stage that made it."""
+
+    def act(stage: str) -> None:
+        write_outs(stage)
+        record, reward = Path(f"provenance/{stage}.json"), Path("artifacts/reward")
+        if stage == "reward":
+            write_provenance(record, stage=stage, params={}, inputs=[], outputs=[reward], written=[reward])
+        if stage == "ppo":
+            check_read([reward], Path(), reader=stage)
+
+    pretend_stages(monkeypatch, tmp_path / "calls", act)
+    with pytest.raises(UserError, match=r"artifacts/reward/file is not what reward wrote"):
+        finish(on_seed(tmp_path, tamper=Tamper(edited, ("artifacts/reward",))))
+    assert finish(on_seed(tmp_path, tamper=Tamper(edited, ("artifacts/reward", "provenance/reward.json")))) == [
+        "seed5", "run",
+    ]  # fmt: skip
+    known, _ = read_records(tmp_path / "seed5")
+    theirs, _ = read_records(tmp_path / "run")
+    file = Path("artifacts/reward/file")
+    assert known[file].sha256 != theirs[file].sha256  # and the run that it starts from keeps its own
 
 
 def test_nothing_is_written_through_a_link_that_another_layout_left(
