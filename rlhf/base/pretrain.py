@@ -16,6 +16,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive, generator
+from rlhf.models.text.control import control_tokens, pattern, text_ids
 from rlhf.models.text.corpus_split import split_documents
 from rlhf.training.batches import IGNORED, Batch, in_batches
 from rlhf.training.token_loss import token_loss
@@ -129,8 +130,9 @@ def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, block: int
         UserError: the documents do not fill one block.
     """
     stream: list[int] = []
-    for row in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
-        stream.extend(row)
+    control = pattern(control_tokens(tokenizer))
+    for text, row in zip(texts, tokenizer(list(texts), add_special_tokens=False)["input_ids"], strict=True):
+        stream.extend(text_ids(tokenizer, text) if control.search(text) else row)  # no EOS but at the end
         stream.append(tokenizer.eos_token_id)
     count = len(stream) // block
     if count == 0:

@@ -10,16 +10,20 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
 from rlhf.models.text import hub
+from rlhf.models.text.chat_template import ChatTemplate
+from rlhf.models.text.control import control_tokens, unsigned
 from rlhf.models.text.load import check_model_folder, load_tokenizer
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
-from rlhf.prepare.params import DataParams
+from rlhf.prepare.params import AS_IT_IS, DataParams
 from rlhf.prepare.report import Metrics, data_report
 from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import BadRow, Pair
 from rlhf.prepare.sources import read_ood, read_pairs, read_probes, read_rankings
 from rlhf.prepare.splits import SPLITS, split_of
-from rlhf.prepare.tokenizer import check_fits, context_of, train_tokenizer
+from rlhf.prepare.templates import Chat, Dialogue, Raw, Template
+from rlhf.prepare.tokenizer import END, PAD, check_fits, context_of, train_tokenizer
+from rlhf.prepare.written import Writer, write_all
 from rlhf.synthetic import task
 from rlhf.synthetic.annotator import noise_ceiling
 from rlhf.synthetic.beliefs import Probe
@@ -53,6 +57,7 @@ class Prepared:
     gold: Literal["synthetic"] | None
     ceiling: float | None
     metrics: Metrics
+    chat: ChatTemplate | None = None  # where prompts are written by it
 
 
 def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom | None = None) -> Prepared:
@@ -65,9 +70,10 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
     folder = _base_folder(base)
     context = context_of(folder) if folder else base.context
     check_fits(context, data.max_tokens)
-    tokenizer = load_tokenizer(folder) if folder else None
-    ledger = Ledger()
-    pairs = list(_accepted(read_pairs(data, seed), ledger, stop=data.on_bad_row == "stop"))
+    tokenizer = load_tokenizer(folder, noted=False) if folder else None
+    writer, ledger = make_writer(data, tokenizer, folder), Ledger()
+    rows = write_all(read_pairs(data, seed), writer, ledger)
+    pairs = list(_accepted(rows, ledger, stop=data.on_bad_row == "stop"))
     corpus: list[str] = []
     if tokenizer is None:
         corpus = list(_corpus(data, pairs, seed))
@@ -76,9 +82,11 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
     splits = _split([pair for pair, _ in kept], data, seed, ledger)
     if room is not None and context is not None:
         check_prompts(splits, {pair.prompt: lengths.prompt for pair, lengths in kept}, room, context)
-    ood = read_ood(data, seed)
+    ood = read_ood(data, seed, writer)
     ceiling = _ceiling(splits["test"])
-    annotators = compare_annotators(read_rankings(data) if data.format == "rankings" else map(pair_ranking, pairs))
+    annotators = compare_annotators(
+        read_rankings(data, writer) if data.format == "rankings" else map(pair_ranking, pairs)
+    )
     metrics = data_report(ledger, splits, [lengths for _, lengths in kept])
     metrics |= annotators.metrics | {
         "prepare_noise_ceiling": ceiling,
@@ -87,7 +95,36 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
         "prepare_vocabulary": len(tokenizer),
     }
     gold: Literal["synthetic"] | None = "synthetic" if data.source == "synthetic" else None
-    return Prepared(splits, ood, read_probes(data), corpus, tokenizer, ledger, annotators, gold, ceiling, metrics)
+    probes, chat = read_probes(data, writer), writer.template.template if isinstance(writer.template, Chat) else None
+    return Prepared(splits, ood, probes, corpus, tokenizer, ledger, annotators, gold, ceiling, metrics, chat)
+
+
+def make_writer(data: DataParams, tokenizer: PreTrainedTokenizerBase | None, folder: Path | None) -> Writer:
+    """Choose the template of the parameters. `tokenizer` in `folder`; None where it is yet to be trained.
+
+    Raises:
+        UserError: the tokenizer has no chat template, or none that prompts and replies can be written by.
+    """
+    control = (END, PAD) if tokenizer is None else control_tokens(tokenizer)
+    edge = control
+    if tokenizer is not None:
+        ends = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+        edge = tuple(sorted({str(name) for name in ends if name and len(str(name)) > 1}))
+    template: Template
+    if data.template == "chat":
+        if tokenizer is None:
+            raise UserError(
+                "data.template: found 'chat', but base.source is pretrain, whose tokenizer has no chat template; set "
+                "data.template to dialogue or raw"
+            )
+        chat = ChatTemplate.of(tokenizer, str(folder))
+        template, control = Chat(chat), control_tokens(tokenizer)
+        edge = tuple(sorted({*edge, chat.end}))
+    elif data.template == "raw" or data.prompt_template == AS_IT_IS:
+        template = Raw(control)
+    else:
+        template = Dialogue(data.prompt_template, control)
+    return Writer(template, edge, control, data.on_turn_marker)
 
 
 def _base_folder(base: BaseChoice) -> Path | None:
@@ -103,7 +140,7 @@ def _base_folder(base: BaseChoice) -> Path | None:
 
 def _accepted(rows: Iterable[Pair | BadRow], ledger: Ledger, *, stop: bool) -> Iterator[Pair]:
     """Keep pairs that broke no rule, each once; bad rows and duplicates go into the ledger."""
-    seen: set[tuple[str, str, str, str | None]] = set()
+    seen: set[tuple[object, ...]] = set()
     for row in rows:
         ledger.read += 1
         if isinstance(row, BadRow):
@@ -129,8 +166,8 @@ def _corpus(data: DataParams, pairs: Sequence[Pair], seed: int) -> Iterator[str]
         return
     for pair in pairs:
         if in_train(pair.prompt):
-            yield pair.prompt + pair.chosen
-            yield pair.prompt + pair.rejected
+            yield unsigned(pair.prompt) + pair.chosen
+            yield unsigned(pair.prompt) + pair.rejected
 
 
 def _filtered(

@@ -1,13 +1,11 @@
 """Turn raw rows into preference pairs: HH dialogues, and files with named columns."""
 
 from rlhf.prepare.params import ColumnParams
-from rlhf.prepare.rows import BadRow, Pair, RawRow
-
-ASSISTANT = "\n\nAssistant:"
-HUMAN = "\n\nHuman:"
+from rlhf.prepare.rows import BadRow, Comparison, RawRow
+from rlhf.prepare.templates import ASSISTANT
 
 
-def hh_pair(row: RawRow) -> Pair | BadRow:
+def hh_pair(row: RawRow) -> Comparison | BadRow:
     """Split a pair of whole dialogues, `chosen` and `rejected`, that differ only after the LAST "\\n\\nAssistant:"."""
     texts = _texts(row, ("chosen", "rejected"))
     if isinstance(texts, BadRow):
@@ -25,8 +23,8 @@ def hh_pair(row: RawRow) -> Pair | BadRow:
     return _pair(row, prompts[0], replies[0], replies[1])
 
 
-def column_pair(row: RawRow, columns: ColumnParams, template: str) -> Pair | BadRow:
-    """Make a pair from named columns. `template` turns the prompt into a dialogue unless it already ends as one.
+def column_pair(row: RawRow, columns: ColumnParams) -> Comparison | BadRow:
+    """Make a comparison from named columns, texts as they are.
 
     Text in the `extra` column, where one is named and not empty, follows the prompt after a blank line.
     """
@@ -41,12 +39,7 @@ def column_pair(row: RawRow, columns: ColumnParams, template: str) -> Pair | Bad
         prompt = "\n\n".join(part.strip() for part in (prompt, *extra) if part.strip())
     if not prompt.strip():
         return BadRow(row.origin, "empty_prompt", f"{columns.prompt}: empty", dict(row.values))
-    return _pair(row, as_dialogue(prompt, template), chosen, rejected)
-
-
-def as_dialogue(prompt: str, template: str) -> str:
-    """Put the prompt into the template; one that already ends with "\\n\\nAssistant:" stays as it is."""
-    return prompt if prompt.endswith(ASSISTANT) else template.replace("{prompt}", prompt.strip())
+    return _pair(row, prompt, chosen, rejected)
 
 
 def _texts(row: RawRow, names: tuple[str, ...]) -> tuple[str, ...] | BadRow:
@@ -69,21 +62,20 @@ def _texts(row: RawRow, names: tuple[str, ...]) -> tuple[str, ...] | BadRow:
     return tuple(found)
 
 
-def _pair(row: RawRow, prompt: str, chosen: str, rejected: str) -> Pair | BadRow:
-    """The rules that hold for every form. Replies are stripped and begin with one space."""
+def _pair(row: RawRow, prompt: str, chosen: str, rejected: str) -> Comparison | BadRow:
+    """The rules that hold for every form."""
     for name, reply in (("chosen", chosen), ("rejected", rejected)):
         if not reply.strip():
             return BadRow(row.origin, "empty_reply", f"{name}: the reply is empty", dict(row.values))
     if chosen.strip() == rejected.strip():
         return BadRow(row.origin, "tie", "chosen and rejected are the same reply", dict(row.values))
     kind, annotator = row.values.get("kind"), row.values.get("annotator")
-    return Pair(
+    return Comparison(
         prompt=prompt,
-        chosen=" " + chosen.strip(),
-        rejected=" " + rejected.strip(),
+        chosen=chosen,
+        rejected=rejected,
         origin=row.origin,
         kind=kind if isinstance(kind, str) else None,
-        turns=max(1, prompt.count(HUMAN)),
         annotator=annotator if isinstance(annotator, str) and annotator else None,
     )
 

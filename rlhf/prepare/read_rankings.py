@@ -13,12 +13,12 @@ from typing import TypeGuard
 from rlhf.prepare.dialogues import column_pair
 from rlhf.prepare.params import ColumnParams
 from rlhf.prepare.rankings import Ranking, preferences
-from rlhf.prepare.rows import BadRow, Pair, RawRow
+from rlhf.prepare.rows import BadRow, Comparison, RawRow
 
 _COLUMNS = ColumnParams(prompt="prompt", extra=None, chosen="chosen", rejected="rejected")
 
 
-def ranking_pairs(row: RawRow, template: str) -> Iterator[Pair | BadRow]:
+def ranking_pairs(row: RawRow) -> Iterator[Comparison | BadRow]:
     """Make all preferences of a ranking, each with its weight (`rlhf.prepare.rankings`); a row that ranks nothing is
     bad."""
     ranking = read_ranking(row)
@@ -30,8 +30,8 @@ def ranking_pairs(row: RawRow, template: str) -> Iterator[Pair | BadRow]:
         yield BadRow(row.origin, "tie", "all responses have the same rank, or are the same text", dict(row.values))
     for one in found:
         values = {**row.values, "chosen": one.chosen, "rejected": one.rejected}
-        pair = column_pair(RawRow(row.origin, values), _COLUMNS, template)
-        if isinstance(pair, Pair):
+        pair = column_pair(RawRow(row.origin, values), _COLUMNS)
+        if isinstance(pair, Comparison):
             pair = replace(pair, weight=one.weight, annotator=ranking.annotator or None)
         yield pair
 

@@ -1,7 +1,11 @@
-"""Types of `prepare`: raw rows, preference pairs, and rows that broke a rule."""
+"""Types of `prepare`: raw rows, comparisons, preference pairs, and rows that broke a rule."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from rlhf.core.conversation import Turn
+
+Prompt = str | tuple[Turn, ...]  # a text, or the turns before the reply
 
 # Why a row can be bad, and what that means. Each has a count in the metrics.
 BAD_ROW_RULES = {
@@ -11,10 +15,13 @@ BAD_ROW_RULES = {
     "missing_column": "a column is missing",
     "wrong_type": "a value is not text, or not what its column holds",
     "no_assistant": 'there is no "\\n\\nAssistant:" in the dialogue',
+    "turn_order": "turns stand in an order that no conversation has",
     "mismatched_prompt": "chosen and rejected do not share the prompt",
     "empty_prompt": "nothing is asked",
     "empty_reply": "a reply has no text",
     "tie": "chosen and rejected are identical",
+    "unclear_dialogue": "the prompt is a dialogue in a form that cannot be taken apart for sure",
+    "chat_template": "the tokenizer's chat template refuses the turns",
 }
 
 
@@ -41,11 +48,31 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A preference. The prompt ends where the reply begins; replies begin with a space.
+class Comparison:
+    """Two replies to a prompt, as a form of file holds them; not yet text for a model.
 
+    `weight` is what the pair should count in training. `margin` is by how much the chosen reply should lead, in logits
+    (Touvron et al. 2023, eq. 2); None where the data say nothing.
+    """
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    origin: str
+    kind: str | None = None
+    weight: float = 1.0
+    margin: float | None = None
+    annotator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference as models read it: a template has written it (`rlhf.prepare.written`).
+
+    The prompt ends where the reply begins, and replies begin as they follow it: with a space in the usual dialogue.
     `probability` is the true probability of this label, where the data are simulated and it is known. `weight` is what
-    the pair should count in training: below 1 where several come of one ranking.
+    the pair should count in training: below 1 where several come of one ranking. `margin` as in `Comparison`.
+    `conversation` holds the turns of the prompt where a chat template wrote it.
     """
 
     prompt: str
@@ -57,3 +84,5 @@ class Pair:
     probability: float | None = None
     weight: float = 1.0
     annotator: str | None = None
+    margin: float | None = None
+    conversation: tuple[Turn, ...] = ()

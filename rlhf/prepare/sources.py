@@ -1,26 +1,29 @@
 """Read pairs from the source that the parameters name."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
-from rlhf.prepare.dialogues import HUMAN, as_dialogue, column_pair, hh_pair
+from rlhf.prepare.dialogues import column_pair, hh_pair
 from rlhf.prepare.hub import hub_rows
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.rankings import Ranking
 from rlhf.prepare.read_rankings import ranking_pairs, read_ranking
 from rlhf.prepare.readers import OOD_FILE, PROBES_FILE, find_files, read_rows
-from rlhf.prepare.rows import BadRow, Pair, RawRow
+from rlhf.prepare.rows import BadRow, Comparison, Pair, RawRow
+from rlhf.prepare.templates import HUMAN, RefusedError
+from rlhf.prepare.written import Writer
 from rlhf.synthetic import beliefs
 from rlhf.synthetic.beliefs import Probe
 from rlhf.synthetic.task import labelled_pairs, ood_prompts
 
 
-def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
-    """Yield every row of the source, as a pair or as a bad row; nothing is left out. A ranking is as many rows as it
-    holds preferences.
+def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | Comparison | BadRow]:
+    """Yield every row of the source, as a comparison or as a bad row; nothing is left out. A ranking is as many rows as
+    it holds preferences. The synthetic task's are pairs already, made as dialogues.
 
     Raises:
         UserError: there is no such file, dataset or commit.
@@ -37,27 +40,28 @@ def read_pairs(data: DataParams, seed: int) -> Iterator[Pair | BadRow]:
         elif data.format == "hh":
             yield hh_pair(row)
         elif data.format == "rankings":
-            yield from ranking_pairs(row, data.prompt_template)
+            yield from ranking_pairs(row)
         else:
-            yield column_pair(row, data.columns, data.prompt_template)
+            yield column_pair(row, data.columns)
 
 
-def read_rankings(data: DataParams) -> Iterator[Ranking]:
-    """Yield the sound rankings of a source in that format, as dialogues, with their ties, which pairs no longer
-    show."""
+def read_rankings(data: DataParams, writer: Writer) -> Iterator[Ranking]:
+    """Yield the sound rankings of a source in that format, their prompts written, with their ties, which pairs no
+    longer show."""
     for row in _raw_rows(data):
         ranking = row if isinstance(row, BadRow) else read_ranking(row)
         if isinstance(ranking, Ranking):
-            yield replace(ranking, prompt=as_dialogue(ranking.prompt, data.prompt_template))
+            with suppress(RefusedError):
+                yield replace(ranking, prompt=writer.prompt(ranking.prompt).text)
 
 
-def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:
+def read_ood(data: DataParams, seed: int, writer: Writer) -> list[tuple[str, str]]:
     """(prompt, kind) from outside the distribution: made for the synthetic task, else the file ood.jsonl in a folder of
     preferences, rows {"prompt": ...} with an optional "kind", or of MT-bench's form, {"turns": [...], "category": ...},
     whose first turn is taken; none where there is no such file.
 
     Raises:
-        UserError: a row of that file has no prompt.
+        UserError: a row of that file has no prompt, or one that the template cannot write.
     """
     if data.source == "synthetic":
         return ood_prompts(data.synthetic, seed)
@@ -72,26 +76,31 @@ def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:
             raise UserError(
                 f'{path}:{number}: expected {{"prompt": text}} or {{"turns": [text]}}, found {prompt!r:.60}'
             )
-        found.append((_asked(prompt, data), str(row.get("kind", row.get("category", "ood")))))
+        found.append((_asked(prompt, writer, f"{path}:{number}"), str(row.get("kind", row.get("category", "ood")))))
     return found
 
 
-def read_probes(data: DataParams) -> list[Probe]:
+def read_probes(data: DataParams, writer: Writer) -> list[Probe]:
     """Read questions asked plainly and after a wrong belief: the file probes.jsonl in a folder of preferences, none
     where there is no such file. The synthetic task needs none: `evaluate` makes its own.
 
     Raises:
-        UserError: a row of that file is not a probe.
+        UserError: a row of that file is not a probe, or the template cannot write it.
     """
     path = Path(data.path) / PROBES_FILE
     if data.source != "files" or not path.is_file():
         return []
-    found = beliefs.read_probes(path)
-    return [replace(one, plain=_asked(one.plain, data), leading=_asked(one.leading, data)) for one in found]
+    return [
+        replace(one, plain=_asked(one.plain, writer, f"{path}"), leading=_asked(one.leading, writer, f"{path}"))
+        for one in beliefs.read_probes(path)
+    ]
 
 
-def _asked(prompt: str, data: DataParams) -> str:
-    return as_dialogue(prompt, data.prompt_template)
+def _asked(prompt: str, writer: Writer, origin: str) -> str:
+    try:
+        return writer.prompt(prompt).text
+    except RefusedError as error:
+        raise UserError(f"{origin}: {error} (rule {error.rule})") from error
 
 
 def _raw_rows(data: DataParams) -> Iterator[RawRow | BadRow]:

@@ -2,21 +2,20 @@ import pytest
 
 from rlhf.prepare.dialogues import column_pair, hh_pair
 from rlhf.prepare.params import ColumnParams
-from rlhf.prepare.rows import BadRow, Pair, RawRow
-from tests.prepare.helpers import ASSISTANT, HUMAN, VALUES, hh_row
+from rlhf.prepare.rows import BadRow, Comparison, RawRow
+from tests.prepare.helpers import ASSISTANT, HUMAN, hh_row
 
 COLUMNS = ColumnParams(prompt="prompt", extra=None, chosen="chosen", rejected="rejected")
-TEMPLATE: str = VALUES["prompt_template"]
 
 
-def hh(values: dict[str, object]) -> Pair | BadRow:
+def hh(values: dict[str, object]) -> Comparison | BadRow:
     return hh_pair(RawRow("f:1", values))
 
 
 def test_the_reply_is_what_follows_the_last_marker() -> None:
     first = f"{HUMAN} a{ASSISTANT} b{HUMAN} c{ASSISTANT}"
     pair = hh({"chosen": first + " good ", "rejected": first + " bad\n"})
-    assert pair == Pair(first, " good", " bad", "f:1", None, 2)
+    assert pair == Comparison(first, " good ", " bad\n", "f:1")
 
 
 @pytest.mark.parametrize(
@@ -41,36 +40,28 @@ def test_each_rule_names_what_was_found(values: dict[str, object], rule: str, re
     assert reason in bad.reason
 
 
-def test_an_instruction_becomes_a_dialogue() -> None:
-    row = RawRow("f:1", {"prompt": " Say hi. ", "chosen": "Hi!", "rejected": "No."})
-    pair = column_pair(row, COLUMNS, TEMPLATE)
-    assert pair == Pair(f"{HUMAN} Say hi.{ASSISTANT}", " Hi!", " No.", "f:1", None, 1)
-
-
-def test_a_dialogue_stays_as_it_is() -> None:
-    prompt = f"{HUMAN} a{ASSISTANT} b{HUMAN} c{ASSISTANT}"
-    pair = column_pair(RawRow("f:1", {"prompt": prompt, "chosen": "x", "rejected": "y"}), COLUMNS, TEMPLATE)
-    assert isinstance(pair, Pair)
-    assert (pair.prompt, pair.turns) == (prompt, 2)
+def test_columns_are_read_as_they_are() -> None:
+    row = RawRow("f:1", {"prompt": " Say hi. ", "chosen": "  Hi!", "rejected": "No.\n"})
+    assert column_pair(row, COLUMNS) == Comparison(" Say hi. ", "  Hi!", "No.\n", "f:1")
 
 
 @pytest.mark.parametrize(("extra", "asked"), [("He go.", "Correct this.\n\nHe go."), ("", "Correct this.")])
 def test_an_extra_column_follows_the_prompt(extra: str, asked: str) -> None:
     columns = COLUMNS.model_copy(update={"extra": "input"})
     row = RawRow("f:1", {"prompt": "Correct this.", "input": extra, "chosen": "He goes.", "rejected": "No."})
-    pair = column_pair(row, columns, TEMPLATE)
-    assert isinstance(pair, Pair)
-    assert pair.prompt == f"{HUMAN} {asked}{ASSISTANT}"
+    pair = column_pair(row, columns)
+    assert isinstance(pair, Comparison)
+    assert pair.prompt == asked
 
 
 def test_an_empty_prompt_is_bad() -> None:
-    bad = column_pair(RawRow("f:1", {"prompt": " ", "chosen": "a", "rejected": "b"}), COLUMNS, TEMPLATE)
+    bad = column_pair(RawRow("f:1", {"prompt": " ", "chosen": "a", "rejected": "b"}), COLUMNS)
     assert isinstance(bad, BadRow)
     assert bad.rule == "empty_prompt"
 
 
 def test_braces_in_a_prompt_are_text() -> None:
     row = RawRow("f:1", {"prompt": "What is {chosen} or {0}?", "chosen": "a", "rejected": "b"})
-    pair = column_pair(row, COLUMNS, TEMPLATE)
-    assert isinstance(pair, Pair)
+    pair = column_pair(row, COLUMNS)
+    assert isinstance(pair, Comparison)
     assert "{chosen} or {0}" in pair.prompt

@@ -7,32 +7,31 @@ from rlhf.core.artifacts import read_jsonl
 from rlhf.core.layout import Layout
 from rlhf.prepare.build import BaseChoice, prepare
 from rlhf.prepare.read_rankings import ranking_pairs
-from rlhf.prepare.rows import BadRow, Pair, RawRow
+from rlhf.prepare.rows import BadRow, Comparison, RawRow
 from rlhf.prepare.write import write_prepared
 from tests.prepare.helpers import data_params, write_lines
 
-TEMPLATE = "\n\nHuman: {prompt}\n\nAssistant:"
 ROW: dict[str, Any] = {"prompt": "Why?", "responses": ["a", "b", "c"], "ranks": [2, 1, 2], "annotator": "ann"}
 
 
-def read(**changes: Any) -> list[Pair | BadRow]:
-    return list(ranking_pairs(RawRow("f:3", ROW | changes), TEMPLATE))
+def read(**changes: Any) -> list[Comparison | BadRow]:
+    return list(ranking_pairs(RawRow("f:3", ROW | changes)))
 
 
 def test_a_ranking_becomes_its_weighted_pairs() -> None:
     found = read()
     assert found == [
-        Pair("\n\nHuman: Why?\n\nAssistant:", " b", f" {worse}", "f:3", None, 1, weight=1 / 3, annotator="ann")
+        Comparison("Why?", "b", worse, "f:3", weight=1 / 3, annotator="ann")
         for worse in "ac"
     ]
 
 
 def test_lists_in_csv_are_json_and_the_annotator_may_be_missing() -> None:
     found = list(
-        ranking_pairs(RawRow("f:1", {"prompt": "Why?", "responses": '["a", "b"]', "ranks": "[2, 1]"}), TEMPLATE)
+        ranking_pairs(RawRow("f:1", {"prompt": "Why?", "responses": '["a", "b"]', "ranks": "[2, 1]"}))
     )
-    assert [(p.chosen, p.rejected, p.weight, p.annotator) for p in found if isinstance(p, Pair)] == [
-        (" b", " a", 1.0, None)
+    assert [(p.chosen, p.rejected, p.weight, p.annotator) for p in found if isinstance(p, Comparison)] == [
+        ("b", "a", 1.0, None)
     ]
 
 
@@ -61,7 +60,7 @@ def test_bad_rankings_have_a_rule_and_a_place(changes: dict[str, Any], rule: str
 
 
 def test_a_missing_column_is_named() -> None:
-    (found,) = ranking_pairs(RawRow("f:1", {"prompt": "Why?", "responses": []}), TEMPLATE)
+    (found,) = ranking_pairs(RawRow("f:1", {"prompt": "Why?", "responses": []}))
     assert isinstance(found, BadRow)
     assert (found.rule, found.reason) == ("missing_column", "no column 'ranks'; found prompt, responses")
 
