@@ -113,16 +113,18 @@ class ChatTemplate:
         """Write a reply to the turns as the template does, without the token that ends it.
 
         Raises:
-            UnwritableError: the template fails on it, or writes what comes before it otherwise than in the prompt.
+            UnwritableError: the template fails on it, or writes the question before it otherwise than in the prompt.
         """
-        prompt = self.prompt(turns)
-        whole = _written(self.tokenizer, self._plain([*turns, Turn("assistant", text)]), prompt=False)
-        if not whole.startswith(prompt):
-            raise UnwritableError("it writes the turns otherwise once a reply follows them")
-        rest = whole[len(prompt) :]
-        if self.end in rest:  # in the text itself it would be signed
-            return unsigned(rest.partition(self.end)[0])
-        return unsigned(rest.removesuffix(self.after))
+        asked = [turn for turn in turns if turn.role == "user"][-1:]
+        for before in (turns, asked):  # Mistral's moves the system's words once a reply follows: the reply is the same
+            prompt = self.prompt(before)
+            whole = _written(self.tokenizer, self._plain([*before, Turn("assistant", text)]), prompt=False)
+            if whole.startswith(prompt):
+                rest = whole[len(prompt) :]
+                # In the text itself the end token would be signed.
+                rest = rest.partition(self.end)[0] if self.end in rest else rest.removesuffix(self.after)
+                return unsigned(rest)
+        raise UnwritableError("it writes the question otherwise once a reply follows it")
 
     def content(self, response: str) -> str:
         """Return the content of a turn that the template writes as `response`: a sampled reply, for the turns of the

@@ -12,6 +12,7 @@ from functools import cache
 from transformers import PreTrainedTokenizerBase
 
 SIGN = "\ufdd0"  # a noncharacter of Unicode (section 23.7: for use within a program)
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # sentencepiece's names of bytes: parts of text
 _NONE = re.compile(r"(?!)")
 
 
@@ -23,7 +24,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     added = tokenizer.added_tokens_decoder.values()
     names = {str(token) for token in added if getattr(token, "special", False)} | set(tokenizer.all_special_tokens)
     names |= set(getattr(tokenizer, "_turn_tokens", ()))
-    known = tuple(sorted(name for name in names if len(name) > 1))
+    known = tuple(sorted(name for name in names if len(name) > 1 and not _BYTE.fullmatch(name)))
     setattr(tokenizer, "_control_tokens", known)  # noqa: B010 - asked for with every text
     return known
 
@@ -85,15 +86,18 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
-def following(tokenizer: PreTrainedTokenizerBase, text: str, anchor: str = ":") -> list[int]:
+def following(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Encode a text that continues another: sentencepiece-like tokenizers put a space before any text, so for those it
     is encoded behind an anchor, whose ids are then cut off."""
 
     def encoded(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
-    start, both = encoded(anchor), encoded(anchor + text)
-    return both[len(start) :] if both[: len(start)] == start else encoded(text)
+    for anchor in (":", "]", "x"):
+        start, both = encoded(anchor), encoded(anchor + text)
+        if both[: len(start)] == start:
+            return both[len(start) :]
+    return encoded(text)
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
