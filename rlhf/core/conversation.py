@@ -1,6 +1,6 @@
 """Turns of a conversation, and how they are shown to people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -36,6 +36,15 @@ def role_order(turns: Sequence[Turn]) -> str | None:
 def labelled(turns: Sequence[Turn]) -> str:
     """Write turns for readers, each under its role: "User: ...", a blank line between them."""
     return "\n\n".join(f"{turn.role.capitalize()}: {turn.content.strip()}" for turn in turns)
+
+
+def shown(row: Mapping[str, object], prompt: str) -> str:
+    """Return the prompt of a row of pairs for readers: its turns under their roles where the row has them ("conversation"
+    of `prepare`), else the text itself."""
+    turns = row.get("conversation")
+    if not isinstance(turns, list) or not turns:
+        return prompt
+    return labelled([Turn(str(turn["role"]), str(turn["content"])) for turn in turns])
 
 
 _MAY_FOLLOW = {

@@ -23,6 +23,12 @@ model = AutoModelForCausalLM.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".", padding_side="left")
 inputs = tokenizer("\\n\\nHuman: Where is Paris?\\n\\nAssistant:", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=32)[0]))"""
+_CHAT = """\
+from transformers import pipeline
+
+answer = pipeline("text-generation", model=".")
+messages = [{"role": "user", "content": "Where is Paris?"}]
+print(answer(messages, max_new_tokens=32)[0]["generated_text"][-1]["content"])"""
 _CLASSIFIER = """\
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -42,12 +48,15 @@ def adapter_card(name: str, adapter: Path, base: Path) -> str:
     return _card(name, adapter, what, _ADAPTER.replace("{base}", base.as_posix()), library="peft", tags=("lora",))
 
 
-def merged_card(name: str, adapter: Path | None) -> str:
-    """Write the card of a merged model, or of the base model where there is no adapter."""
+def merged_card(name: str, adapter: Path | None, *, chat: bool = False) -> str:
+    """Write the card of a merged model, or of the base model where there is no adapter. `chat`: its prompts are written
+    by the tokenizer's chat template."""
     what = (
         "The base model as the run used it." if adapter is None else "Base model and LoRA adapter as one, in float32."
     )
-    return _card(name, adapter, what, _MERGED, library="transformers", tags=("merged",))
+    if chat:
+        what += " Its prompts are conversations, written by the chat template of its tokenizer."
+    return _card(name, adapter, what, _CHAT if chat else _MERGED, library="transformers", tags=("merged",))
 
 
 def classifier_card(reward: Path, offset: float, *, deeper: bool) -> str:

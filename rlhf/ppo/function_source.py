@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rlhf.core.errors import UserError
 from rlhf.core.text import printable
+from rlhf.models.text.control import unsigned
 from rlhf.ppo import function_worker
 from rlhf.ppo.reward_sources import Scorable
 
@@ -77,7 +78,7 @@ class FunctionSource:
         """
         if self._process.returncode is not None:  # it was ended after an earlier error
             raise UserError(f"reward function {self.function}: its process has ended")
-        self._requests.put(json.dumps({"prompts": list(prompts), "responses": list(responses)}) + "\n")
+        self._requests.put(json.dumps({"prompts": list(map(unsigned, prompts)), "responses": list(responses)}) + "\n")
         doing = f"scoring {len(responses)} responses"
         scores = self._answer(self.timeout_s, doing).get("scores")
         if not _are_scores(scores, len(responses)):

@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.artifacts import iter_jsonl
+from rlhf.core.conversation import shown
 from rlhf.core.errors import UserError
+from rlhf.models.text.control import unsigned
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,13 @@ class TextPair:
     kind: str | None  # of prompt, where the source says so
     turns: int  # human turns in the prompt
     weight: float = 1.0  # in training: below 1 where several pairs come of one ranking
+    shown: str = ""  # the prompt as readers see it, where that is not its text
+    asked: str = ""  # the last turn of a conversation, where the row has its turns
+
+    @property
+    def prompt_shown(self) -> str:
+        """Return the prompt for readers."""
+        return self.shown or unsigned(self.prompt)
 
 
 def read_pairs(path: Path) -> list[TextPair]:
@@ -50,7 +59,9 @@ def _pair(path: Path, number: int, row: dict[str, object]) -> TextPair:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise UserError(f"{path}:{number}: weight: expected a number above 0, found {weight!r:.40}")
     checked: dict[str, Any] = {key: row[key] for key, _ in allowed}
-    return TextPair(**checked, weight=float(weight))
+    turns = row.get("conversation")
+    asked = str(turns[-1]["content"]) if isinstance(turns, list) and turns else ""
+    return TextPair(**checked, weight=float(weight), shown=shown(row, "") if asked else "", asked=asked)
 
 
 def _names(kind: type | tuple[type, ...]) -> str:
