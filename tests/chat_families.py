@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tokenizers import AddedToken
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.model_fixtures import byte_bpe, sentencepiece_bpe
+from tests.model_fixtures import byte_bpe, save_model, sentencepiece_bpe
 
 _CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -111,3 +112,14 @@ FAMILIES = {
 def messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     """Write turns in the libraries' form."""
     return [{"role": role, "content": content} for role, content in turns]
+
+
+def make_chat_model(folder: Path, name: str) -> Path:
+    """A random Llama, two layers and 32 wide, with the tokenizer and the template of a family."""
+    tokenizer = FAMILIES[name].tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=256, hidden_size=32, intermediate_size=56,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=False,
+    )  # fmt: skip
+    return save_model(LlamaForCausalLM(config), tokenizer, folder, seed=4)

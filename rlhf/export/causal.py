@@ -59,6 +59,7 @@ def export_merged(name: str, adapter: Path | None, base: Path, to: Path) -> None
         model = merge(backbone)
         model.generation_config = generation_config(model, backbone.tokenizer)
         model.save_pretrained(folder)
+        hide_end(backbone.tokenizer)
         backbone.tokenizer.save_pretrained(folder)
         keep_date(folder)
         write_text(folder / "README.md", merged_card(name, adapter, chat=is_chat(backbone.tokenizer)))
@@ -66,6 +67,14 @@ def export_merged(name: str, adapter: Path | None, base: Path, to: Path) -> None
         loaded.eval()
         real = batch["attention_mask"].bool()
         must_agree(f"{to}", loaded(**batch).logits[real], ours[real])
+
+
+def hide_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Mark the token that ends a reply as special, so that decoding elsewhere leaves it out of the reply's text."""
+    token = tokenizer.added_tokens_decoder.get(end_id(tokenizer))
+    if token is not None and not token.special:
+        token.special = True
+        tokenizer.add_tokens([token], special_tokens=True)
 
 
 def keep_date(folder: Path) -> None:

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 from rlhf.core.artifacts import save_tensors, write_text
 from rlhf.core.errors import UserError
 from rlhf.export.card import parts_card
-from rlhf.export.causal import merge
+from rlhf.export.causal import keep_date, merge
 from rlhf.export.destination import export_dir
 from rlhf.export.verify import must_agree
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import Scorer
 from rlhf.models.text.chat_mark import end_id, is_chat
-from rlhf.models.text.tokens import prepends_space
+from rlhf.models.text.tokens import CHAT_ANCHORS, prepends_space
 
 _CODE = '''\
 import torch
@@ -45,9 +45,13 @@ def score(prompt, response):
 _REPLY = '    reply = tokenizer(response, add_special_tokens=False)["input_ids"] + [{end}]'
 # These tokenizers put a space before any text; a response continues one.
 _ANCHORED = """\
-    texts = (":", ":" + response, response)
-    colon, behind, alone = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-    reply = behind[len(colon) :] if behind[: len(colon)] == colon else alone
+    reply = tokenizer(response, add_special_tokens=False)["input_ids"]
+    for before in {anchors}:
+        texts = (before, before + response)
+        start, both = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+        if both[: len(start)] == start:
+            reply = both[len(start) :]
+            break
     reply = reply + [{end}]"""
 _POOLED = {
     "mean": "states.mean(0)",
@@ -75,6 +79,7 @@ def export_parts(base: Path, sft: Path, reward: Path, to: Path) -> None:
         code = scoring_code(model, anchored=prepends_space(tokenizer), end=end)
         cast(PreTrainedModel, merge(scorer.backbone, scorer.adapter).base_model).save_pretrained(folder / "backbone")
         tokenizer.save_pretrained(folder / "backbone")
+        keep_date(folder / "backbone")
         tensors = {"weight": model.line.weight, "bias": model.line.bias}
         tensors |= {} if model.query is None else {"query": model.query}
         normalisation = torch.tensor([model.mean, model.std], dtype=torch.float64)
@@ -110,4 +115,5 @@ def scoring_code(model: RewardModel, *, anchored: bool, end: int | None = None) 
         "combined": combined[model.ensemble.aggregate],
     }
     text = re.sub(r"\{(alone|reply|over|pooled|combined)\}", lambda match: filled[match[1]], _CODE)
+    text = text.replace("{anchors}", repr((":",) if end is None else CHAT_ANCHORS))
     return text.replace("{end}", "tokenizer.eos_token_id" if end is None else str(end))

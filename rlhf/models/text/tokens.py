@@ -12,8 +12,9 @@ from rlhf.core.errors import UserError
 from rlhf.models.text.chat_mark import end_id, is_chat
 from rlhf.models.text.control import SIGN, prompt_ids, text_ids
 
-# What a response follows where it is encoded alone: prompts end with "Assistant:", or as a chat template has it.
-_ANCHORS = (":", "]", ">", "\n", "x")
+# What a response follows where it is encoded alone: prompts end with "Assistant:".
+_ANCHOR = ":"
+CHAT_ANCHORS = (":", "]", ">", "\n", "x")  # a chat template's end in many ways: the first that does not merge with it
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -63,7 +64,7 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> s
         ids.pop()
     if not prepends_space(tokenizer):
         return _decode(tokenizer, ids)
-    anchor = list(tokenizer(_ANCHORS[0], add_special_tokens=False)["input_ids"])
+    anchor = list(tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"])
     return _decode(tokenizer, anchor + ids).removeprefix(_decode(tokenizer, anchor))
 
 
@@ -71,7 +72,7 @@ def _continuation(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     plain = _said(text_ids, tokenizer, text)
     if not text or not prepends_space(tokenizer):
         return plain
-    for before in _ANCHORS:  # the first with which the text does not merge
+    for before in CHAT_ANCHORS if is_chat(tokenizer) else (_ANCHOR,):
         anchor = list(tokenizer(before, add_special_tokens=False)["input_ids"])
         both = _said(text_ids, tokenizer, before + text)
         if both[: len(anchor)] == anchor:
