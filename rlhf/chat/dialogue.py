@@ -7,7 +7,7 @@ from pathlib import Path
 from rlhf.chat.load import Cast
 from rlhf.chat.measure import Measured, measure
 from rlhf.chat.streaming import ReplyStream
-from rlhf.core.conversation import Turn, labelled
+from rlhf.core.conversation import Turn, labelled, turn_break
 from rlhf.core.errors import UserError
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.policy.settings import Sampling
@@ -96,10 +96,12 @@ class Dialogue:
             except UnwritableError as error:
                 raise UserError(str(error)) from error
         names = control_tokens(self.cast.backbone.tokenizer)
+        contents = [as_plain(turn.content, names) for turn in turns]
         return "".join(
-            self.template.replace("{prompt}", content) if turn.role == "user" else content
-            for turn in turns
-            for content in [as_plain(turn.content, names)]
+            (turn_break(self.template) if number else "") + self.template.replace("{prompt}", content)
+            if turn.role == "user"
+            else content
+            for number, (turn, content) in enumerate(zip(turns, contents, strict=True))
         )
 
     def _fitting(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:

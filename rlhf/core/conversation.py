@@ -38,6 +38,12 @@ def labelled(turns: Sequence[Turn]) -> str:
     return "\n\n".join(f"{turn.role.capitalize()}: {turn.content.strip()}" for turn in turns)
 
 
+def turn_break(template: str) -> str:
+    """Return what parts a turn of `template` from the reply before it: nothing where it begins with white space of its
+    own, else a blank line."""
+    return "" if template[:1].isspace() else "\n\n"
+
+
 def shown(row: Mapping[str, object], prompt: str) -> str:
     """Return the prompt of a row of pairs for readers: its turns under their roles where the row has them ("conversation"
     of `prepare`), else the text itself."""

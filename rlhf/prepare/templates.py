@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from rlhf.core.conversation import Turn, role_order
+from rlhf.core.conversation import Turn, role_order, turn_break
 from rlhf.models.text.chat_template import ChatTemplate, UnwritableError
 from rlhf.models.text.control import as_plain
 from rlhf.prepare.params import DIALOGUE
@@ -95,11 +95,12 @@ class Dialogue:
             return self._of_turns(tuple(given), ())
         if given.rstrip().endswith(ASSISTANT):
             return self._in_form(given.rstrip())
-        bare = self._without_template(given)
-        if bare is None:
-            if found := spelled(given):
-                return self._of_turns(_clear(found).turns, found.labels)
-            bare = given
+        bare = None if self.template == DIALOGUE else self._without_template(given)
+        if bare is None and (found := spelled(given)):
+            return self._of_turns(_clear(found).turns, found.labels)
+        bare = given if bare is None else bare
+        if not bare.strip():
+            raise RefusedError("empty_prompt", "nothing is asked")
         return Written(self._asked(bare))
 
     def reply(self, prompt: Written, text: str) -> str:
@@ -135,6 +136,8 @@ class Dialogue:
             return None
         inner = whole[len(head) : len(whole) - len(tail)]
         if head in inner or tail in inner:
+            if (found := spelled(text)) and found.unclear is None:
+                return None
             raise RefusedError(
                 "unclear_dialogue",
                 "the prompt is in the form of data.prompt_template already, several turns of it; give the turns apart, "
@@ -148,15 +151,17 @@ class Dialogue:
         tail = self.template.partition("{prompt}")[2]
         for number, turn in enumerate(turns):
             content = as_plain(turn.content.strip(), self.control)
-            if turn.role in ("system", "tool") and any(name in self.template for name in self.control):
+            if turn.role != "user" and any(name in self.template for name in self.control):
                 raise RefusedError(
                     "turn_order",
-                    f"data.prompt_template has no place for a {turn.role} turn; set data.template to chat",
+                    f"data.prompt_template has no end or place for the {turn.role}'s turn; set data.template to chat",
                 )
             if turn.role == "system":
                 written = content if ours else f"{content}\n\n"
             elif turn.role == "user":
-                written += self._asked(turn.content)
+                written += (turn_break(self.template) if number and turns[number - 1].role != "system" else "") + (
+                    self._asked(turn.content)
+                )
             elif turn.role == "assistant":
                 written += self._seam(written) + content
             else:

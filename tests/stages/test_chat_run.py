@@ -29,7 +29,7 @@ def rows(count: int) -> list[dict[str, str]]:
 
 
 def read(project: Project, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in project.read(name).splitlines()]
+    return [json.loads(line) for line in project.read(name).decode().splitlines()]
 
 
 @pytest.mark.thorough
@@ -56,6 +56,6 @@ def test_every_stage_reads_and_writes_conversations(forker: Forker, tmp_path: Pa
     metrics = json.loads(project.read("metrics/prepare.json"))
     assert metrics["prepare_control_tokens_in_text"] == (80 if family == "qwen2.5" else 0)
     assert json.loads(project.read("metrics/ppo.json"))["ppo_stop_reason"] == "completed"
-    assert "User: Tell me about" in project.read("artifacts/evaluate/people.csv")
+    assert "User: Tell me about" in project.read("artifacts/evaluate/people.csv").decode()
     assert read(project, "artifacts/evaluate/samples.jsonl")[0]["prompt"].startswith("User: Tell me about")
     assert read(project, "artifacts/sft_samples.jsonl")[0]["prompt"].startswith("User: Tell me about")
