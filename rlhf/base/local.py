@@ -25,9 +25,7 @@ _ALSO = (
 )
 
 
-def copy_model(
-    source: Path, target: Path, *, dtype: torch.dtype, beside: Sequence[Path] = ()
-) -> PreTrainedModel:
+def copy_model(source: Path, target: Path, *, dtype: torch.dtype, beside: Sequence[Path] = ()) -> PreTrainedModel:
     """Check the model in `source`, copy what is needed of it to `target` (whole or not at all), and load it.
 
     Copied are config, safetensors weights, tokenizer files and licences, and the files `beside`; code and pickled

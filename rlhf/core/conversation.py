@@ -45,8 +45,8 @@ def turn_break(template: str) -> str:
 
 
 def shown(row: Mapping[str, object], prompt: str) -> str:
-    """Return the prompt of a row of pairs for readers: its turns under their roles where the row has them ("conversation"
-    of `prepare`), else the text itself."""
+    """Return the prompt of a row of pairs for readers: its turns under their roles where the row has them
+    ("conversation" of `prepare`), else the text itself."""
     turns = row.get("conversation")
     if not isinstance(turns, list) or not turns:
         return prompt

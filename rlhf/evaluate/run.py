@@ -77,7 +77,9 @@ def by_language_model(
     """Let a language model compare PPO with SFT, on the first `count` prompts, as `shown` has them: metrics
     `eval_judge_*`."""
     pairs = list(zip(ppo, sft, strict=True))[:count]
-    return bench.judge([Duel(shown.get(a.prompt, a.prompt), a.response, b.response) for a, b in pairs]).metrics("eval_judge_")
+    return bench.judge([Duel(shown.get(a.prompt, a.prompt), a.response, b.response) for a, b in pairs]).metrics(
+        "eval_judge_"
+    )
 
 
 def by_referee(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens: int) -> list[float] | None:

@@ -9,9 +9,7 @@ from rlhf.measure.responses import Responses
 Row = dict[str, object]
 
 
-def side_by_side(
-    responses: Mapping[str, Responses], count: int, shown: Mapping[str, str] | None = None
-) -> list[Row]:
+def side_by_side(responses: Mapping[str, Responses], count: int, shown: Mapping[str, str] | None = None) -> list[Row]:
     """List the first `count` prompts with each policy's response, whether it ended, its reward and (if known) its gold
     reward: keys prompt, <policy>, <policy>_ended, <policy>_reward, <policy>_gold. Prompts are as `shown` has them: a
     conversation as turns under their roles."""

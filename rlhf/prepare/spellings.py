@@ -1,6 +1,7 @@
 """Recognise a dialogue that is written out as text, in any of the usual spellings, and take it apart into turns.
 
-"\\n\\nHuman: Hi\\n\\nAssistant:", "User: Hi\\nAssistant: ", "### Human: Hi\\n### Assistant:", "USER: Hi ASSISTANT:", "Q: Hi\\nA:"
+"\\n\\nHuman: Hi\\n\\nAssistant:", "User: Hi\\nAssistant: ", "### Human: Hi\\n### Assistant:", "USER: Hi ASSISTANT:",
+"Q: Hi\\nA:"
 """
 
 import re
@@ -21,7 +22,8 @@ _SYSTEM = ("System", "SYSTEM", "system")
 # How the chat templates of well-known families begin, whatever the tokenizer at hand makes of it.
 _WRITTEN = re.compile(
     r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>)?\s*"
-    r"(\[INST\]|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|(?:user|system|assistant)\|>|<\uff5cUser\uff5c>)"
+    r"(\[INST\]|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|(?:user|system|assistant)\|>"
+    r"|<\uff5cUser\uff5c>)"
 )
 _CHATTY = 3  # of the couples: a question with its answer may be an example within one prompt
 
@@ -59,7 +61,8 @@ def label_pattern(labels: Sequence[str]) -> re.Pattern[str]:
     """Compile what finds any of the labels where a turn may begin: at the start of a line."""
     names = "|".join(map(re.escape, sorted(labels, key=lambda name: (-len(name), name))))
     return re.compile(
-        rf"(?:\A|(?<=[\n\r]))[ \t]*(?:#{{1,4}}[ \t]*|\*\*|<\|?|\[)?({names})(?:\|?>|\])?(?:\*\*)?[ \t]*[:\uff1a](?:\*\*)?"
+        rf"(?:\A|(?<=[\n\r]))[ \t]*(?:#{{1,4}}[ \t]*|\*\*|<\|?|\[)?({names})(?:\|?>|\])?(?:\*\*)?"
+        r"[ \t]*[:\uff1a](?:\*\*)?"
     )
 
 

@@ -13,6 +13,7 @@ from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import BadRow, Comparison, Pair, Prompt
 from rlhf.prepare.templates import RefusedError, Template, Written
 
+
 @dataclass(frozen=True)
 class Writer:
     """A template, and what is done with control text. `edge`: tokens that are taken off the ends of texts (start, end,
@@ -97,9 +98,7 @@ class Writer:
         return reply[: found.start()].rstrip()
 
 
-def write_all(
-    rows: Iterable[Pair | Comparison | BadRow], writer: Writer, ledger: Ledger
-) -> Iterator[Pair | BadRow]:
+def write_all(rows: Iterable[Pair | Comparison | BadRow], writer: Writer, ledger: Ledger) -> Iterator[Pair | BadRow]:
     """Write every comparison; those that are dropped are counted as read."""
     for row in rows:
         written = writer.pair(row, ledger) if isinstance(row, Comparison) else row

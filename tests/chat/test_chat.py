@@ -101,7 +101,18 @@ def test_reward_and_kl_by_a_plain_forward(world: World) -> None:
 
 def test_a_conversation(world: World) -> None:
     talk, said = dialogue(world, "sft", "ppo"), []
-    lines = ["/score", "/history", "Why?", "/score", "/history", "/temperature 0", "/temperature 0.5", "/seed x", "/seed 9", "/policies"]
+    lines = [
+        "/score",
+        "/history",
+        "Why?",
+        "/score",
+        "/history",
+        "/temperature 0",
+        "/temperature 0.5",
+        "/seed x",
+        "/seed 9",
+        "/policies",
+    ]
     converse(talk, [*lines, "/reset", "/nonsense", "", "/help", "/quit", "never read"], said.append)
     text = "".join(said)
     assert "error: /score: nothing was said yet" in text

@@ -124,7 +124,7 @@ def test_the_exported_reward_model_scores_a_conversation(world: World, tmp_path:
     fulfil(world.layout, Order("reward", "reward-parts", tmp_path / "parts"))
     code = (tmp_path / "parts" / "README.md").read_text().split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
-    exec(code.replace('"./', f'"{tmp_path / "parts"}/'), names)  # noqa: S102 - the lines that the export gives its users
+    exec(code.replace('"./', f'"{tmp_path / "parts"}/'), names)
     assert float(names["score"](prompt, reply)) == pytest.approx(score, abs=1e-3)
 
 
@@ -148,9 +148,7 @@ def test_the_fast_engine_stops_at_the_same_token(world: World) -> None:
     from rlhf.models.fast.engine import load_backbone
 
     backbone, chat = loaded(world)
-    fast = load_backbone(
-        world.layout.base, {"sft": world.layout.sft}, engine="fast", dtype=torch.float32, device="cpu"
-    )
+    fast = load_backbone(world.layout.base, {"sft": world.layout.sft}, engine="fast", dtype=torch.float32, device="cpu")
     assert type(fast).__name__ == "FastBackbone"
     assert [one.response_ids for one in ours(world, fast, chat, ASKED)] == [
         one.response_ids for one in ours(world, backbone, chat, ASKED)

@@ -20,16 +20,11 @@ def read(**changes: Any) -> list[Comparison | BadRow]:
 
 def test_a_ranking_becomes_its_weighted_pairs() -> None:
     found = read()
-    assert found == [
-        Comparison("Why?", "b", worse, "f:3", weight=1 / 3, annotator="ann")
-        for worse in "ac"
-    ]
+    assert found == [Comparison("Why?", "b", worse, "f:3", weight=1 / 3, annotator="ann") for worse in "ac"]
 
 
 def test_lists_in_csv_are_json_and_the_annotator_may_be_missing() -> None:
-    found = list(
-        ranking_pairs(RawRow("f:1", {"prompt": "Why?", "responses": '["a", "b"]', "ranks": "[2, 1]"}))
-    )
+    found = list(ranking_pairs(RawRow("f:1", {"prompt": "Why?", "responses": '["a", "b"]', "ranks": "[2, 1]"})))
     assert [(p.chosen, p.rejected, p.weight, p.annotator) for p in found if isinstance(p, Comparison)] == [
         ("b", "a", 1.0, None)
     ]

@@ -279,7 +279,7 @@ def test_the_stage_refuses_in_one_line(tmp_path: Path, tiny_model_dir: Path) -> 
         (BaseChoice("pretrain", None, None, None, 4096), "base.source is pretrain, whose tokenizer has no chat"),
     ):
         write_lines(tmp_path / "in" / "a.jsonl", pair_rows(40))
-        with pytest.raises(UserError, match="data.template: found 'chat'") as caught:
+        with pytest.raises(UserError, match=r"data\.template: found 'chat'") as caught:
             prepare(data_params(path=str(tmp_path / "in"), template="chat", max_tokens=100), source, seed=0)
         assert line in str(caught.value)
         assert "\n" not in str(caught.value)

@@ -20,7 +20,7 @@ from rlhf.models.text.control import as_plain, control_tokens, pattern, unsigned
 
 # Some templates (Llama 3.1 and later) tell the model the date. A run must not depend on the day, so for them it is this
 # one, which those templates name themselves where there is no clock.
-TODAY = datetime(2024, 7, 26)  # noqa: DTZ001 - a date
+TODAY = datetime(2024, 7, 26)
 _ASKED, _SAID, _AGAIN = "q1w2e3r4", "t5y6u7i8", "o9p0a1s2"  # contents of a conversation that is written as a trial
 
 

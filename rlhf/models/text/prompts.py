@@ -24,8 +24,8 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def read_shown(path: Path) -> dict[str, str]:
-    """Read how each prompt of such a file is shown to readers, people and judges: as turns under their roles where a chat
-    template wrote it."""
+    """Read how each prompt of such a file is shown to readers, people and judges: as turns under their roles where a
+    chat template wrote it."""
     found: dict[str, str] = {}
     for _, row in iter_jsonl(path):
         prompt = row.get("prompt")

@@ -147,9 +147,9 @@ def test_templates_that_no_reply_can_follow_are_one_line(template: str | None, l
 def test_a_template_that_writes_no_end_ends_by_eos() -> None:
     tokenizer = byte_bpe(320)
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}> {{ m.content }}\n{% endfor %}assistant> "
-    tokenizer.chat_template = tokenizer.chat_template.replace(
-        "{% endfor %}", "{% endfor %}{% if add_generation_prompt %}"
-    ) + "{% endif %}"
+    tokenizer.chat_template = (
+        tokenizer.chat_template.replace("{% endfor %}", "{% endfor %}{% if add_generation_prompt %}") + "{% endif %}"
+    )
     chat = ChatTemplate.of(tokenizer, "here")
     assert (chat.end, chat.after) == ("<|endoftext|>", "\n")
     assert chat.reply((Turn("user", "Hi"),), "Yes.") == "Yes."
