@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,10 +25,11 @@ _ALSO = (
 )
 
 
-def copy_model(source: Path, target: Path, *, dtype: torch.dtype) -> PreTrainedModel:
+def copy_model(source: Path, target: Path, *, dtype: torch.dtype, beside: Sequence[Path] = ()) -> PreTrainedModel:
     """Check the model in `source`, copy what is needed of it to `target` (whole or not at all), and load it.
 
-    Copied are config, safetensors weights, tokenizer files and licences; code and pickled weights never are.
+    Copied are config, safetensors weights, tokenizer files and licences, and the files `beside`; code and pickled
+    weights never are.
 
     Raises:
         UserError: one line naming `source`: no folder, no config, no weights (or pickled ones only), a shard that is
@@ -36,13 +37,13 @@ def copy_model(source: Path, target: Path, *, dtype: torch.dtype) -> PreTrainedM
             or a tokenizer with more tokens than the model.
     """
     files = [source / name for name in _names(source)]
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, noted=False)
     model = load_model(source, dtype=dtype, device="cpu")
     rows = next(model.get_input_embeddings().parameters()).shape[0]
     if len(tokenizer) > rows:
         raise UserError(f"{source}: the tokenizer has {len(tokenizer)} tokens, the model only {rows}: they do not fit")
     with atomic_dir(target) as folder:
-        for file in files:
+        for file in [*files, *beside]:
             shutil.copyfile(file, folder / file.name)
     return model
 

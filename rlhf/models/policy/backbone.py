@@ -20,6 +20,7 @@ from rlhf.models.policy.logprobs import chunked, draw
 from rlhf.models.policy.lora import add_adapter, write_adapter
 from rlhf.models.policy.outputs import Forward, Generation, States, Step, collect, position_ids, spread
 from rlhf.models.policy.settings import Sampling
+from rlhf.models.text.chat_mark import end_id
 from rlhf.models.text.load import load_model, load_tokenizer, refuse_scaled_logits
 from rlhf.models.text.tokens import Episodes
 
@@ -41,7 +42,7 @@ class Backbone:
         refuse_scaled_logits(config)
         self.hidden_size: int = config.hidden_size
         self.context: int = config.max_position_embeddings
-        self.eos_id: int = tokenizer.eos_token_id
+        self.eos_id: int = end_id(tokenizer)  # of a reply: a chat template may have its own
         self.pad_id: int = tokenizer.pad_token_id
         self._trainable = {n for n, p in model.named_parameters() if p.requires_grad}
 

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from rlhf.core.errors import UserError
 from rlhf.core.products import through_onednn
+from rlhf.models.text.chat_mark import read_note
 
 # peft asks transformers 5 for a name that it will drop in 6; nothing for the reader of a run.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -24,11 +25,12 @@ logging.disable_progress_bar()  # the library's own "Loading weights" bars; stag
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, *, noted: bool = True) -> PreTrainedTokenizerBase:
     """Load the tokenizer in `folder`, and make sure that it has an EOS and a pad token.
 
     A missing pad token becomes the unknown token where that is not EOS, else EOS. This is safe because masks come from
-    lengths everywhere and never from ids.
+    lengths everywhere and never from ids. Where a run writes its prompts by the chat template, it ends replies as that
+    does (`chat_mark`); `noted` False leaves the note of an earlier run beside a source unread.
 
     Raises:
         UserError: there is no tokenizer, or it has no EOS.
@@ -47,6 +49,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         unknown = tokenizer.unk_token
         tokenizer.pad_token = tokenizer.eos_token if unknown in (None, tokenizer.eos_token) else unknown
+    if noted:
+        read_note(tokenizer, folder)
     return tokenizer
 
 
