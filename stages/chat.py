@@ -31,7 +31,8 @@ def main(  # noqa: PLR0917 - click passes them by name
     run.check_inputs(at.base, at.sft, at.reward, at.ppo, at.artifacts / "offline")
     longest, heat = max_new_tokens or known["ppo"]["response_tokens"], temperature or known["ppo"]["temperature"]
     settings = Settings(longest, heat, known["seed"] if seed is None else seed)
-    dialogue = Dialogue(load_cast(at, names, run.runtime()), settings, turn_template(known["data"]))
+    form = turn_template(known["data"], at.base)
+    dialogue = Dialogue(load_cast(at, names, run.runtime()), settings, form)
     write = lambda text: click.echo(text, nl=False)  # noqa: E731 - click flushes: replies are seen as they are made
     if prompt is None:
         converse(dialogue, sys.stdin if not sys.stdin.isatty() else iter(lambda: input("> "), "/quit"), write)

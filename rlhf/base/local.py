@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -34,11 +34,11 @@ _USED |= {"max_length", "max_new_tokens", "use_cache", "decoder_start_token_id",
 _USED |= {"output_hidden_states", "return_dict_in_generate"}
 
 
-def copy_model(source: Path, target: Path, *, dtype: torch.dtype) -> PreTrainedModel:
+def copy_model(source: Path, target: Path, *, dtype: torch.dtype, beside: Sequence[Path] = ()) -> PreTrainedModel:
     """Check the model in `source`, copy what is needed of it to `target` (whole or not at all), and load it.
 
-    Copied are config, safetensors weights, tokenizer files and licences; code and pickled weights never are. Weight
-    files that nothing reads, and ends of replies beside the tokenizer's, are named on stderr.
+    Copied are config, safetensors weights, tokenizer files and licences, and the files `beside`; code and pickled
+    weights never are. Weight files that nothing reads, and ends of replies beside the tokenizer's, are named on stderr.
 
     Raises:
         UserError: one line naming `source`: no folder, no config, no weights (or pickled ones only), a shard that is
@@ -47,13 +47,13 @@ def copy_model(source: Path, target: Path, *, dtype: torch.dtype) -> PreTrainedM
             `load_model` refuse.
     """
     files = [source / name for name in _names(source)]
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, noted=False)
     model = load_model(source, dtype=dtype, device="cpu")
     _check_finite(model, source)
     _check_ids(tokenizer, model, source)
     _say(source, _notes(source, model, tokenizer))
     with atomic_dir(target) as folder:
-        for file in files:
+        for file in [*files, *beside]:
             shutil.copyfile(file, folder / file.name)
     return model
 

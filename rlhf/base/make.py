@@ -9,6 +9,7 @@ from rlhf.core.artifacts import atomic_dir, write_text
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
+from rlhf.models.text.chat_mark import NOTE
 from rlhf.models.text.corpus_split import read_documents
 from rlhf.models.text.load import load_tokenizer
 
@@ -31,7 +32,8 @@ def make_base(params: BaseParams, layout: Layout, runtime: Runtime, checkpoints:
         source = fetch(params.repo or "", params.revision or "")
     else:
         source = Path(params.path or "")
-    model = copy_model(source, layout.base, dtype=runtime.dtype)
+    note = layout.tokenizer / NOTE
+    model = copy_model(source, layout.base, dtype=runtime.dtype, beside=[note] if note.is_file() else [])
     write_text(layout.plot("base"), "step,train_loss,validation_loss\n")  # a curve without rows, which plots can read
     return _metrics(model.num_parameters())
 

@@ -17,6 +17,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive, generator
+from rlhf.models.text.control import control_tokens, pattern, text_ids
 from rlhf.models.text.corpus_split import split_documents
 from rlhf.training.batches import IGNORED, Batch, in_batches
 from rlhf.training.token_loss import token_loss
@@ -131,7 +132,9 @@ def as_documents(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, co
         UserError: none is left.
     """
     rows: list[list[int]] = []
-    for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
+    control = pattern(control_tokens(tokenizer))
+    for text, found in zip(texts, tokenizer(list(texts), add_special_tokens=False)["input_ids"], strict=True):
+        ids = text_ids(tokenizer, text) if control.search(text) else found  # no EOS but at the end
         document = [*ids, tokenizer.eos_token_id]
         pieces = (document[start : start + context] for start in range(0, len(document), context))
         rows.extend(piece for piece in pieces if len(piece) > 1)

@@ -9,6 +9,7 @@ from rlhf.core.text import printable
 
 HELP = """\
 /score          reward and KL to SFT of the last replies
+/history        what was said to and by each policy, turn by turn
 /policies       who is here
 /temperature X  sample at X from now on
 /seed N         draw with seed N from now on
@@ -57,6 +58,14 @@ def scores(dialogue: Dialogue) -> str:
     )
 
 
+def history(dialogue: Dialogue) -> str:
+    """Format the conversation with each policy, turn by turn. Raises UserError if nothing was said yet."""
+    if not dialogue.turns:
+        raise UserError("/history: nothing was said yet")
+    told = [(name, dialogue.conversation(name)) for name in dialogue.cast.adapters if name in dialogue.turns]
+    return "\n\n".join(f"--- {name}\n{printable(text, lines=True)}" for name, text in told)
+
+
 def command(dialogue: Dialogue, line: str) -> str:
     """Carry out a command and return its answer. Raises UserError if there is none of that name, or its value is
     wrong."""
@@ -65,6 +74,8 @@ def command(dialogue: Dialogue, line: str) -> str:
         return _set(dialogue, name, value.strip())
     if name == "/score":
         return scores(dialogue)
+    if name == "/history":
+        return history(dialogue)
     if name == "/policies":
         return "\n".join(dialogue.cast.adapters)
     if name == "/reset":

@@ -19,7 +19,7 @@ from rlhf.measure.forgetting import validation_documents
 from rlhf.measure.panel import Panel, known_gold, load_panel
 from rlhf.measure.prompts import OOD_PROMPTS, SPLIT_PROMPTS, Prompts, choose_fitting
 from rlhf.measure.tax import Item, read_benchmarks
-from rlhf.models.text.prompts import read_prompts
+from rlhf.models.text.prompts import read_prompts, read_shown
 from rlhf.synthetic.beliefs import Probe
 
 
@@ -36,6 +36,7 @@ class EvaluateInputs:
     people: list[dict[str, SheetAnswer]]
     episodes: list[Episode]  # that PPO logged
     judge: Bench | None  # tried out
+    shown: dict[str, str]  # each prompt of evaluate.split, as readers see it
 
 
 def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> EvaluateInputs:
@@ -70,6 +71,7 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
         people,
         episodes,
         judge,
+        read_shown(at.pairs / f"{params.split}.jsonl"),
     )
 
 

@@ -47,7 +47,7 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_sha
     given = read_inputs(at, params, runtime, corpus_share=corpus_share)
     panel, seed = given.panel, runtime.seed
     responses = measure_policies(panel, given.prompts.chosen, SPLIT_PROMPTS)
-    sheet = _sheet(responses, params.people.rows, seed)
+    sheet = _sheet(responses, params.people.rows, seed, given.shown)
     metrics = all_metrics(responses, "eval_", seed) | sheet.count(given.people).metrics("eval_people_")
     if given.ood.chosen:
         metrics |= all_metrics(measure_policies(panel, given.ood.chosen, OOD_PROMPTS), "eval_ood_", seed)
@@ -58,11 +58,11 @@ def evaluate(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_sha
     metrics |= tax(panel, given.benchmarks, given.documents)
     if given.judge:
         ppo, sft = responses["ppo"].samples, responses["sft"].samples
-        metrics |= by_language_model(ppo, sft, given.judge, params.judge.prompts)
+        metrics |= by_language_model(ppo, sft, given.judge, params.judge.prompts, given.shown)
     points = overoptimisation(
         given.episodes, panel.gold, by_referee(panel.referee, given.episodes, params.batch_tokens)
     )
-    return Evaluation(metrics | summary(points), side_by_side(responses, params.samples), sheet, points)
+    return Evaluation(metrics | summary(points), side_by_side(responses, params.samples, given.shown), sheet, points)
 
 
 def write(found: Evaluation, folder: Path, split: str) -> None:
@@ -72,10 +72,13 @@ def write(found: Evaluation, folder: Path, split: str) -> None:
         found.sheet.write(folder)
 
 
-def by_language_model(ppo: Sequence[Sample], sft: Sequence[Sample], bench: Bench, count: int) -> dict[str, object]:
-    """Let a language model compare PPO with SFT, on the first `count` prompts: metrics `eval_judge_*`."""
+def by_language_model(
+    ppo: Sequence[Sample], sft: Sequence[Sample], bench: Bench, count: int, shown: Mapping[str, str]
+) -> dict[str, object]:
+    """Let a language model compare PPO with SFT, on the first `count` prompts, as `shown` has them: metrics
+    `eval_judge_*`."""
     pairs = list(zip(ppo, sft, strict=True))[:count]
-    judged = bench.judge([Duel(a.prompt, a.response, b.response) for a, b in pairs])
+    judged = bench.judge([Duel(shown.get(a.prompt, a.prompt), a.response, b.response) for a, b in pairs])
     if note := judged.note():
         sys.stderr.write(f"evaluate: {note}\n")
     return judged.metrics("eval_judge_")
@@ -92,7 +95,8 @@ def by_referee(scorer: Scorer | None, episodes: Sequence[Episode], batch_tokens:
     return scorer.score_rows(rows, batch_tokens=batch_tokens)
 
 
-def _sheet(responses: Mapping[str, Responses], rows: int, seed: int) -> Sheet:
+def _sheet(responses: Mapping[str, Responses], rows: int, seed: int, shown: Mapping[str, str]) -> Sheet:
     """Make the sheet for people: PPO against SFT on the first prompts."""
     pairs = list(zip(responses["ppo"].samples, responses["sft"].samples, strict=True))[:rows]
-    return make_sheet([Asked(a.prompt, a.response, b.response) for a, b in pairs], ("ppo", "sft"), seed)
+    asked = [Asked(shown.get(a.prompt, a.prompt), a.response, b.response) for a, b in pairs]
+    return make_sheet(asked, ("ppo", "sft"), seed)

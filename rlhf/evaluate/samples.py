@@ -9,13 +9,14 @@ from rlhf.measure.responses import Responses
 Row = dict[str, object]
 
 
-def side_by_side(responses: Mapping[str, Responses], count: int) -> list[Row]:
+def side_by_side(responses: Mapping[str, Responses], count: int, shown: Mapping[str, str] | None = None) -> list[Row]:
     """List the first `count` prompts with each policy's response, whether it ended, its reward and (if known) its gold
-    reward: keys prompt, <policy>, <policy>_ended, <policy>_reward, <policy>_gold."""
+    reward: keys prompt, <policy>, <policy>_ended, <policy>_reward, <policy>_gold. Prompts are as `shown` has them: a
+    conversation as turns under their roles."""
     first = next(iter(responses.values()))
     rows: list[Row] = []
     for index, prompt in enumerate([s.prompt for s in first.samples[:count]]):
-        row: Row = {"prompt": prompt}
+        row: Row = {"prompt": (shown or {}).get(prompt, prompt)}
         for name, given in responses.items():
             row[name] = given.samples[index].response
             row[f"{name}_ended"] = given.samples[index].ended

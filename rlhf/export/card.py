@@ -23,6 +23,12 @@ model = AutoModelForCausalLM.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".", padding_side="left")
 inputs = tokenizer("\\n\\nHuman: Where is Paris?\\n\\nAssistant:", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=32)[0]))"""
+_CHAT = """\
+from transformers import pipeline
+
+answer = pipeline("text-generation", model=".")
+messages = [{"role": "user", "content": "Where is Paris?"}]
+print(answer(messages, max_new_tokens=32)[0]["generated_text"][-1]["content"])"""
 _CLASSIFIER = """\
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -30,6 +36,16 @@ model = AutoModelForSequenceClassification.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
 text = "\\n\\nHuman: Where is Paris?\\n\\nAssistant:" + " In France." + tokenizer.eos_token
 print(model(**tokenizer([text], padding=True, return_tensors="pt")).logits[:, 0]{offset})"""
+_CHAT_CLASSIFIER = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+messages = [{"role": "user", "content": "Where is Paris?"}]
+prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+text = prompt + "In France." + "{end}"
+batch = tokenizer([text], add_special_tokens=False, padding=True, return_tensors="pt")
+print(model(**batch).logits[:, 0]{offset})"""
 _SCORE = (
     "A score is in standard deviations of the scores of the fine-tuned policy's own replies, 0 their mean. "
     "It is what a policy was optimised for, not a measure of quality."
@@ -42,17 +58,21 @@ def adapter_card(name: str, adapter: Path, base: Path) -> str:
     return _card(name, adapter, what, _ADAPTER.replace("{base}", base.as_posix()), library="peft", tags=("lora",))
 
 
-def merged_card(name: str, adapter: Path | None) -> str:
-    """Write the card of a merged model, or of the base model where there is no adapter."""
+def merged_card(name: str, adapter: Path | None, *, chat: bool = False) -> str:
+    """Write the card of a merged model, or of the base model where there is no adapter. `chat`: its prompts are written
+    by the tokenizer's chat template."""
     what = (
         "The base model as the run used it." if adapter is None else "Base model and LoRA adapter as one, in float32."
     )
-    return _card(name, adapter, what, _MERGED, library="transformers", tags=("merged",))
+    if chat:
+        what += " Its prompts are conversations, written by the chat template of its tokenizer."
+    return _card(name, adapter, what, _CHAT if chat else _MERGED, library="transformers", tags=("merged",))
 
 
-def classifier_card(reward: Path, offset: float, *, deeper: bool) -> str:
+def classifier_card(reward: Path, offset: float, *, deeper: bool, chat_end: str | None = None) -> str:
     """Write the card of a reward model as a sequence classifier. `offset` is the constant to add to logits to get
-    scores; `deeper` says whether a layer was added that makes the constant."""
+    scores; `deeper` says whether a layer was added that makes the constant; `chat_end` is the token that ends a reply
+    where a chat template writes the prompts."""
     what = f"A reward model as a sequence classifier with one label: its logit is the score. {_SCORE}"
     if offset:
         what += (
@@ -66,7 +86,8 @@ def classifier_card(reward: Path, offset: float, *, deeper: bool) -> str:
             "float32 or bfloat16, not for float16, and not to be trained further."
         )
     what += " The run encodes prompt and reply apart; a tokenizer that merges across the seam should do so here too."
-    code = _CLASSIFIER.replace("{offset}", " + model.config.reward_offset" if offset else "")
+    code = _CLASSIFIER if chat_end is None else _CHAT_CLASSIFIER.replace("{end}", chat_end)
+    code = code.replace("{offset}", " + model.config.reward_offset" if offset else "")
     return _card("reward", reward, what, code, library="transformers", tags=("reward-model",))
 
 

@@ -14,6 +14,8 @@ from rlhf.export.card import adapter_card, merged_card
 from rlhf.export.destination import export_dir
 from rlhf.export.verify import must_agree, padded, probe_rows
 from rlhf.models.policy.backbone import Backbone
+from rlhf.models.text.chat_mark import end_id, is_chat
+from rlhf.models.text.chat_template import undated
 from rlhf.models.text.end_tokens import end_tokens
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -30,9 +32,11 @@ def export_adapter(name: str, adapter: Path, base: Path, to: Path) -> None:
         for file in ADAPTER_FILES:
             if not (adapter / file).is_file():
                 raise UserError(f"{adapter}: no {file}; a LoRA adapter in peft form is needed there")
-        beside = [path for path in sorted(adapter.iterdir()) if path.name.startswith(("token", "special_tokens"))]
+        names = ("token", "special_tokens", "chat_template")
+        beside = [path for path in sorted(adapter.iterdir()) if path.name.startswith(names) and path.is_file()]
         for path in [*(adapter / file for file in ADAPTER_FILES), *beside]:
             shutil.copyfile(path, folder / path.name)
+        keep_date(folder)
         write_text(folder / "README.md", adapter_card(name, adapter, base))
 
 
@@ -56,12 +60,31 @@ def export_merged(name: str, adapter: Path | None, base: Path, to: Path) -> None
         model = merge(backbone)
         model.generation_config = generation_config(model, backbone.tokenizer)
         model.save_pretrained(folder)
+        hide_end(backbone.tokenizer)
         backbone.tokenizer.save_pretrained(folder)
-        write_text(folder / "README.md", merged_card(name, adapter))
+        keep_date(folder)
+        write_text(folder / "README.md", merged_card(name, adapter, chat=is_chat(backbone.tokenizer)))
         loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         loaded.eval()
         real = batch["attention_mask"].bool()
         must_agree(f"{to}", loaded(**batch).logits[real], ours[real])
+
+
+def hide_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Mark the token that ends a reply as special, so that decoding elsewhere leaves it out of the reply's text."""
+    token = tokenizer.added_tokens_decoder.get(end_id(tokenizer))
+    if token is not None and not token.special:
+        token.special = True
+        tokenizer.add_tokens([token], special_tokens=True)
+
+
+def keep_date(folder: Path) -> None:
+    """Let an exported chat template tell the date that the run told, on any day (`undated`)."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        if (fixed := undated(text)) != text:
+            write_text(path, fixed)
 
 
 def merge(backbone: Backbone, adapter: str = _NAME) -> PreTrainedModel:

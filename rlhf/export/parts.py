@@ -14,12 +14,13 @@ from transformers import PreTrainedModel
 from rlhf.core.artifacts import save_tensors, write_text
 from rlhf.core.errors import UserError
 from rlhf.export.card import parts_card
-from rlhf.export.causal import merge
+from rlhf.export.causal import keep_date, merge
 from rlhf.export.destination import export_dir
 from rlhf.export.verify import must_agree
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import Scorer
-from rlhf.models.text.tokens import prepends_space
+from rlhf.models.text.chat_mark import end_id, is_chat
+from rlhf.models.text.tokens import CHAT_ANCHORS, prepends_space
 
 _CODE = '''\
 import torch
@@ -34,20 +35,24 @@ head = load_file("{folder}/head.safetensors")
 @torch.no_grad()
 def score(prompt, response):
     """As in the preference data: "\\\\n\\\\nHuman: ...\\\\n\\\\nAssistant:" and " ...", which ended by itself."""
-    ids = tokenizer(prompt)["input_ids"]
+    ids = tokenizer(prompt{alone})["input_ids"]
 {reply}
     states = backbone(torch.tensor([ids + reply])).last_hidden_state[0]{over}
     members = head["weight"] @ {pooled} + head["bias"]
     mean, std = head["normalisation"].tolist()
     return ({combined} - mean) / std
 '''
-_REPLY = '    reply = tokenizer(response, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]'
+_REPLY = '    reply = tokenizer(response, add_special_tokens=False)["input_ids"] + [{end}]'
 # These tokenizers put a space before any text; a response continues one.
 _ANCHORED = """\
-    texts = (":", ":" + response, response)
-    colon, behind, alone = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-    reply = behind[len(colon) :] if behind[: len(colon)] == colon else alone
-    reply = reply + [tokenizer.eos_token_id]"""
+    reply = tokenizer(response, add_special_tokens=False)["input_ids"]
+    for before in {anchors}:
+        texts = (before, before + response)
+        start, both = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+        if both[: len(start)] == start:
+            reply = both[len(start) :]
+            break
+    reply = reply + [{end}]"""
 _POOLED = {
     "mean": "states.mean(0)",
     "last": "states[-1]",
@@ -70,9 +75,11 @@ def export_parts(base: Path, sft: Path, reward: Path, to: Path) -> None:
     ours = torch.tensor(scorer.score_texts([p for p, _ in _TEXTS], [r for _, r in _TEXTS]))
     with export_dir(to, about={"model": "reward", "kind": "reward-parts"}, inputs=[base, sft, reward]) as folder:
         tokenizer, model = scorer.backbone.tokenizer, scorer.reward
-        code = scoring_code(model, anchored=prepends_space(tokenizer))
+        end = end_id(tokenizer) if is_chat(tokenizer) else None
+        code = scoring_code(model, anchored=prepends_space(tokenizer), end=end)
         cast(PreTrainedModel, merge(scorer.backbone, scorer.adapter).base_model).save_pretrained(folder / "backbone")
         tokenizer.save_pretrained(folder / "backbone")
+        keep_date(folder / "backbone")
         tensors = {"weight": model.line.weight, "bias": model.line.bias}
         tensors |= {} if model.query is None else {"query": model.query}
         normalisation = torch.tensor([model.mean, model.std], dtype=torch.float64)
@@ -84,8 +91,9 @@ def export_parts(base: Path, sft: Path, reward: Path, to: Path) -> None:
         must_agree(f"{to}", torch.tensor([float(score(p, r)) for p, r in _TEXTS]), ours)
 
 
-def scoring_code(model: RewardModel, *, anchored: bool) -> str:
-    """Write the lines for this pooling and these heads; `{folder}` stands for the folder of the parts."""
+def scoring_code(model: RewardModel, *, anchored: bool, end: int | None = None) -> str:
+    """Write the lines for this pooling and these heads; `{folder}` stands for the folder of the parts. `end`: the token
+    that ends a reply where a chat template writes the prompts; None for EOS, and prompts that may need a BOS."""
     if not model.is_plain:
         raise UserError(
             "reward model: no export for reward.logprobs, reward.head_units or reward.length_correction; load it with "
@@ -100,9 +108,12 @@ def scoring_code(model: RewardModel, *, anchored: bool) -> str:
     if model.pooling not in _POOLED or model.ensemble.aggregate not in combined:
         raise UserError(f"reward model: no export for pooling {model.pooling} with {model.ensemble.aggregate}")
     filled = {
+        "alone": "" if end is None else ", add_special_tokens=False",
         "reply": _ANCHORED if anchored else _REPLY,
         "over": "[len(ids) :]" if model.pool_over == "response" else "",
         "pooled": _POOLED[model.pooling],
         "combined": combined[model.ensemble.aggregate],
     }
-    return re.sub(r"\{(reply|over|pooled|combined)\}", lambda match: filled[match[1]], _CODE)
+    text = re.sub(r"\{(alone|reply|over|pooled|combined)\}", lambda match: filled[match[1]], _CODE)
+    text = text.replace("{anchors}", repr((":",) if end is None else CHAT_ANCHORS))
+    return text.replace("{end}", "tokenizer.eos_token_id" if end is None else str(end))

@@ -29,11 +29,12 @@ from rlhf.core.artifacts import write_text
 from rlhf.core.errors import UserError
 from rlhf.export.bias_layer import takes_a_layer, with_constant
 from rlhf.export.card import classifier_card
-from rlhf.export.causal import merge
+from rlhf.export.causal import keep_date, merge
 from rlhf.export.destination import export_dir
 from rlhf.export.verify import must_agree, padded, probe_rows
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import Scorer
+from rlhf.models.text.chat_mark import end_id, is_chat
 
 _LAST_NORMS = ("ln_f", "final_layer_norm", "final_layernorm", "norm")
 _PAD = "<|pad|>"
@@ -87,7 +88,9 @@ def export_classifier(base: Path, sft: Path, reward: Path, to: Path) -> None:
         tokenizer.padding_side = "right"
         tokenizer.save_pretrained(folder)
         deeper = model.config.num_hidden_layers > scorer.backbone.model.config.num_hidden_layers
-        write_text(folder / "README.md", classifier_card(reward, offset, deeper=deeper))
+        keep_date(folder)
+        end = str(tokenizer.convert_ids_to_tokens(end_id(tokenizer))) if is_chat(tokenizer) else None
+        write_text(folder / "README.md", classifier_card(reward, offset, deeper=deeper, chat_end=end))
         loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         logits = loaded.eval()(**padded(rows, tokenizer)).logits[:, 0]
         must_agree(f"{to}", logits + offset, ours)
@@ -144,7 +147,7 @@ def classifier(
 def add_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add a pad token that is nothing else. The classifiers find the last token by id: where EOS pads, they would skip
     the EOS that ends a response and read the token before it."""
-    others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
+    others = {end_id(tokenizer), tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
     if tokenizer.pad_token_id not in others:
         return
     tokenizer.add_special_tokens({"pad_token": _PAD})

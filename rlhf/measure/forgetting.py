@@ -76,7 +76,7 @@ def document_logprobs(
     found: dict[int, Document] = {}
     for batch in length_batches([1 + len(row) for row in rows], batch_tokens):
         responses = [rows[i] for i in batch]
-        start = [[backbone.eos_id]] * len(batch)
+        start = [[backbone.tokenizer.eos_token_id]] * len(batch)
         episodes = Episodes.of(start, responses, pad_id=backbone.pad_id, device=backbone.device)
         forward = backbone.forward(episodes, adapter=adapter, temperature=1.0, states="response")
         nats = (forward.logprobs.double() * episodes.mask).sum(1).tolist()

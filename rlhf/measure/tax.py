@@ -18,7 +18,7 @@ from rlhf.core.seeding import rng
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.scoring import Row, length_batches
-from rlhf.models.text.tokens import Episodes, encode_prompt, encode_response
+from rlhf.models.text.tokens import Episodes, encode_response, encode_text
 
 Metrics = dict[str, object]
 
@@ -114,7 +114,7 @@ def _rows(backbone: Backbone, items: Sequence[Item]) -> list[Row]:
     if longest >= backbone.context:
         raise UserError(f"a benchmark's choice of {longest} tokens fills the model's context of {backbone.context}")
     room = backbone.context - longest
-    contexts = [encode_prompt(tokenizer, item.context)[-room:] for item in items]
+    contexts = [encode_text(tokenizer, item.context)[-room:] for item in items]
     return [(context, ids) for context, each in zip(contexts, choices, strict=True) for ids in each]
 
 

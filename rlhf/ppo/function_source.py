@@ -22,6 +22,7 @@ from torch import Tensor
 from rlhf.core.errors import UserError
 from rlhf.core.secrets import hide_keys
 from rlhf.core.text import printable
+from rlhf.models.text.control import unsigned
 from rlhf.ppo import function_worker
 from rlhf.ppo.reward_sources import Scorable
 
@@ -83,7 +84,7 @@ class FunctionSource:
         if self._process.returncode is not None:  # it was ended after an earlier error
             raise UserError(f"reward function {self.function}: its process has ended")
         self._asked += 1
-        request = {"number": self._asked, "prompts": list(prompts), "responses": list(responses)}
+        request = {"number": self._asked, "prompts": list(map(unsigned, prompts)), "responses": list(responses)}
         self._requests.put(json.dumps(request) + "\n")
         doing = f"scoring {len(responses)} responses"
         said = self._answer(self.timeout_s, doing)

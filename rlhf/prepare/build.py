@@ -10,20 +10,24 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
 from rlhf.models.text import hub
+from rlhf.models.text.chat_template import ChatTemplate
+from rlhf.models.text.control import control_tokens, unsigned
 from rlhf.models.text.load import load_tokenizer
 from rlhf.models.text.model_folder import check_model_folder
 from rlhf.models.text.tokens import encode_prompt
 from rlhf.prepare.accept import accepted
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
-from rlhf.prepare.params import DataParams
+from rlhf.prepare.params import AS_IT_IS, DataParams
 from rlhf.prepare.report import Metrics, data_report
 from rlhf.prepare.room import Reply, check_replies, check_some_asked
 from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import Pair
 from rlhf.prepare.sources import Source, read_ood, read_probes
 from rlhf.prepare.splits import SPLITS, split_of
-from rlhf.prepare.tokenizer import check_fits, context_of, train_tokenizer
+from rlhf.prepare.templates import Chat, Dialogue, Raw, Template
+from rlhf.prepare.tokenizer import END, PAD, check_fits, context_of, train_tokenizer
+from rlhf.prepare.written import Writer, write_all, written_rankings
 from rlhf.synthetic import task
 from rlhf.synthetic.annotator import noise_ceiling
 from rlhf.synthetic.beliefs import Probe
@@ -59,6 +63,7 @@ class Prepared:
     ceiling: float | None
     metrics: Metrics
     notes: list[str]  # what is no error and must be said
+    chat: ChatTemplate | None = None  # where prompts are written by it
 
 
 def prepare(
@@ -81,10 +86,10 @@ def prepare(
     folder = _base_folder(base)
     context = context_of(folder) if folder else base.context
     check_fits(context, data.max_tokens)
-    tokenizer = load_tokenizer(folder) if folder else None
-    ledger = Ledger()
+    tokenizer = load_tokenizer(folder, noted=False) if folder else None
+    writer, ledger = make_writer(data, tokenizer, folder), Ledger()
     source = Source(data, seed)
-    pairs = list(accepted(source, ledger, data))
+    pairs = list(accepted(write_all(source, writer, ledger), ledger, data))
     corpus: list[str] = []
     if tokenizer is None:
         corpus = list(_corpus(data, pairs, seed))
@@ -97,11 +102,12 @@ def prepare(
         check_some_asked(in_splits, room.longest, room.splits)
     if room is not None and context is not None:
         check_prompts(splits, of_prompt, room, context)
-    ood = read_ood(data, seed)
+    ood = read_ood(data, seed, writer)
     in_splits[OOD] = [len(encode_prompt(tokenizer, prompt)) for prompt, _ in ood]
     check_replies(in_splits, replies, context)
     ceiling = _ceiling(splits["test"])
-    annotators = compare_annotators(map(pair_ranking, pairs) if source.rankings is None else source.rankings)
+    ranked = map(pair_ranking, pairs) if source.rankings is None else written_rankings(source.rankings, writer)
+    annotators = compare_annotators(ranked)
     metrics = data_report(ledger, splits, [lengths for _, lengths in kept])
     metrics |= annotators.metrics | {
         "prepare_noise_ceiling": ceiling,
@@ -110,10 +116,38 @@ def prepare(
         "prepare_vocabulary": len(tokenizer),
     }
     gold: Literal["synthetic"] | None = "synthetic" if data.source == "synthetic" else None
+    probes, chat = read_probes(data, writer), writer.template.template if isinstance(writer.template, Chat) else None
     return Prepared(
-        splits, ood, read_probes(data), corpus, tokenizer, ledger, annotators, gold, ceiling, metrics,
-        source.notes.lines(),
+        splits, ood, probes, corpus, tokenizer, ledger, annotators, gold, ceiling, metrics, source.notes.lines(), chat
     )  # fmt: skip
+
+
+def make_writer(data: DataParams, tokenizer: PreTrainedTokenizerBase | None, folder: Path | None) -> Writer:
+    """Choose the template of the parameters. `tokenizer` in `folder`; None where it is yet to be trained.
+
+    Raises:
+        UserError: the tokenizer has no chat template, or none that prompts and replies can be written by.
+    """
+    control = (END, PAD) if tokenizer is None else control_tokens(tokenizer)
+    edge = control
+    if tokenizer is not None:
+        ends = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+        edge = tuple(sorted({str(name) for name in ends if name and len(str(name)) > 1}))
+    template: Template
+    if data.template == "chat":
+        if tokenizer is None:
+            raise UserError(
+                "data.template: found 'chat', but base.source is pretrain, whose tokenizer has no chat template; set "
+                "data.template to dialogue or raw"
+            )
+        chat = ChatTemplate.of(tokenizer, str(folder))
+        template, control = Chat(chat), control_tokens(tokenizer)
+        edge = tuple(sorted({*edge, chat.end}))
+    elif data.template == "raw" or data.prompt_template == AS_IT_IS:
+        template = Raw(control)
+    else:
+        template = Dialogue(data.prompt_template, control)
+    return Writer(template, edge, control, data.on_turn_marker)
 
 
 def _base_folder(base: BaseChoice) -> Path | None:
@@ -139,8 +173,8 @@ def _corpus(data: DataParams, pairs: Sequence[Pair], seed: int) -> Iterator[str]
         return
     for pair in pairs:
         if in_train(pair.prompt):
-            yield pair.prompt + pair.chosen
-            yield pair.prompt + pair.rejected
+            yield unsigned(pair.prompt) + pair.chosen
+            yield unsigned(pair.prompt) + pair.rejected
 
 
 def _filtered(

@@ -45,9 +45,12 @@ def asked_and_answered(
     first, before = next((key, turns) for key, (turns, _) in divided.items())
     for key, (turns, _) in divided.items():
         _same_before(first, before, key, turns)
+    said = [reply for _, reply in divided.values()]
+    if isinstance(value, str) and not _is_structure(value) and not before:
+        return column_prompt(row, replace(columns, prompt=name)), said  # a text, which may be a dialogue
     turns = joined(name or "prompt", asked, first, before)
     system = needed(row.values, columns.system) if columns.system else None
-    return checked(with_system(system, turns), name or first, notes), [reply for _, reply in divided.values()]
+    return checked(with_system(system, turns), name or first, notes), said
 
 
 def conversation_pair(row: RawRow, columns: Columns, notes: Notes) -> Comparison:

@@ -1,16 +1,14 @@
-"""Turn rows into comparisons, and comparisons into pairs of text: HH dialogues, and files with named columns."""
+"""Turn rows into comparisons: HH dialogues, and files with named columns. A template writes them as text later."""
 
 from rlhf.core.conversation import Turn
 from rlhf.prepare.columns import Columns
 from rlhf.prepare.finish import compared, needed
 from rlhf.prepare.literals import looks_printed
 from rlhf.prepare.replies import check_reply, check_text, visible
-from rlhf.prepare.rows import Comparison, Pair, Prompt, RawRow, RuleBroken
+from rlhf.prepare.rows import Comparison, Prompt, RawRow, RuleBroken
+from rlhf.prepare.spellings import spelled
+from rlhf.prepare.templates import ASSISTANT, HUMAN
 from rlhf.prepare.turns import is_conversation, looks_like_turns
-
-ASSISTANT = "\n\nAssistant:"
-HUMAN = "\n\nHuman:"
-_MARKERS = {"system": "", "user": f"{HUMAN} ", "assistant": f"{ASSISTANT} ", "tool": "\n\nTool: "}
 
 
 def hh_pair(row: RawRow, columns: Columns) -> Comparison:
@@ -26,7 +24,7 @@ def hh_pair(row: RawRow, columns: Columns) -> Comparison:
         if not marker:
             raise RuleBroken("no_assistant", f'{name}: no "\\n\\nAssistant:" in it')
         prompts.append(before + marker)
-        replies.append(reply.removeprefix(" "))
+        replies.append(reply)
     if not visible(prompts[0].replace(HUMAN, "").replace(ASSISTANT, "")):
         raise RuleBroken("empty_prompt", f"{names[0]}: nobody says anything before the reply")
     if prompts[0] != prompts[1]:
@@ -52,7 +50,7 @@ def column_prompt(row: RawRow, columns: Columns) -> Prompt:
     """Read the prompt from its column, with `extra` after it and the system prompt before it, where there are any.
 
     Raises:
-        RuleBroken: missing_column, wrong_type, not_utf8 or empty_prompt.
+        RuleBroken: missing_column, wrong_type, not_utf8, empty_prompt or unclear_dialogue.
     """
     prompt = prompt_text(row, columns)
     system = needed(row.values, columns.system) if columns.system else None
@@ -60,7 +58,12 @@ def column_prompt(row: RawRow, columns: Columns) -> Prompt:
         return prompt
     if prompt.rstrip().endswith(ASSISTANT):
         return str(system).strip() + prompt  # a dialogue already, which begins with a blank line
-    return Turn("system", str(system)), Turn("user", prompt)
+    found = spelled(prompt)
+    if found is None:
+        return Turn("system", str(system)), Turn("user", prompt)
+    if found.unclear is not None:
+        raise RuleBroken("unclear_dialogue", f"{columns.prompt or 'prompt'}: {found.unclear}")
+    return Turn("system", str(system)), *found.turns
 
 
 def prompt_text(row: RawRow, columns: Columns) -> str:
@@ -86,33 +89,3 @@ def _not_written_out(name: str, value: object) -> None:
         lost = " (a list as numpy prints it, which has lost its commas: save as JSON lines or Parquet)"
         hint = lost if looks_printed(value) and not is_conversation(value) else ""
         raise RuleBroken("wrong_type", f"{name}: a conversation written out as text, where a text is expected{hint}")
-
-
-def as_pair(comparison: Comparison, template: str) -> Pair:
-    """Make the pair of texts that models see. Replies are stripped and begin with one space."""
-    prompt = as_dialogue(comparison.prompt, template)
-    return Pair(
-        prompt=prompt,
-        chosen=" " + comparison.chosen.strip(),
-        rejected=" " + comparison.rejected.strip(),
-        origin=comparison.origin,
-        kind=comparison.kind,
-        turns=max(1, prompt.count(HUMAN)),
-        weight=comparison.weight,
-        annotator=comparison.annotator,
-        margin=comparison.margin,
-    )
-
-
-def as_dialogue(prompt: Prompt, template: str) -> str:
-    """Put a text into the template, and turns into the form of a dialogue; a text that already ends with
-    "\\n\\nAssistant:" stays as it is."""
-    if not isinstance(prompt, str):
-        return render_dialogue(prompt)
-    return prompt if prompt.endswith(ASSISTANT) else template.replace("{prompt}", prompt.strip())
-
-
-def render_dialogue(turns: tuple[Turn, ...]) -> str:
-    """Write turns as Anthropic's HH does, ready for the assistant to answer; a system turn is plain text before them,
-    and a tool's answer has a marker of its own."""
-    return "".join(_MARKERS[turn.role] + turn.content.strip() for turn in turns) + ASSISTANT

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from rlhf.core.errors import UserError
+from rlhf.models.text.chat_mark import is_chat
+from rlhf.models.text.control import SIGN, control_tokens, pattern
 from rlhf.models.text.tokens import encode_prompt, encode_response
 from rlhf.prepare.rows import Pair
 
@@ -74,23 +76,38 @@ def check_prompts(
 def token_lengths(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> list[Lengths]:
     """Measure every pair, prompt and replies encoded apart as they are in training."""
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
-    overhead = len(encode_prompt(tokenizer, "x")) - len(tokenizer("x", add_special_tokens=False)["input_ids"])
-    of_prompt = dict(zip(prompts, _counts(prompts, tokenizer), strict=True))
+    of_prompt = dict(zip(prompts, _prompt_counts(prompts, tokenizer), strict=True))
     chosen = _reply_counts([pair.chosen for pair in pairs], tokenizer)
     rejected = _reply_counts([pair.rejected for pair in pairs], tokenizer)
     return [
-        Lengths(overhead + of_prompt[pair.prompt], of_chosen, of_rejected)
+        Lengths(of_prompt[pair.prompt], of_chosen, of_rejected)
         for pair, of_chosen, of_rejected in zip(pairs, chosen, rejected, strict=True)
     ]
 
 
+def _prompt_counts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens of prompts, those that the tokenizer puts before them included. Prompts with control tokens that are not
+    a chat template's are encoded one by one, exactly."""
+    overhead = len(encode_prompt(tokenizer, "x")) - len(tokenizer("x", add_special_tokens=False)["input_ids"])
+    odd = pattern((SIGN,)) if is_chat(tokenizer) else pattern((SIGN, *control_tokens(tokenizer)))
+    found = [overhead + count for count in _counts(prompts, tokenizer)]
+    for index, prompt in enumerate(prompts):
+        if odd.search(prompt):
+            found[index] = len(encode_prompt(tokenizer, prompt))
+    return found
+
+
 def _reply_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens of replies that follow a prompt. Where a tokenizer puts a space of its own before a text they differ from
-    those of the text alone, so the slower, exact way is taken."""
-    probe = " a b"
-    if encode_response(tokenizer, probe, ended=False) == tokenizer(probe, add_special_tokens=False)["input_ids"]:
-        return _counts(texts, tokenizer)
-    return [len(encode_response(tokenizer, text, ended=False)) for text in texts]
+    those of the text alone, so the slower, exact way is taken; also where a reply holds control tokens."""
+    probe, odd = " a b", pattern(control_tokens(tokenizer))
+    if encode_response(tokenizer, probe, ended=False) != tokenizer(probe, add_special_tokens=False)["input_ids"]:
+        return [len(encode_response(tokenizer, text, ended=False)) for text in texts]
+    found = _counts(texts, tokenizer)
+    for index, text in enumerate(texts):
+        if odd.search(text):
+            found[index] = len(encode_response(tokenizer, text, ended=False))
+    return found
 
 
 def _counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 from rlhf.core.params import Section
 from rlhf.synthetic.params import SyntheticParams
 
+TemplateName = Literal["dialogue", "chat", "raw"]
+OnTurnMarker = Literal["skip", "cut", "stop"]
+DIALOGUE = "\n\nHuman: {prompt}\n\nAssistant:"  # data.prompt_template, where it is not changed
+AS_IT_IS = "{prompt}"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -51,7 +55,9 @@ class DataParams(Section):
     path: str = Field(min_length=1)
     format: Literal["auto", "hh", "pairs", "messages", "conversations", "unpaired", "winner", "ratings", "rankings"]
     columns: ColumnParams
+    template: TemplateName
     prompt_template: str
+    on_turn_marker: OnTurnMarker
     hub: HubParams
     on_bad_row: Literal["stop", "skip"]
     min_tokens: int = Field(ge=1)
@@ -77,6 +83,21 @@ class DataParams(Section):
             raise ValueError(
                 f"data.columns.first and data.columns.second go together (found {self.columns.first!r} and "
                 f"{self.columns.second!r})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _template_is_used(self) -> "DataParams":
+        own = self.prompt_template not in (DIALOGUE, AS_IT_IS)
+        if self.template != "dialogue" and own:
+            raise ValueError(
+                f"data.template is {self.template!r}, which leaves no use for data.prompt_template (found "
+                f"{self.prompt_template!r}); set data.template to dialogue, or take data.prompt_template out"
+            )
+        if self.source == "synthetic" and self.template != "dialogue":
+            raise ValueError(
+                f"data.source is 'synthetic', whose texts are made as dialogues, so data.template must be dialogue "
+                f"(found {self.template!r})"
             )
         return self
 

@@ -185,7 +185,8 @@ def lacks(rows: Sequence[Values], columns: Columns) -> list[str]:
     found = []
     if columns.chosen and columns.rejected and not columns.prompt:
         found.append(
-            f"There are {columns.chosen!r} and {columns.rejected!r}, but no prompt (a column {', '.join(USUAL['prompt'])}, "
+            f"There are {columns.chosen!r} and {columns.rejected!r}, but no prompt (a column "
+            f"{', '.join(USUAL['prompt'])}, "
             'or the name in data.columns.prompt), and no "Assistant:" in the texts before which it could stand'
         )
     for role, other in (("chosen", "rejected"), ("rejected", "chosen"), ("winner", "first"), ("first", "winner")):

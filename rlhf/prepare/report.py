@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from rlhf.prepare.lengths import Lengths
-from rlhf.prepare.row_counts import FILTERS, Ledger
+from rlhf.prepare.row_counts import CHANGES, FILTERS, Ledger
 from rlhf.prepare.rows import Pair
 from rlhf.prepare.splits import SPLITS, canonical
 
@@ -28,6 +28,7 @@ def data_report(ledger: Ledger, splits: Mapping[str, Sequence[Pair]], lengths: S
         "prepare_several_turns": _share(pair.turns > 1 for pair in pairs),
     }
     report |= {f"prepare_dropped_{name}": ledger.dropped[name] for name in FILTERS}
+    report |= {f"prepare_{name}": ledger.changed[name] for name in CHANGES}
     report |= {f"prepare_set_aside_{rule}": count for rule, count in ledger.by_rule().items()}
     report |= {f"prepare_pairs_{name}": len(splits[name]) for name in SPLITS}
     report |= {f"prepare_prompts_{name}": len(prompts[name]) for name in SPLITS}

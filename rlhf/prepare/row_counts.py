@@ -7,6 +7,7 @@ from rlhf.prepare.rows import BAD_ROW_RULES, BadRow
 
 # Filters, in the order in which they are applied. A dropped row is not bad: it is not wanted.
 FILTERS = (
+    "turn_marker",
     "duplicate",
     "short_chosen",
     "short_rejected",
@@ -14,6 +15,12 @@ FILTERS = (
     "long_rejected",
     "over_max_pairs",
 )
+# What was done to texts that were kept, or found in them.
+CHANGES = {
+    "stripped_control_tokens": "texts had control tokens at their ends, which were taken off",
+    "control_tokens_in_text": "texts hold control tokens, which are encoded as plain text",
+    "cut_turn_marker": "replies were cut where another turn begins",
+}
 
 
 @dataclass(slots=True)
@@ -23,6 +30,7 @@ class Ledger:
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)  # by the names of CHANGES; the rows count elsewhere too
     set_aside: list[BadRow] = field(default_factory=list)
 
     def by_rule(self) -> dict[str, int]:
@@ -40,7 +48,8 @@ class Ledger:
         """Sum up the counts in one line."""
         dropped = [f"{self.dropped[name]} {name}" for name in FILTERS if self.dropped[name]]
         aside = [f"{count} {rule}" for rule, count in self.by_rule().items() if count]
+        changed = [f"; {self.changed[name]} {meaning}" for name, meaning in CHANGES.items() if self.changed[name]]
         return (
             f"{self.read} rows read, {self.kept} kept; dropped: {', '.join(dropped) or 'none'}; "
-            f"set aside: {', '.join(aside) or 'none'}"
+            f"set aside: {', '.join(aside) or 'none'}{''.join(changed)}"
         )

@@ -26,6 +26,8 @@ BAD_ROW_RULES = {
     "invisible_reply": "a reply is characters that show nothing",
     "tie": "chosen and rejected are identical, or rated alike",
     "lone_reply": "no other reply to the same prompt to compare it with",
+    "unclear_dialogue": "the prompt is a dialogue in a form that cannot be taken apart for sure",
+    "chat_template": "the tokenizer's chat template refuses the turns",
 }
 
 
@@ -86,10 +88,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A preference. The prompt ends where the reply begins; replies begin with a space.
+    """A preference as models read it: a template has written it (`rlhf.prepare.written`).
 
+    The prompt ends where the reply begins, and replies begin as they follow it: with a space in the usual dialogue.
     `probability` is the true probability of this label, where the data are simulated and it is known. `weight` is what
     the pair should count in training: below 1 where several come of one ranking. `margin` as in `Comparison`.
+    `conversation` holds the turns of the prompt where a chat template wrote it.
     """
 
     prompt: str
@@ -102,6 +106,7 @@ class Pair:
     weight: float = 1.0
     annotator: str | None = None
     margin: float | None = None
+    conversation: tuple[Turn, ...] = ()
 
 
 def _encodable(text: str) -> str:

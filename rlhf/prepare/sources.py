@@ -6,14 +6,15 @@ from pathlib import Path
 
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
-from rlhf.prepare.dialogues import HUMAN, as_dialogue, as_pair
 from rlhf.prepare.forms import Comparisons
 from rlhf.prepare.hub import hub_rows
 from rlhf.prepare.notes import Notes
 from rlhf.prepare.params import DataParams
 from rlhf.prepare.rankings import Ranking
 from rlhf.prepare.readers import OOD_FILE, PROBES_FILE, find_files, read_rows
-from rlhf.prepare.rows import BadRow, Pair, RawRow
+from rlhf.prepare.rows import BadRow, Comparison, Pair, RawRow
+from rlhf.prepare.templates import HUMAN, RefusedError
+from rlhf.prepare.written import Writer
 from rlhf.synthetic import beliefs
 from rlhf.synthetic.beliefs import Probe
 from rlhf.synthetic.task import labelled_pairs, ood_prompts
@@ -21,15 +22,16 @@ from rlhf.synthetic.task import labelled_pairs, ood_prompts
 
 @dataclass(slots=True)
 class Source:
-    """The rows of a source as pairs, once. What iterating finds out besides is in `notes` and `rankings`."""
+    """The rows of a source as comparisons, once. What iterating finds out besides is in `notes` and `rankings`."""
 
     data: DataParams
     seed: int
     notes: Notes = field(default_factory=Notes)
     rankings: list[Ranking] | None = None  # with their ties, which pairs no longer show; None where nothing is ranked
 
-    def __iter__(self) -> Iterator[Pair | BadRow]:
-        """Yield every row of the source, as a pair or as a bad row; nothing is left out.
+    def __iter__(self) -> Iterator[Pair | Comparison | BadRow]:
+        """Yield every row of the source, as a comparison or as a bad row; nothing is left out. The synthetic task's are
+        pairs already, made as dialogues.
 
         Raises:
             UserError: there is no such file, dataset or commit; the rows fit no form, or several.
@@ -37,11 +39,9 @@ class Source:
         if self.data.source == "synthetic":
             yield from _synthetic(self.data, self.seed)
             return
-        made, template = Comparisons(_raw_rows(self.data, self.notes), self.data, self.notes), self.data.prompt_template
-        for one in made:
-            yield one if isinstance(one, BadRow) else as_pair(one, template)
-        if made.rankings:
-            self.rankings = [replace(one, prompt=as_dialogue(one.prompt, template)) for one in made.rankings]
+        made = Comparisons(_raw_rows(self.data, self.notes), self.data, self.notes)
+        yield from made
+        self.rankings = made.rankings or None
 
 
 def _synthetic(data: DataParams, seed: int) -> Iterator[Pair]:
@@ -50,13 +50,13 @@ def _synthetic(data: DataParams, seed: int) -> Iterator[Pair]:
         yield Pair(made.prompt, made.chosen, made.rejected, origin, made.kind, turns, made.probability)
 
 
-def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:
+def read_ood(data: DataParams, seed: int, writer: Writer) -> list[tuple[str, str]]:
     """(prompt, kind) from outside the distribution: made for the synthetic task, else the file ood.jsonl in a folder of
     preferences, rows {"prompt": ...} with an optional "kind", or of MT-bench's form, {"turns": [...], "category": ...},
     whose first turn is taken; none where there is no such file.
 
     Raises:
-        UserError: a row of that file has no prompt.
+        UserError: a row of that file has no prompt, or one that the template cannot write.
     """
     if data.source == "synthetic":
         return ood_prompts(data.synthetic, seed)
@@ -71,26 +71,31 @@ def read_ood(data: DataParams, seed: int) -> list[tuple[str, str]]:
             raise UserError(
                 f'{path}:{number}: expected {{"prompt": text}} or {{"turns": [text]}}, found {prompt!r:.60}'
             )
-        found.append((_asked(prompt, data), str(row.get("kind", row.get("category", "ood")))))
+        found.append((_asked(prompt, writer, f"{path}:{number}"), str(row.get("kind", row.get("category", "ood")))))
     return found
 
 
-def read_probes(data: DataParams) -> list[Probe]:
+def read_probes(data: DataParams, writer: Writer) -> list[Probe]:
     """Read questions asked plainly and after a wrong belief: the file probes.jsonl in a folder of preferences, none
     where there is no such file. The synthetic task needs none: `evaluate` makes its own.
 
     Raises:
-        UserError: a row of that file is not a probe.
+        UserError: a row of that file is not a probe, or the template cannot write it.
     """
     path = Path(data.path) / PROBES_FILE
     if data.source != "files" or not path.is_file():
         return []
-    found = beliefs.read_probes(path)
-    return [replace(one, plain=_asked(one.plain, data), leading=_asked(one.leading, data)) for one in found]
+    return [
+        replace(one, plain=_asked(one.plain, writer, f"{path}"), leading=_asked(one.leading, writer, f"{path}"))
+        for one in beliefs.read_probes(path)
+    ]
 
 
-def _asked(prompt: str, data: DataParams) -> str:
-    return as_dialogue(prompt, data.prompt_template)
+def _asked(prompt: str, writer: Writer, origin: str) -> str:
+    try:
+        return writer.prompt(prompt).text
+    except RefusedError as error:
+        raise UserError(f"{origin}: {error} (rule {error.rule})") from error
 
 
 def _raw_rows(data: DataParams, notes: Notes) -> Iterator[RawRow | BadRow]:

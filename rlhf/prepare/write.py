@@ -29,6 +29,8 @@ def write_prepared(prepared: Prepared, layout: Layout) -> None:
     write_jsonl(layout.corpus, ({"text": text} for text in prepared.corpus))
     with atomic_dir(layout.tokenizer) as folder:
         prepared.tokenizer.save_pretrained(folder)
+        if prepared.chat is not None:
+            prepared.chat.save(folder)
     write_metrics(layout.metrics("prepare"), prepared.metrics)
 
 
@@ -43,6 +45,8 @@ def _pair_rows(name: str, pairs: Sequence[Pair]) -> Iterator[dict[str, object]]:
             "kind": pair.kind,
             "turns": pair.turns,
         }
+        if pair.conversation:
+            row["conversation"] = [asdict(turn) for turn in pair.conversation]
         if pair.weight != 1:
             row["weight"] = pair.weight
         if pair.margin is not None:

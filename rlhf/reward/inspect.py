@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ def feature_correlations(scored: ScoredPairs, seed: int) -> list[Report]:
     None where a feature is the same in all responses.
     """
     rows = [
-        [traits(pair.prompt, pair.chosen, int(tokens[0])), traits(pair.prompt, pair.rejected, int(tokens[1]))]
+        [traits(pair.asked or pair.prompt, text, int(count)) for text, count in _counted(pair, tokens)]
         for pair, tokens in zip(scored.pairs, scored.lengths.array(), strict=True)
     ]
     rewards = scored.rewards.array()
@@ -121,18 +121,22 @@ def _examples(scored: ScoredPairs, count: int) -> Report:
     }
 
 
+def _counted(pair: TextPair, tokens: Array) -> Iterator[tuple[str, float]]:
+    return zip((pair.chosen, pair.rejected), tokens, strict=True)
+
+
 def _response(scored: ScoredPairs, rewards: Array, index: int) -> Report:
     pair, side = scored.pairs[index // 2], index % 2
     text = (pair.chosen, pair.rejected)[side]
     return {
-        "prompt": pair.prompt, "response": text, "reward": float(rewards[index // 2, side]), "chosen": side == 0,
+        "prompt": pair.prompt_shown, "response": text, "reward": float(rewards[index // 2, side]), "chosen": side == 0,
     }  # fmt: skip
 
 
 def _pair(scored: ScoredPairs, rewards: Array, index: int) -> Report:
     pair = scored.pairs[index]
     margin = float(rewards[index, 0] - rewards[index, 1])
-    return {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected, "margin": margin}
+    return {"prompt": pair.prompt_shown, "chosen": pair.chosen, "rejected": pair.rejected, "margin": margin}
 
 
 def _difference(inside: Array, outside: Array) -> Interval:

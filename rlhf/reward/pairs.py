@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.artifacts import iter_jsonl
+from rlhf.core.conversation import shown
 from rlhf.core.errors import UserError
+from rlhf.models.text.control import unsigned
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,13 @@ class TextPair:
     turns: int  # human turns in the prompt
     weight: float = 1.0  # in training: below 1 where several pairs come of one ranking
     margin: float = 0.0  # by which the chosen reward should lead, in logits
+    shown: str = ""  # the prompt as readers see it, where that is not its text
+    asked: str = ""  # the last turn of a conversation, where the row has its turns
+
+    @property
+    def prompt_shown(self) -> str:
+        """Return the prompt for readers."""
+        return self.shown or unsigned(self.prompt)
 
 
 def read_pairs(path: Path) -> list[TextPair]:
@@ -54,7 +63,10 @@ def _pair(path: Path, number: int, row: dict[str, object]) -> TextPair:
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < math.inf:
         raise UserError(f"{path}:{number}: margin: expected a number of 0 or more, found {margin!r:.40}")
     checked: dict[str, Any] = {key: row[key] for key, _ in allowed}
-    return TextPair(**checked, weight=float(weight), margin=float(margin))
+    turns = row.get("conversation")
+    asked = str(turns[-1]["content"]) if isinstance(turns, list) and turns else ""
+    said = {"shown": shown(row, "") if asked else "", "asked": asked}
+    return TextPair(**checked, weight=float(weight), margin=float(margin), **said)
 
 
 def _names(kind: type | tuple[type, ...]) -> str:

@@ -8,8 +8,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rlhf.core.artifacts import read_jsonl
+from rlhf.core.conversation import shown
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
+from rlhf.models.text.control import unsigned
 from rlhf.models.text.tokens import encode_prompt, encode_response
 from rlhf.training.batches import Batch, in_batches, response_batch
 
@@ -21,7 +23,8 @@ class Example:
     id: str
     text: str  # of the prompt
     prompt: list[int]
-    response: list[int]  # EOS at its end
+    response: list[int]  # its end token at its end
+    shown: str  # the prompt as readers see it
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.response)
@@ -50,7 +53,8 @@ def _example(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerB
         if not isinstance(row.get(key), str):
             raise UserError(f"{where}: {key!r} must be a string, found {row.get(key)!r}")
     prompt, chosen = str(row["prompt"]), str(row["chosen"])
-    example = Example(str(row["id"]), prompt, encode_prompt(tokenizer, prompt), encode_response(tokenizer, chosen))
+    ids = encode_prompt(tokenizer, prompt), encode_response(tokenizer, chosen)
+    example = Example(str(row["id"]), prompt, *ids, shown(row, unsigned(prompt)))
     if len(example) > context:
         raise UserError(
             f"{where}: the prompt has {len(example.prompt)} tokens and the chosen response {len(example.response)}; "

@@ -102,7 +102,7 @@ def _sample(
 
 
 def _side_by_side(example: Example, before: Sample, after: Sample) -> dict[str, object]:
-    return {"id": example.id, "prompt": example.text, "before": before.response, "after": after.response}
+    return {"id": example.id, "prompt": example.shown, "before": before.response, "after": after.response}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -101,11 +101,24 @@ def test_reward_and_kl_by_a_plain_forward(world: World) -> None:
 
 def test_a_conversation(world: World) -> None:
     talk, said = dialogue(world, "sft", "ppo"), []
-    lines = ["/score", "Why?", "/score", "/temperature 0", "/temperature 0.5", "/seed x", "/seed 9", "/policies"]
+    lines = [
+        "/score",
+        "/history",
+        "Why?",
+        "/score",
+        "/history",
+        "/temperature 0",
+        "/temperature 0.5",
+        "/seed x",
+        "/seed 9",
+        "/policies",
+    ]
     converse(talk, [*lines, "/reset", "/nonsense", "", "/help", "/quit", "never read"], said.append)
     text = "".join(said)
     assert "error: /score: nothing was said yet" in text
     assert "sft | reward " in text
+    assert "error: /history: nothing was said yet" in text
+    assert "--- ppo\nUser: Why?\n\nAssistant: " in text
     assert "error: /temperature: found '0'; allowed: a number above 0 and up to 10" in text
     assert "error: /seed: found 'x'; allowed: a whole number" in text
     assert "error: /nonsense: no such command" in text
@@ -126,9 +139,11 @@ def test_old_turns_go_when_the_context_is_full(world: World) -> None:
 
 def test_templates() -> None:
     data = {"source": "files", "format": "pairs", "prompt_template": "Q: {prompt} A:"}
-    assert turn_template(data) == "Q: {prompt} A:"
-    assert turn_template(data | {"format": "hh"}) == TEMPLATE
-    assert turn_template(data | {"source": "synthetic"}) == TEMPLATE
+    nowhere = Path("nowhere")
+    assert turn_template(data, nowhere) == "Q: {prompt} A:"
+    assert turn_template(data | {"format": "hh"}, nowhere) == TEMPLATE
+    assert turn_template(data | {"source": "synthetic"}, nowhere) == TEMPLATE
+    assert turn_template(data | {"template": "raw"}, nowhere) == "{prompt}"
 
 
 def test_one_shot(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ VALUES: dict[str, Any] = {
     "source": "files",
     "path": "nowhere",
     "format": "pairs",
+    "template": "dialogue",
+    "on_turn_marker": "skip",
     "prompt_template": "\n\nHuman: {prompt}\n\nAssistant:",
     "on_bad_row": "stop",
     "min_tokens": 1,

@@ -1,13 +1,21 @@
 import pytest
 
 from rlhf.core.conversation import Turn
+from rlhf.prepare.build import make_writer
 from rlhf.prepare.columns import Columns
-from rlhf.prepare.dialogues import as_dialogue, as_pair, column_pair, hh_pair
-from rlhf.prepare.rows import Comparison, RawRow, RuleBroken
-from tests.prepare.helpers import ASSISTANT, HUMAN, VALUES, hh_row
+from rlhf.prepare.dialogues import column_pair, hh_pair
+from rlhf.prepare.row_counts import Ledger
+from rlhf.prepare.rows import Comparison, Pair, RawRow, RuleBroken
+from tests.prepare.helpers import ASSISTANT, HUMAN, data_params, hh_row
 
 COLUMNS = Columns(prompt="prompt", chosen="chosen", rejected="rejected")
-TEMPLATE: str = VALUES["prompt_template"]
+WRITER = make_writer(data_params(), None, None)
+
+
+def written(comparison: Comparison) -> Pair:
+    made = WRITER.pair(comparison, Ledger())
+    assert isinstance(made, Pair)
+    return made
 
 
 def hh(values: dict[str, object]) -> Comparison:
@@ -20,7 +28,7 @@ def pair(values: dict[str, object], columns: Columns = COLUMNS) -> Comparison:
 
 def test_the_reply_is_what_follows_the_last_marker() -> None:
     first = f"{HUMAN} a{ASSISTANT} b{HUMAN} c{ASSISTANT}"
-    made = as_pair(hh({"chosen": first + " good ", "rejected": first + " bad\n"}), TEMPLATE)
+    made = written(hh({"chosen": first + " good ", "rejected": first + " bad\n"}))
     assert (made.prompt, made.chosen, made.rejected, made.origin, made.turns) == (first, " good", " bad", "f:1", 2)
 
 
@@ -53,13 +61,13 @@ def test_each_rule_names_what_was_found(values: dict[str, object], rule: str, re
 
 
 def test_an_instruction_becomes_a_dialogue() -> None:
-    made = as_pair(pair({"prompt": " Say hi. ", "chosen": "Hi!", "rejected": "No."}), TEMPLATE)
+    made = written(pair({"prompt": " Say hi. ", "chosen": "Hi!", "rejected": "No."}))
     assert (made.prompt, made.chosen, made.rejected, made.turns) == (f"{HUMAN} Say hi.{ASSISTANT}", " Hi!", " No.", 1)
 
 
 def test_a_dialogue_stays_as_it_is() -> None:
     prompt = f"{HUMAN} a{ASSISTANT} b{HUMAN} c{ASSISTANT}"
-    made = as_pair(pair({"prompt": prompt, "chosen": "x", "rejected": "y"}), TEMPLATE)
+    made = written(pair({"prompt": prompt, "chosen": "x", "rejected": "y"}))
     assert (made.prompt, made.turns) == (prompt, 2)
 
 
@@ -69,18 +77,26 @@ def test_a_dialogue_stays_as_it_is() -> None:
 def test_an_extra_column_follows_the_prompt(extra: str | None, asked: str) -> None:
     columns = Columns(prompt="prompt", chosen="chosen", rejected="rejected", extra="input")
     values = {"prompt": "Correct this.", "input": extra, "chosen": "He goes.", "rejected": "No."}
-    assert as_pair(pair(values, columns), TEMPLATE).prompt == f"{HUMAN} {asked}{ASSISTANT}"
+    assert written(pair(values, columns)).prompt == f"{HUMAN} {asked}{ASSISTANT}"
 
 
 def test_a_system_column_stands_before_the_prompt() -> None:
     columns = Columns(prompt="prompt", chosen="chosen", rejected="rejected", system="system")
     values = {"prompt": "Hi", "system": "Be brief.", "chosen": "a", "rejected": "b"}
     assert pair(values, columns).prompt == (Turn("system", "Be brief."), Turn("user", "Hi"))
-    assert as_pair(pair(values, columns), TEMPLATE).prompt == f"Be brief.{HUMAN} Hi{ASSISTANT}"
+    assert written(pair(values, columns)).prompt == f"Be brief.{HUMAN} Hi{ASSISTANT}"
     for nothing in (None, " "):
         assert pair(values | {"system": nothing}, columns).prompt == "Hi"
     dialogue = f"{HUMAN} Hi{ASSISTANT}"
     assert pair(values | {"prompt": dialogue}, columns).prompt == f"Be brief.{dialogue}"
+
+
+def test_a_system_column_stands_before_a_dialogue_in_another_spelling() -> None:
+    columns = Columns(prompt="prompt", chosen="chosen", rejected="rejected", system="system")
+    values = {"prompt": "User: Hi\nAssistant: ", "system": "Be brief.", "chosen": "a", "rejected": "b"}
+    assert written(pair(values, columns)).prompt == f"Be brief.{HUMAN} Hi{ASSISTANT}"
+    with pytest.raises(RuleBroken, match="has begun"):
+        pair(values | {"prompt": "User: Hi\nAssistant: Well,"}, columns)
 
 
 def test_turns_become_a_dialogue() -> None:
@@ -89,7 +105,7 @@ def test_turns_become_a_dialogue() -> None:
         Turn("user", "And now?\n"),
     )  # fmt: skip
     expected = "Be brief.\n\nHuman: Weather?\n\nAssistant: [call]\n\nTool: Rain\n\nHuman: And now?\n\nAssistant:"
-    assert as_dialogue(turns, TEMPLATE) == expected
+    assert WRITER.prompt(turns).text == expected
 
 
 def test_an_empty_prompt_is_bad() -> None:
@@ -104,5 +120,5 @@ def test_a_conversation_as_text_is_no_reply() -> None:
 
 
 def test_braces_in_a_prompt_are_text() -> None:
-    made = as_pair(pair({"prompt": "What is {chosen} or {0}?", "chosen": "a", "rejected": "b"}), TEMPLATE)
+    made = written(pair({"prompt": "What is {chosen} or {0}?", "chosen": "a", "rejected": "b"}))
     assert "{chosen} or {0}" in made.prompt

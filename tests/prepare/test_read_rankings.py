@@ -5,10 +5,12 @@ import pytest
 
 from rlhf.core.artifacts import read_jsonl
 from rlhf.core.layout import Layout
-from rlhf.prepare.build import BaseChoice, prepare
+from rlhf.prepare.build import BaseChoice, make_writer, prepare
+from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import BadRow, Pair
 from rlhf.prepare.sources import Source
 from rlhf.prepare.write import write_prepared
+from rlhf.prepare.written import write_all
 from tests.prepare.helpers import data_params, write_lines
 
 ROW: dict[str, Any] = {"prompt": "Why?", "responses": ["a", "b", "c"], "ranks": [2, 1, 2], "annotator": "ann"}
@@ -16,7 +18,8 @@ ROW: dict[str, Any] = {"prompt": "Why?", "responses": ["a", "b", "c"], "ranks": 
 
 def read(folder: Path, row: dict[str, Any], form: str = "rankings") -> list[Pair | BadRow]:
     path = write_lines(folder / "r.jsonl", [row])
-    return list(Source(data_params(path=str(path), format=form), 0))
+    data = data_params(path=str(path), format=form)
+    return list(write_all(Source(data, 0), make_writer(data, None, None), Ledger()))
 
 
 def short(found: list[Pair | BadRow]) -> list[tuple[str, str, float, str | None]]:

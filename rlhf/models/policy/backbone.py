@@ -23,6 +23,7 @@ from rlhf.models.policy.logprobs import chunked, draw
 from rlhf.models.policy.lora import add_adapter, write_adapter
 from rlhf.models.policy.outputs import Forward, Generation, States, Step, collect, ends, position_ids, spread
 from rlhf.models.policy.settings import Sampling
+from rlhf.models.text.chat_mark import end_id
 from rlhf.models.text.context import context_of
 from rlhf.models.text.end_tokens import end_tokens
 from rlhf.models.text.load import load_model, load_tokenizer
@@ -46,7 +47,7 @@ class Backbone:
         self.hidden_size: int  # what the head reads: in some configs hidden_size is another number
         self._head, self.hidden_size = find_head(plain)
         self.context: int = context_of(plain.config.to_dict())
-        self.eos_id: int = tokenizer.eos_token_id
+        self.eos_id: int = end_id(tokenizer)  # of a reply: a chat template may have its own
         self.end_ids: tuple[int, ...] = end_tokens(plain, tokenizer)
         self.pad_id: int = tokenizer.pad_token_id
         self._trainable = {n for n, p in model.named_parameters() if p.requires_grad}

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from rlhf.core.errors import UserError
 from rlhf.core.products import through_onednn
+from rlhf.models.text.chat_mark import read_note
 from rlhf.models.text.eval_mode import stay_in_eval
 from rlhf.models.text.model_folder import check_inside, check_model_folder
 from rlhf.models.text.one_line import in_one_line
@@ -28,11 +29,12 @@ _CONSTANT = re.compile(r"\.masked_bias$")  # a number that old checkpoints keep 
 _LISTED = 3  # tensors that an error names
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, *, noted: bool = True) -> PreTrainedTokenizerBase:
     """Load the tokenizer in `folder`, and make sure that it has an EOS and a pad token.
 
     A missing pad token becomes the unknown token where that is not EOS, else EOS. This is safe because masks come from
-    lengths everywhere and never from ids.
+    lengths everywhere and never from ids. Where a run writes its prompts by the chat template, it ends replies as that
+    does (`chat_mark`); `noted` False leaves the note of an earlier run beside a source unread.
 
     Raises:
         UserError: there is no tokenizer, it cannot be read, or it has no EOS.
@@ -50,6 +52,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             raise UserError(f"{folder}: the tokenizer has no eos_token; responses could never end")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token if unknown in (None, tokenizer.eos_token) else unknown
+        if noted:
+            read_note(tokenizer, folder)
         tokenizer("a")  # what some cannot do without a package, they say here
     return tokenizer
 

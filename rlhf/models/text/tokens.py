@@ -1,6 +1,6 @@
 """Turn text into token ids and back, pad, and hold prompts with responses as `Episodes`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,31 +8,60 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-# Prompts end with "Assistant:", so this is what a response follows.
+from rlhf.core.errors import UserError
+from rlhf.models.text.chat_mark import end_id, is_chat
+from rlhf.models.text.control import SIGN, prompt_ids, text_ids
+
+# What a response follows where it is encoded alone: prompts end with "Assistant:".
 _ANCHOR = ":"
+CHAT_ANCHORS = (":", "]", ">", "\n", "x")  # a chat template's end in many ways: the first that does not merge with it
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Encode a prompt: BOS if the tokenizer adds one (Llama does, GPT-2 does not), never an EOS at the end."""
+    """Encode a prompt as `prepare` wrote it: control tokens are those of its template, signed ones are plain text
+    (`rlhf.models.text.control`). BOS where the tokenizer adds one (Llama does, GPT-2 does not), but none beside a chat
+    template's own; never an EOS at the end.
+
+    Raises:
+        UserError: the tokenizer has no plain tokens for a control token in it.
+    """
+    if is_chat(tokenizer):
+        return _said(prompt_ids, tokenizer, text)
+    if SIGN in text:
+        return _with_bos(tokenizer, _said(prompt_ids, tokenizer, text))
     ids = list(tokenizer(text)["input_ids"])
     while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
         ids.pop()
-    return ids
+    return ids[1:] if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id else ids
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Encode a text that no template wrote, such as a benchmark's: all of it plain, BOS where the tokenizer adds one.
+
+    Raises:
+        UserError: as `encode_prompt`.
+    """
+    return _with_bos(tokenizer, _said(text_ids, tokenizer, text))
 
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str, *, ended: bool = True) -> list[int]:
-    """Encode a response that follows a prompt: no BOS, and an EOS if it `ended` by itself.
+    """Encode a response that follows a prompt, all of it plain: no BOS, and its end token if it `ended` by itself.
 
     Sentencepiece-like tokenizers put a space before any text. A response continues a text, so for those it is encoded
     behind an anchor, whose ids are then cut off.
+
+    Raises:
+        UserError: as `encode_prompt`.
     """
     ids = _continuation(tokenizer, text)
-    return [*ids, tokenizer.eos_token_id] if ended else ids
+    return [*ids, end_id(tokenizer)] if ended else ids
 
 
 def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """Decode response ids without special tokens; undoes `encode_response`, leading space included."""
     ids = [int(i) for i in ids]
+    if ids and ids[-1] == end_id(tokenizer):
+        ids.pop()
     if not prepends_space(tokenizer):
         return _decode(tokenizer, ids)
     anchor = list(tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"])
@@ -40,12 +69,32 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> s
 
 
 def _continuation(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    plain = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    plain = _said(text_ids, tokenizer, text)
     if not text or not prepends_space(tokenizer):
         return plain
-    anchor = list(tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"])
-    both = list(tokenizer(_ANCHOR + text, add_special_tokens=False)["input_ids"])
-    return both[len(anchor) :] if both[: len(anchor)] == anchor else plain
+    for before in CHAT_ANCHORS if is_chat(tokenizer) else (_ANCHOR,):
+        anchor = list(tokenizer(before, add_special_tokens=False)["input_ids"])
+        both = _said(text_ids, tokenizer, before + text)
+        if both[: len(anchor)] == anchor:
+            return both[len(anchor) :]
+    return plain
+
+
+def _with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
+    """Put what the tokenizer adds before a text before ids; nothing is added behind them."""
+    one = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    both = list(tokenizer("a")["input_ids"])
+    bos = next((both[:n] for n in range(len(both)) if both[n : n + len(one)] == one), [])
+    return ids if bos and ids[: len(bos)] == bos else [*bos, *ids]
+
+
+def _said(
+    encode: Callable[[PreTrainedTokenizerBase, str], list[int]], tokenizer: PreTrainedTokenizerBase, text: str
+) -> list[int]:
+    try:
+        return encode(tokenizer, text)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def prepends_space(tokenizer: PreTrainedTokenizerBase) -> bool:
