@@ -40,6 +40,6 @@ def test_lengths_for_which_no_prompt_leaves_room(context: int, rest: str) -> Non
     with pytest.raises(UserError) as caught:
         check_replies(TOKENS, [Reply("evaluate.response_tokens", 8, "test")], context)
     assert str(caught.value) == (
-        "evaluate.response_tokens: found 8; the shortest of the test prompts has 12 tokens and the base model's context "
-        f"is {context}, so {rest}"
+        "evaluate.response_tokens: found 8; the shortest of the test prompts has 12 tokens and the base model's "
+        f"context is {context}, so {rest}"
     )
