@@ -47,8 +47,8 @@ def read_benchmarks(path: Path, *, count: int, seed: int) -> dict[str, list[Item
     in a folder, by its name in lower case as it stands in metrics; an empty folder has none.
 
     Raises:
-        UserError: nothing is at `path`, something in the folder is no benchmark, two files have the same name in metrics
-            or a reserved one, or as `read_benchmark`.
+        UserError: nothing is at `path`, something in the folder is no benchmark, two files have the same name in
+            metrics or a reserved one, or as `read_benchmark`.
     """
     files = input_files(path, (".jsonl", ".jsonl.gz"), key="evaluate.tax.path")
     found: dict[str, list[Item]] = {}
