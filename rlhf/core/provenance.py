@@ -56,9 +56,9 @@ def record_again(path: Path) -> None:
     Raises:
         UserError: a file of the record is not there.
     """
-    record = read_json(path)
-    record["outputs"] = {name: sha256_tree(Path(name)) for name in record["outputs"]}
-    record["files"] = {name: sha256_tree(Path(name)) for name in record["files"]}
+    record, root = read_json(path), path.parent.parent
+    record["outputs"] = {name: sha256_tree(root / name) for name in record["outputs"]}
+    record["files"] = {name: sha256_tree(root / name) for name in record["files"]}
     write_json(path, record)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlhf.core.provenance import record_again
 from tests.stages.forker import Ended, Forker
 from tests.stages.project import ROOT, Project
 
@@ -123,6 +124,7 @@ def long_prompt(folder: Path) -> None:
     lines = path.read_text().splitlines()
     lines[2] = json.dumps({**json.loads(lines[2]), "prompt": f"\n\nHuman: {'so ' * 120}\n\nAssistant:"})
     path.write_text("\n".join(lines) + "\n")
+    record_again(folder / "provenance" / "prepare.json")  # or it would be refused as not what prepare wrote
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ BAD = {
     "no-tokenizer": Case(without("model/tokenizer.json"), "prepare", ("model: no tokenizer", "tokenizer.json")),
     "cut-weights": Case(cut_weights, "base", ("model: cannot load",)),
     "long-prompt": Case(long_prompt, "ppo", ("train-00002", "context of 128", "ppo.max_prompt_tokens to at most 124")),
-    "no-reward-model": Case(without("artifacts/reward/reward.json"), "ppo", ("artifacts/reward", "no reward.json")),
+    "no-reward-model": Case(without("artifacts/reward/reward.json"), "ppo", ("reward.json is missing", "reward wrote")),
 }  # fmt: skip
 
 
