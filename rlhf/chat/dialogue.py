@@ -91,5 +91,5 @@ class Dialogue:
 
 def turn_template(data: dict[str, object]) -> str:
     """Find the form of a turn by the section `data`: its template where bare prompts are put into one, else HH's."""
-    made = data["source"] != "synthetic" and data["format"] != "hh"
+    made = data["source"] != "synthetic" and data["format"] not in ("hh", "messages", "conversations")
     return str(data["prompt_template"]) if made else _TURN
