@@ -126,6 +126,6 @@ def turn_template(data: Mapping[str, object], base: Path) -> str | ChatTemplate:
     """
     if data.get("template") == "chat":
         return ChatTemplate.of(load_tokenizer(base), str(base))
-    if data["source"] == "synthetic" or data["format"] == "hh":
+    if data["source"] == "synthetic" or data["format"] in ("hh", "messages", "conversations"):
         return _TURN
     return "{prompt}" if data.get("template") == "raw" else str(data["prompt_template"])

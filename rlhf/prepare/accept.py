@@ -24,15 +24,15 @@ def accepted(rows: Iterable[Pair | BadRow], ledger: Ledger, data: DataParams) ->
     """
     seen: set[tuple[str, str, str, str | None]] = set()
     rest = iter(rows)
-    good = 0
+    good, file = 0, ""
     for row in rest:
         if isinstance(row, BadRow) and data.on_bad_row == "stop":
-            raise UserError(_Look(good, [row], rest, data).sentence())
+            raise UserError(_Look(good, [row], rest, data).sentence(file))
         ledger.read += 1
         if isinstance(row, BadRow):
             ledger.set_aside.append(row)
             continue
-        good += 1
+        good, file = good + 1, _file(row)
         key = (row.prompt, row.chosen, row.rejected, row.annotator)  # two who say the same are no duplicates
         if key in seen:
             ledger.dropped["duplicate"] += 1
@@ -49,19 +49,23 @@ class _Look:
     def __init__(self, good: int, bad: list[BadRow], rest: Iterator[Pair | BadRow], data: DataParams) -> None:
         self._data, self._first = data, bad[0]
         rows: list[Pair | BadRow] = [*bad, *islice(rest, _LOOKED_ON)]
+        self._rows_on = rows
         self._bad = [row for row in rows if isinstance(row, BadRow)]
         self._total = good + len(rows)
         self._ended = next(rest, None) is None
 
-    def sentence(self) -> str:
-        """Return one line: place, what was found, rule, and what to do about it."""
+    def sentence(self, good_file: str = "") -> str:
+        """Return one line: place, what was found, rule, and what to do about it. `good_file`: of the last good row."""
         first = self._first
+        own = [row for row in self._rows_on if _file(row) == _file(first)]
         alike = sum(row.rule == first.rule for row in self._bad)
         text = f"{first.origin}: {first.reason} (rule {first.rule})"
         if alike >= min(_KIND, self._total) and 2 * alike >= self._total and self._total > 1:
             return (
                 f"{text}; {self._share(alike)} break this rule, so skipping them is no help. {self._advice(first.rule)}"
             )
+        if len(own) >= _KIND and _file(first) != good_file and all(_breaks(row, first.rule) for row in own):
+            return f"{text}; all {len(own)} rows of this file break this rule. {self._advice(first.rule)}"
         if self._data.on_bad_row == "skip":
             return f"{text}; none of the {self._total} rows can be used: {_counts(self._bad)}"
         return (
@@ -83,7 +87,7 @@ class _Look:
         looks = f"{described(values)}."
         found = fitting(values, find_columns(values, self._data.columns))
         others = {name: why for name, why in found.items() if name != self._data.format}
-        if rule in _OF_FORM and others:
+        if rule in _OF_FORM and others and self._data.format != "auto":
             ways = " or ".join(f"data.format={name} ({why})" for name, why in others.items())
             return f"{looks} They would be read with {ways}."
         return f"{_HINTS.get(rule, 'See docs/own-data.md for each form')}. {looks}"
@@ -98,6 +102,14 @@ _HINTS = {
     "tie": "Check that data.columns.chosen and data.columns.rejected name different columns",
     "lone_reply": "Pairs need a true and a false reply (or two scores) to the same prompt",
 }
+
+
+def _file(row: Pair | BadRow) -> str:
+    return row.origin.rpartition(":")[0]
+
+
+def _breaks(row: Pair | BadRow, rule: str) -> bool:
+    return isinstance(row, BadRow) and row.rule == rule
 
 
 def _counts(bad: list[BadRow]) -> str:

@@ -74,6 +74,14 @@ def value_of(values: Mapping[str, object], name: str) -> object:
     return found
 
 
+def _has(values: Mapping[str, object], name: str) -> bool:
+    try:
+        value_of(values, name)
+    except KeyError:
+        return False
+    return True
+
+
 def find_columns(rows: Iterable[Mapping[str, object]], given: ColumnParams) -> Columns:
     """Find the columns of these rows. A name that is given is taken as it is, whether the rows have it or not."""
     rows = list(rows)
@@ -88,8 +96,8 @@ def find_columns(rows: Iterable[Mapping[str, object]], given: ColumnParams) -> C
         if role == "prompt" and not asked and {_plain(one) for one in candidates} == {"instruction", "input"}:
             found["extra"] = next(one for one in candidates if _plain(one) == "input")  # the usual form of instructions
             candidates = [one for one in candidates if _plain(one) == "instruction"]
-        if len(candidates) > 1:
-            rivals[role] = tuple(candidates)
+        if len(candidates) > 1 and any(sum(_has(row, name) for name in candidates) > 1 for row in rows):
+            rivals[role] = tuple(candidates)  # of other files of a folder, the rows will be found to lack the first
         found[role] = candidates[0] if candidates else None
     found["extra"] = given.extra or found.get("extra")
     found["first"], found["second"] = _two(present, given, rivals)

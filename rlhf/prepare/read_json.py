@@ -47,9 +47,9 @@ def json_rows(path: Path, file: BufferedIOBase, notes: Notes) -> Rows:
         return
     if first.startswith(b"["):
         yield from _array(path, file)
-    elif first.startswith(b"{") and not (several and _object_of(first) is not None):
+    elif first.startswith(b"{") and not ((several or ".jsonl" in path.name.lower()) and _object_of(first) is not None):
         yield from _whole(path, file, notes)
-    elif first and not several and _is_json(first):
+    elif first and not several and not first.startswith(b"{") and _is_json(first):
         raise NoRows(f"{path}: valid JSON, but no list of rows: {first[:40].decode('utf-8', 'replace')}")
     else:
         yield from _lines(path, file)
@@ -80,8 +80,11 @@ def _whole(path: Path, file: BufferedIOBase, notes: Notes) -> Rows:
         yield broken(path, 1, error)
     except (ValueError, RecursionError) as error:
         if not any(_object_of(line) is not None for line in data.splitlines()[:_TRIED]):
-            rule = "not_utf8" if isinstance(error, UnicodeDecodeError) else "broken_file"
-            yield BadRow(f"{path}:1", rule, f"cannot be read as JSON: {one_line(error)}")
+            if isinstance(error, UnicodeDecodeError):
+                reason = f"not UTF-8 at byte {error.start} of the file (0x{data[error.start]:02X}); {CONVERT}"
+                yield BadRow(f"{path}:1", "not_utf8", reason)
+            else:
+                yield BadRow(f"{path}:1", "broken_file", f"cannot be read as JSON: {one_line(error)}")
             return
         file.seek(start)
         yield from _lines(path, file)

@@ -96,9 +96,8 @@ def narrowed(name: str, columns: Columns, given: ColumnParams, rows: Sequence[Va
             kept -= {"conversation"}
         if name == "conversations" and columns.conversation and not given.prompt:
             kept = kept - {"prompt"} | {"conversation"}
-    if (columns.prompt and name in ("pairs", "winner", "rankings", "ratings")) or (
-        name == "unpaired" and columns.reply
-    ):
+    asked_apart = columns.prompt if name != "unpaired" else columns.reply
+    if asked_apart and name not in ("messages", "conversations"):
         kept -= {"conversation"}
     if name == "winner" and not columns.first:
         kept |= {"replies"}
@@ -111,6 +110,7 @@ def narrowed(name: str, columns: Columns, given: ColumnParams, rows: Sequence[Va
 def fitting(rows: Sequence[Values], columns: Columns) -> dict[str, str]:
     """Return the forms that fit, and why."""
     look = rows[:_LOOKED_AT]
+    columns = replace(columns, **dict.fromkeys(absent(look, columns)))
     found: dict[str, str] = {}
     chosen, rejected = columns.chosen, columns.rejected
     if chosen and rejected:
@@ -132,6 +132,20 @@ def fitting(rows: Sequence[Values], columns: Columns) -> dict[str, str]:
     elif columns.reply and columns.prompt and columns.score and _share(look, columns.score, _is_number) == 1:
         found["ratings"] = f"one reply a row, and {columns.score!r} is its score"
     return found
+
+
+def absent(rows: Sequence[Values], columns: Columns) -> list[str]:
+    """Return the roles whose columns no row has, as where a name in data.columns is misspelt."""
+    roles = [role for role in Columns.__dataclass_fields__ if role != "rivals" and columns.named(role)]
+    return [role for role in roles if not any(_has(row, str(columns.named(role))) for row in rows)]
+
+
+def _has(row: Values, name: str) -> bool:
+    try:
+        value_of(row, name)
+    except KeyError:
+        return False
+    return True
 
 
 def _of_two_replies(look: Sequence[Values], columns: Columns, chosen: str, rejected: str) -> dict[str, str]:
@@ -182,12 +196,14 @@ def _needed_roles(name: str, rows: Sequence[Values], columns: Columns) -> tuple[
 
 def lacks(rows: Sequence[Values], columns: Columns) -> list[str]:
     """Say what keeps the rows from a form that they nearly have."""
-    found = []
+    missing = absent(rows, columns)
+    found = [f"data.columns.{role} names {columns.named(role)!r}, which no row has" for role in missing]
+    columns = replace(columns, **dict.fromkeys(missing))
     if columns.chosen and columns.rejected and not columns.prompt:
         found.append(
             f"There are {columns.chosen!r} and {columns.rejected!r}, but no prompt (a column "
-            f"{', '.join(USUAL['prompt'])}, "
-            'or the name in data.columns.prompt), and no "Assistant:" in the texts before which it could stand'
+            f"{', '.join(USUAL['prompt'])}, or the name in data.columns.prompt), and no {_MARKER!r} in the texts "
+            "before which it could stand"
         )
     for role, other in (("chosen", "rejected"), ("rejected", "chosen"), ("winner", "first"), ("first", "winner")):
         if columns.named(role) and not columns.named(other):

@@ -88,3 +88,36 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path: Path) -> None:
         line = refused(ask(environment)[0])
         assert "download the files elsewhere" in line
         assert "data.source=files, data.path=<folder>" in line
+
+
+FORMS = """
+import json, sys
+from rlhf.prepare.sources import Source
+from tests.prepare.helpers import VALUES, data_params
+for repo in sys.argv[1:]:
+    hub = {"repo": repo, "revision": "a" * 40, "data_dir": None, "split": "train"}
+    source = Source(data_params(source="hub", format="auto", hub=hub), 0)
+    pairs = [[one.prompt, one.chosen, one.rejected, one.origin] for one in source]
+    print(json.dumps([pairs, source.notes.lines()[0]]))
+"""
+
+
+@pytest.mark.slow
+def test_the_forms_of_rows_are_read_from_a_hub_as_from_files(tmp_path: Path) -> None:
+    """Lists of turns come through `datasets` out of JSON lines, and a winner out of CSV."""
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "yes"}]
+    chat = {"chosen": turns, "rejected": [turns[0], turns[1] | {"content": "no"}]}
+    write_lines(tmp_path / "chat" / "train.jsonl", [chat])
+    write_lines(tmp_path / "won" / "train.csv", ["question,response_a,response_b,winner", "Hi,no,yes,B"])
+    with HubServer() as hub:
+        for name in ("chat", "won"):
+            hub.add("dataset", f"someone/{name}", revision=COMMIT, folder=tmp_path / name)
+        command = [sys.executable, "-c", FORMS, "someone/chat", "someone/won"]
+        environment = hub.environment(tmp_path / "home") | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    for (pairs, note), (name, form) in zip(found, (("chat", "messages"), ("won", "winner")), strict=True):
+        origin = f"someone/{name}@{COMMIT[:12]}/train:1"
+        assert pairs == [["\n\nHuman: Hi\n\nAssistant:", " yes", " no", origin]]
+        assert f"took the rows for {form}," in note

@@ -1,13 +1,17 @@
 """Real preference files, against what their README says of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from transformers import GPT2TokenizerFast
 
+from rlhf.core.errors import UserError
 from rlhf.prepare.build import BaseChoice, Prepared, prepare
 from rlhf.prepare.lengths import token_lengths
+from rlhf.prepare.rows import Pair
+from rlhf.prepare.sources import Source
 from tests.prepare.helpers import VALUES, data_params
 
 
@@ -67,3 +71,28 @@ def test_polite_rewrites_with_a_real_tokenizer(shared_data: Path) -> None:
     assert (
         found[0].chosen == ' The spelling of the given phrase "freind" is incorrect, the correct spelling is "friend".'
     )
+
+
+def test_real_conversations_are_read_whole(shared_data: Path) -> None:
+    """Against the file itself: last turn, number of turns, replies."""
+    path = shared_data / "chat-preferences" / "dpo_en_demo.json"
+    source = Source(data_params(path=str(path), format="auto"), 0)
+    made = [one for one in source if isinstance(one, Pair)]
+    truth = json.loads(path.read_text())
+    assert len(made) == len(truth) == 300
+    for pair, row in zip(made, truth, strict=True):
+        assert (pair.chosen.strip(), pair.rejected.strip()) == (
+            row["chosen"]["value"].strip(),
+            row["rejected"]["value"].strip(),
+        )
+        asked = [turn["value"].strip() for turn in row["conversations"] if turn["from"] == "human"]
+        assert pair.turns >= len(asked)
+        assert pair.prompt.endswith(f"\n\nHuman: {asked[-1]}\n\nAssistant:")
+    assert "took the rows for conversations" in source.notes.lines()[0]
+
+
+def test_real_labels_without_counterparts_are_refused(shared_data: Path) -> None:
+    """One prompt of 297 has both labels, says the README."""
+    data = data_params(path=str(shared_data / "chat-preferences" / "kto_en_demo.json"), format="auto")
+    with pytest.raises(UserError, match=r"1 of 297 prompts have replies to compare .* 298 of 299 rows break this rule"):
+        prepare(data, BaseChoice("pretrain", None, None, None, 200_000), seed=0)
