@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
 from rlhf.models.text import hub
+from rlhf.models.text.chat_mark import use_tokens
 from rlhf.models.text.chat_template import ChatTemplate
-from rlhf.models.text.control import control_tokens, unsigned
+from rlhf.models.text.control import control_tokens, pattern, unsigned
 from rlhf.models.text.load import check_model_folder, load_tokenizer
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
@@ -57,7 +58,6 @@ class Prepared:
     gold: Literal["synthetic"] | None
     ceiling: float | None
     metrics: Metrics
-    chat: ChatTemplate | None = None  # where prompts are written by it
 
 
 def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom | None = None) -> Prepared:
@@ -95,8 +95,9 @@ def prepare(data: DataParams, base: BaseChoice, seed: int, *, room: PromptRoom |
         "prepare_vocabulary": len(tokenizer),
     }
     gold: Literal["synthetic"] | None = "synthetic" if data.source == "synthetic" else None
-    probes, chat = read_probes(data, writer), writer.template.template if isinstance(writer.template, Chat) else None
-    return Prepared(splits, ood, probes, corpus, tokenizer, ledger, annotators, gold, ceiling, metrics, chat)
+    return Prepared(
+        splits, ood, read_probes(data, writer), corpus, tokenizer, ledger, annotators, gold, ceiling, metrics
+    )
 
 
 def make_writer(data: DataParams, tokenizer: PreTrainedTokenizerBase | None, folder: Path | None) -> Writer:
@@ -121,9 +122,12 @@ def make_writer(data: DataParams, tokenizer: PreTrainedTokenizerBase | None, fol
         template, control = Chat(chat), control_tokens(tokenizer)
         edge = tuple(sorted({*edge, chat.end}))
     elif data.template == "raw" or data.prompt_template == AS_IT_IS:
-        template = Raw(control)
+        template = Raw()
     else:
-        template = Dialogue(data.prompt_template, control)
+        written = pattern(control).search(data.prompt_template) is not None
+        if written and tokenizer is not None:
+            use_tokens(tokenizer)
+        template = Dialogue(data.prompt_template, control if written else ())
     return Writer(template, edge, control, data.on_turn_marker)
 
 
