@@ -2,7 +2,7 @@
 
 `prepare` writes it beside the tokenizer where that is so: for the tokenizer's own chat template, with the token that
 ends a reply, and for a `data.prompt_template` that holds control tokens. `base` copies it beside the model, so that
-whoever loads the model encodes prompts and ends replies in the same way. Where there is no note, prompts are plain text.
+whoever loads the model encodes prompts and ends replies in the same way. Without a note prompts are plain text.
 """
 
 from collections.abc import Sequence
