@@ -11,6 +11,7 @@ from rlhf.core.conversation import Turn, labelled, turn_break
 from rlhf.core.errors import UserError
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.policy.settings import Sampling
+from rlhf.models.text.chat_mark import has_tokens
 from rlhf.models.text.chat_template import ChatTemplate, UnwritableError
 from rlhf.models.text.control import as_plain, control_tokens, unsigned
 from rlhf.models.text.load import load_tokenizer
@@ -95,7 +96,8 @@ class Dialogue:
                 return self.template.prompt(turns)
             except UnwritableError as error:
                 raise UserError(str(error)) from error
-        names = control_tokens(self.cast.backbone.tokenizer)
+        tokenizer = self.cast.backbone.tokenizer
+        names = control_tokens(tokenizer) if has_tokens(tokenizer) else ()
         contents = [as_plain(turn.content, names) for turn in turns]
         return "".join(
             (turn_break(self.template) if number else "") + self.template.replace("{prompt}", content)

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive
 from rlhf.models.text import hub
+from rlhf.models.text.chat_mark import use_tokens
 from rlhf.models.text.chat_template import ChatTemplate
-from rlhf.models.text.control import control_tokens, unsigned
+from rlhf.models.text.control import control_tokens, pattern, unsigned
 from rlhf.models.text.load import load_tokenizer
 from rlhf.models.text.model_folder import check_model_folder
 from rlhf.models.text.tokens import encode_prompt
@@ -63,7 +64,6 @@ class Prepared:
     ceiling: float | None
     metrics: Metrics
     notes: list[str]  # what is no error and must be said
-    chat: ChatTemplate | None = None  # where prompts are written by it
 
 
 def prepare(
@@ -116,9 +116,9 @@ def prepare(
         "prepare_vocabulary": len(tokenizer),
     }
     gold: Literal["synthetic"] | None = "synthetic" if data.source == "synthetic" else None
-    probes, chat = read_probes(data, writer), writer.template.template if isinstance(writer.template, Chat) else None
     return Prepared(
-        splits, ood, probes, corpus, tokenizer, ledger, annotators, gold, ceiling, metrics, source.notes.lines(), chat
+        splits, ood, read_probes(data, writer), corpus, tokenizer, ledger, annotators, gold, ceiling, metrics,
+        source.notes.lines(),
     )  # fmt: skip
 
 
@@ -144,9 +144,12 @@ def make_writer(data: DataParams, tokenizer: PreTrainedTokenizerBase | None, fol
         template, control = Chat(chat), control_tokens(tokenizer)
         edge = tuple(sorted({*edge, chat.end}))
     elif data.template == "raw" or data.prompt_template == AS_IT_IS:
-        template = Raw(control)
+        template = Raw()
     else:
-        template = Dialogue(data.prompt_template, control)
+        written = pattern(control).search(data.prompt_template) is not None
+        if written and tokenizer is not None:
+            use_tokens(tokenizer)
+        template = Dialogue(data.prompt_template, control if written else ())
     return Writer(template, edge, control, data.on_turn_marker)
 
 

@@ -89,7 +89,7 @@ def _prompt_counts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     """Tokens of prompts, those that the tokenizer puts before them included. Prompts with control tokens that are not
     a chat template's are encoded one by one, exactly."""
     overhead = len(encode_prompt(tokenizer, "x")) - len(tokenizer("x", add_special_tokens=False)["input_ids"])
-    odd = pattern((SIGN,)) if is_chat(tokenizer) else pattern((SIGN, *control_tokens(tokenizer)))
+    odd = pattern((SIGN,)) if is_chat(tokenizer) else pattern(control_tokens(tokenizer))
     found = [overhead + count for count in _counts(prompts, tokenizer)]
     for index, prompt in enumerate(prompts):
         if odd.search(prompt):

@@ -29,7 +29,8 @@ class Written:
     """A prompt as the models read it.
 
     `turns` is the conversation that it was written from, `labels` name the turns where it came as the text of a
-    dialogue. Control tokens that the data hold are signed in `text` (`rlhf.models.text.control`).
+    dialogue. Where the template writes control tokens, those that the data hold are signed in `text`
+    (`rlhf.models.text.control`).
     """
 
     text: str
@@ -59,8 +60,6 @@ class Template(Protocol):
 class Raw:
     """Every text as it is, byte for byte."""
 
-    control: tuple[str, ...]
-
     def prompt(self, given: str | Sequence[Turn]) -> Written:
         """Take a text, or the content of a single user's turn."""
         if not isinstance(given, str):
@@ -71,7 +70,7 @@ class Raw:
                     "turns; set it to chat or dialogue",
                 )
             given = given[0].content
-        return Written(as_plain(given, self.control), asked=max(1, given.count(HUMAN)))
+        return Written(given, asked=max(1, given.count(HUMAN)))
 
     def reply(self, prompt: Written, text: str) -> str:
         """Take the text."""
@@ -84,7 +83,8 @@ class Raw:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A template with a gap for what is asked, turn after turn; white space at its seams is the template's."""
+    """A template with a gap for what is asked, turn after turn; white space at its seams is the template's. `control`:
+    the tokenizer's control tokens where the template holds some, which must stay apart from the data's; else none."""
 
     template: str
     control: tuple[str, ...]
@@ -151,7 +151,7 @@ class Dialogue:
         tail = self.template.partition("{prompt}")[2]
         for number, turn in enumerate(turns):
             content = as_plain(turn.content.strip(), self.control)
-            if turn.role != "user" and any(name in self.template for name in self.control):
+            if turn.role != "user" and self.control:
                 raise RefusedError(
                     "turn_order",
                     f"data.prompt_template has no end or place for the {turn.role}'s turn; set data.template to chat",

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from rlhf.core.artifacts import atomic_dir, write_json, write_jsonl, write_metrics
 from rlhf.core.layout import Layout
+from rlhf.models.text.chat_mark import write_note
 from rlhf.prepare.build import Prepared
 from rlhf.prepare.rows import BadRow, Pair
 
@@ -29,8 +30,7 @@ def write_prepared(prepared: Prepared, layout: Layout) -> None:
     write_jsonl(layout.corpus, ({"text": text} for text in prepared.corpus))
     with atomic_dir(layout.tokenizer) as folder:
         prepared.tokenizer.save_pretrained(folder)
-        if prepared.chat is not None:
-            prepared.chat.save(folder)
+        write_note(prepared.tokenizer, folder)
     write_metrics(layout.metrics("prepare"), prepared.metrics)
 
 

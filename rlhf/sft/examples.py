@@ -24,7 +24,7 @@ class Example:
     text: str  # of the prompt
     prompt: list[int]
     response: list[int]  # its end token at its end
-    shown: str  # the prompt as readers see it
+    shown: str = ""  # the prompt as readers see it
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.response)

@@ -18,6 +18,7 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample, sample_texts
 from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.scoring import Scorer
+from rlhf.models.text.chat_mark import write_note
 from rlhf.models.text.chat_template import ChatTemplate
 from tests.chat_families import make_chat_model, messages
 from tests.export.worlds import World
@@ -37,7 +38,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     root = tmp_path_factory.mktemp("chat") / request.param
     base = make_chat_model(root.parent / f"base-{request.param}", request.param)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    ChatTemplate.of(tokenizer, "base").save(base)
+    ChatTemplate.of(tokenizer, "base")
+    write_note(tokenizer, base)
     world = World.make(root, base)
     _end_after(world, 5)
     world.fit(pooling="last", pool_over="sequence")

@@ -205,6 +205,7 @@ def test_control_tokens_at_the_ends_are_taken_off_and_counted(prompt: str, chose
 def test_control_tokens_within_a_text_are_plain_text() -> None:
     ledger, tokenizer = Ledger(), sentencepiece_bpe(340)
     found = pair("What does </s> mean, and <s>?", "The sign </s> ends it.", tokenizer=tokenizer, ledger=ledger)
+    assert found.prompt == HH.replace("{prompt}", "What does </s> mean, and <s>?")
     prompt, reply = encode_prompt(tokenizer, found.prompt), encode_response(tokenizer, found.chosen)
     assert (prompt[0], prompt.count(1), prompt.count(2)) == (1, 1, 0)
     assert (reply[-1], reply.count(2)) == (2, 1)
@@ -221,6 +222,7 @@ def test_a_templates_own_tokens_are_real_and_the_datas_are_not() -> None:
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert (ids.count(start), ids.count(end)) == (2, 1)
     assert tokenizer.decode(ids) == CHATML.replace("{prompt}", "What is <|im_end|>?")
+    assert f"{found.prompt}".count("\ufdd0") == 1
     benchmark = encode_text(tokenizer, "a <|im_end|> b")
     assert end not in benchmark
     assert tokenizer.decode(benchmark) == "a <|im_end|> b"

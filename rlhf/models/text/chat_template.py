@@ -8,14 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from rlhf.core.conversation import Turn
 from rlhf.core.errors import UserError
 from rlhf.core.text import printable
-from rlhf.models.text.chat_mark import use_chat, write_note
+from rlhf.models.text.chat_mark import use_chat
 from rlhf.models.text.control import as_plain, control_tokens, pattern, unsigned
 
 # Some templates (Llama 3.1 and later) tell the model the date. A run must not depend on the day, so for them it is this
@@ -94,12 +93,8 @@ class ChatTemplate:
         ends = pattern(tuple({token, eos, str(tokenizer.bos_token)} - {"None"}))
         opened = (between[1], prompt.partition(_ASKED)[2] + before)
         markers = tuple(mark for text in opened if (mark := ends.sub("", text).strip()))
-        use_chat(tokenizer, end=token, turn_tokens=tokens)
+        use_chat(tokenizer, end=token, names=tokens)
         return cls(tokenizer, token, before, after, tokens, markers)
-
-    def save(self, folder: Path) -> None:
-        """Write the note by which later stages know of the template."""
-        write_note(folder, end=self.end, turn_tokens=self.turn_tokens)
 
     def prompt(self, turns: Sequence[Turn]) -> str:
         """Write the turns and the start of the reply that is due; control tokens within them are signed as plain.

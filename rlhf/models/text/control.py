@@ -1,8 +1,9 @@
 """Control tokens in texts: those that a template wrote are real tokens, those that the data hold are plain text.
 
 Both look the same in a string: "What does </s> mean?" must not end anything, and the "</s>" of a chat template must.
-So a control token that the data hold is written into a prompt with a sign behind its first character, which no
-tokenizer takes for a token. Encoding takes the sign out again and encodes the text as if it were any other.
+So where a template writes control tokens, one that the data hold is written into the prompt with a sign behind its
+first character, which no tokenizer takes for a token. Encoding takes the sign out again and encodes the text as if it
+were any other. Where the template writes none, all of a prompt is plain text, and nothing is signed.
 """
 
 import re
@@ -23,7 +24,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
         return known
     added = tokenizer.added_tokens_decoder.values()
     names = {str(token) for token in added if getattr(token, "special", False)} | set(tokenizer.all_special_tokens)
-    names |= set(getattr(tokenizer, "_turn_tokens", ()))
+    names |= set(turn_tokens(tokenizer))
     known = tuple(sorted(name for name in names if len(name) > 1 and not _BYTE.fullmatch(name)))
     setattr(tokenizer, "_control_tokens", known)  # noqa: B010 - asked for with every text
     return known
@@ -34,6 +35,12 @@ def set_turn_tokens(tokenizer: PreTrainedTokenizerBase, names: Iterable[str]) ->
     in the tokenizer."""
     setattr(tokenizer, "_turn_tokens", tuple(names))  # noqa: B010 - not an attribute that the library knows
     setattr(tokenizer, "_control_tokens", None)  # noqa: B010 - to be listed anew
+
+
+def turn_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Return what `set_turn_tokens` set."""
+    found: tuple[str, ...] = getattr(tokenizer, "_turn_tokens", ())
+    return found
 
 
 @cache

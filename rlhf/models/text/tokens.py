@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf.core.errors import UserError
-from rlhf.models.text.chat_mark import end_id, is_chat
-from rlhf.models.text.control import SIGN, prompt_ids, text_ids
+from rlhf.models.text.chat_mark import end_id, has_tokens, is_chat
+from rlhf.models.text.control import control_tokens, pattern, prompt_ids, text_ids
 
 # What a response follows where it is encoded alone: prompts end with "Assistant:".
 _ANCHOR = ":"
@@ -18,7 +18,7 @@ CHAT_ANCHORS = (":", "]", ">", "\n", "x")  # a chat template's end in many ways:
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Encode a prompt as `prepare` wrote it: control tokens are those of its template, signed ones are plain text
+    """Encode a prompt as `prepare` wrote it: plain text, but for control tokens where its template has some
     (`rlhf.models.text.control`). BOS where the tokenizer adds one (Llama does, GPT-2 does not), but none beside a chat
     template's own; never an EOS at the end.
 
@@ -27,12 +27,14 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """
     if is_chat(tokenizer):
         return _said(prompt_ids, tokenizer, text)
-    if SIGN in text:
+    if has_tokens(tokenizer):
         return _with_bos(tokenizer, _said(prompt_ids, tokenizer, text))
+    if pattern(control_tokens(tokenizer)).search(text):
+        return encode_text(tokenizer, text)
     ids = list(tokenizer(text)["input_ids"])
     while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
         ids.pop()
-    return ids[1:] if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id else ids
+    return ids
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rlhf.core.conversation import Turn
 from rlhf.core.errors import UserError
-from rlhf.models.text.chat_mark import end_id
+from rlhf.models.text.chat_mark import end_id, write_note
 from rlhf.models.text.chat_template import ChatTemplate, UnwritableError, undated
 from rlhf.models.text.load import load_tokenizer
 from rlhf.models.text.tokens import decode_response, encode_prompt, encode_response
@@ -94,7 +94,7 @@ def test_the_note_beside_a_tokenizer_restores_ends_and_prompts(tmp_path: Path) -
     tokenizer = FAMILIES["qwen2.5"].tokenizer()
     tokenizer.save_pretrained(tmp_path)
     chat = ChatTemplate.of(tokenizer, "here")
-    chat.save(tmp_path)
+    write_note(tokenizer, tmp_path)
     prompt = chat.prompt((Turn("user", "What is <|im_end|>?"),))
     loaded = load_tokenizer(tmp_path)
     assert end_id(loaded) == tokenizer.convert_tokens_to_ids("<|im_end|>") != loaded.eos_token_id
