@@ -60,12 +60,10 @@ def _left_behind(origin: Path, path: Path) -> Iterator[tuple[Path, str]]:
     tracked = _tracked(origin, path) if missing else set()
     for file in missing:
         link = next((each for each in (file, *file.parents) if each.is_symlink()), None)
+        # DVC brings what it tracks to the stages that it runs, no others, and fails where its cache lacks it.
         pointers = [Path(f"{each}.dvc") for each in (file, *file.parents)]
-        here = next((each for each in pointers if each.is_file()), None)
         if link is not None:
             yield file, f"the link {link} leads nowhere from its folder; let it hold an absolute path"
-        elif here is not None:
-            yield file, f"{here} is, and DVC's cache does not have what it names; `dvc commit {here}`, or `dvc pull`"
         elif file not in tracked and not any(each in tracked and (origin / each).is_file() for each in pointers):
             advice = f"`dvc add {file}` (or `git add -f`), or run without --temp and --queue"
             yield file, f"neither git nor DVC tracks it; {advice}"
