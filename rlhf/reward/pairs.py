@@ -65,8 +65,8 @@ def _pair(path: Path, number: int, row: dict[str, object]) -> TextPair:
     checked: dict[str, Any] = {key: row[key] for key, _ in allowed}
     turns = row.get("conversation")
     asked = str(turns[-1]["content"]) if isinstance(turns, list) and turns else ""
-    said = {"shown": shown(row, "") if asked else "", "asked": asked}
-    return TextPair(**checked, weight=float(weight), margin=float(margin), **said)
+    checked |= {"shown": shown(row, "") if asked else "", "asked": asked}
+    return TextPair(**checked, weight=float(weight), margin=float(margin))
 
 
 def _names(kind: type | tuple[type, ...]) -> str:

@@ -48,7 +48,7 @@ def use_chat(tokenizer: PreTrainedTokenizerBase, *, end: str, names: Sequence[st
     tokens that it writes."""
     set_turn_tokens(tokenizer, names)
     use_tokens(tokenizer)
-    setattr(tokenizer, "_chat_end", int(tokenizer.convert_tokens_to_ids(end)))  # noqa: B010 - the library has no such
+    setattr(tokenizer, "_chat_end", tokenizer.get_vocab()[end])  # noqa: B010 - the library has no such
 
 
 def use_tokens(tokenizer: PreTrainedTokenizerBase) -> None:

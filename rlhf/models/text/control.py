@@ -79,7 +79,7 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     names = control_tokens(tokenizer)
     if not pattern(names).search(text):
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    forbidden = set(tokenizer.convert_tokens_to_ids(list(names))) - {tokenizer.unk_token_id}
+    forbidden = {tokenizer.convert_tokens_to_ids(name) for name in names} - {tokenizer.unk_token_id}
     ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
     if forbidden.isdisjoint(ids):
         return ids
@@ -120,7 +120,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
         return text_ids(tokenizer, unsigned(prompt))
     # Between two control tokens the tokenizer works on the text alone: those parts are encoded anew without the signs.
     encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-    control = set(tokenizer.convert_tokens_to_ids(list(names)))
+    control = {tokenizer.convert_tokens_to_ids(name) for name in names}
     found: list[int] = []
     part: list[int] = []  # ids since the last control token
     start = 0
