@@ -75,7 +75,7 @@ def test_the_committed_run_is_verified(project: Project, forker: Forker, tmp_pat
     asked = Asked(project.folder, until="sft", scratch=tmp_path, python=forker.python)
     outcome = verify(asked)
     assert outcome.verdict.status is Status.SAME
-    assert list(outcome.committed.lock) == ["resolve", "prepare", "base", "sft"]
+    assert list(outcome.committed.lock) == ["resolve", "prepare", "base", "conformance", "sft"]
     assert outcome.facts == []
     assert list(tmp_path.iterdir()) == []
     assert beside(project, project.folder) is Status.SAME  # all of it, where it lies

@@ -1,6 +1,7 @@
 """LoRA adapters in peft form: where they attach, and how they are written (same weights, same bytes)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -66,10 +67,26 @@ def lora_config(
 
 def set_dropout(model: nn.Module, adapter: str, share: float) -> None:
     """Set the dropout of the inputs of one loaded adapter; only train mode drops anything."""
-    for module in model.modules():
-        drops = getattr(module, "lora_dropout", None)
-        if isinstance(drops, nn.ModuleDict) and adapter in drops:
+    for drops in _dropouts(model):
+        if adapter in drops:
             drops[adapter] = nn.Dropout(share) if share else nn.Identity()
+
+
+def _dropouts(model: nn.Module) -> list[nn.ModuleDict]:
+    found = (getattr(module, "lora_dropout", None) for module in model.modules())
+    return [drops for drops in found if isinstance(drops, nn.ModuleDict)]
+
+
+@contextmanager
+def without_dropout(model: nn.Module, adapter: str) -> Iterator[None]:
+    """Take the adapter's own dropout out, and put it back."""
+    kept = [(d, d[adapter]) for d in _dropouts(model) if adapter in d]
+    set_dropout(model, adapter, 0.0)
+    try:
+        yield
+    finally:
+        for drops, own in kept:
+            drops[adapter] = own
 
 
 def add_adapter(model: PreTrainedModel | PeftModel, name: str, folder: Path) -> PeftModel:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.conformance import FLOAT32_NATS, episodes_of
+from rlhf.models.policy.lora import without_dropout
 from rlhf.models.policy.probe import Probe
 from rlhf.models.policy.truth import Truth
 from rlhf.models.text.one_line import reason_of
@@ -22,7 +23,8 @@ class Movable:
 
 
 def check_training(backbone: Backbone, probe: Probe, adapter: str) -> Movable:
-    """Compare the gradients of the responses' mean logprob, tensor by tensor, in train mode.
+    """Compare the gradients of the responses' mean logprob, tensor by tensor, in train mode, the adapter's own dropout
+    taken out.
 
     In float32 they must be equal within a thousandth of the largest; in other precisions rounding forbids that, and
     every tensor must get one. The adapter must be among the backbone's trainable ones.
@@ -30,7 +32,7 @@ def check_training(backbone: Backbone, probe: Probe, adapter: str) -> Movable:
     weights, model = backbone.parameters_of(adapter), backbone.model
     own_word = Truth(model)
     try:
-        with torch.enable_grad(), backbone.using(adapter):
+        with torch.enable_grad(), backbone.using(adapter), without_dropout(model, adapter):
             calm = torch.cat([score.logprobs for score in own_word.scores(probe.rows)])
             model.train()
             logprobs = torch.cat([own_word.score(row).logprobs for row in probe.rows])
