@@ -47,7 +47,7 @@ def test_killed_and_stopped_it_ends_with_the_same_bytes(stage: str, world: World
         ended = world.forker.run(stage, folder, hit)
         if hit.signal == signal.SIGTERM:
             assert (ended.code, ended.signal) == (130, 0), ended.said
-            assert "offline: stopped; the same command resumes from the last checkpoint" in ended.said
+            assert f"{stage}: stopped; the same command resumes from the last checkpoint" in ended.said
         else:
             assert ended.signal == signal.SIGKILL, f"{hit}: {ended}"
         found = re.search(r"resuming after step (\d+) of (\d+)", ended.said)
