@@ -79,10 +79,20 @@ def test_killed_at_random_moments(template: Path, tmp_path: Path, iterations: in
 
 
 def as_project(root: Path) -> Path:
-    for name in ("rlhf", "stages", "dvc.yaml", "params.yaml"):
+    for name in ("rlhf", "stages", "dvc.yaml"):
         (root / name).symlink_to(REPOSITORY / name)
+    (root / "artifacts" / "conformance").mkdir()
+    (root / "artifacts" / "conformance" / "engines.json").write_text('{"engines": ["fast", "plain"]}')
     (root / "inputs" / "reward").mkdir(parents=True)  # a dependency of the stage, empty unless ppo.source is function
     disk.write_resolved(root, **SHORTER)
+    # What the stage checks itself against: params.yaml and a profile that make just these values.
+    resolved = {"profile": "empty", **json.loads((root / "params.resolved.json").read_text())}
+    made = resolved | {"diagnose": {"fail_on": []}, "evaluate": {}}
+    asked = resolved | {"diagnose": {}, "evaluate": {"fail_on": []}}
+    (root / "params.resolved.json").write_text(json.dumps(made))
+    (root / "params.yaml").write_text(json.dumps(asked))  # JSON is YAML too
+    (root / "profiles").mkdir()
+    (root / "profiles" / "empty.yaml").write_text("{}\n")
     return root
 
 
