@@ -31,8 +31,8 @@ def test_train_mode_computes_what_eval_mode_does(kind: str, tmp_path: Path) -> N
         assert not torch.allclose(plain.train()(IDS).logits, expected, atol=1e-2)  # it has dropout
         model = load_model(folder, dtype=torch.float32, device="cpu")
         adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear"))
-        assert torch.equal(model.train()(IDS).logits, expected)
-        assert torch.equal(adapted.train()(input_ids=IDS).logits, expected)
+        for found in (model.train()(IDS).logits, adapted.train()(input_ids=IDS).logits):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)  # by products of another library
 
 
 def test_an_adapters_own_dropout_is_on_in_train_mode_alone(tiny_model_dir: Path) -> None:
