@@ -37,7 +37,8 @@ def test_the_reply_is_what_follows_the_last_marker() -> None:
     [
         ({"chosen": "\n\nHuman: a", "rejected": hh_row()["rejected"]}, "no_assistant", "chosen"),
         (hh_row() | {"rejected": f"{HUMAN} other{ASSISTANT} no"}, "mismatched_prompt", "differ"),
-        (hh_row(rejected=" "), "empty_reply", "rejected"),
+        (hh_row(rejected=""), "empty_reply", "rejected"),
+        (hh_row(rejected=" "), "blank_reply", "rejected"),
         (hh_row(rejected="  \n"), "blank_reply", "rejected"),
         (hh_row(rejected=" \u200b\u200d"), "invisible_reply", "U+200B, U+200D"),
         (hh_row(chosen=" same", rejected=" same "), "tie", "same"),

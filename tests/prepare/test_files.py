@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rlhf.core.conversation import Turn
 from rlhf.core.errors import UserError
 from rlhf.prepare.notes import Notes
 from rlhf.prepare.readers import find_files, read_rows
@@ -180,7 +181,7 @@ def test_parquet_and_gzip_hold_conversations_too(tmp_path: Path) -> None:
     for path in (tmp_path / "a.parquet", zipped):
         (made,) = Source(data_params(path=str(path), format="auto"), 0)
         assert not isinstance(made, BadRow)
-        assert (made.prompt, made.chosen, made.weight) == ("\n\nHuman: Hi\n\nAssistant:", " yes", 0.5)
+        assert (made.prompt, made.chosen, made.weight) == ((Turn("user", "Hi"),), "yes", 0.5)
     doubled = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["chosen", "chosen"])
     pyarrow.parquet.write_table(doubled, tmp_path / "c.parquet")
     with pytest.raises(UserError, match=r"c\.parquet: two columns are called 'chosen'"):

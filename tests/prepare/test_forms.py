@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from rlhf.core.errors import UserError
+from rlhf.prepare.build import make_writer
+from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import BadRow, Pair
 from rlhf.prepare.sources import Source
+from rlhf.prepare.written import write_all
 from tests.prepare.helpers import VALUES, data_params, write_lines
 
 Row = dict[str, Any]
@@ -39,7 +42,7 @@ def read(folder: Path, *rows: Row, form: str = "auto", **columns: str) -> tuple[
     path = write_lines(folder / "rows.jsonl", rows)
     data = data_params(path=str(path), format=form, columns=VALUES["columns"] | columns)
     source = Source(data, 0)
-    return list(source), "\n".join(source.notes.lines())
+    return list(write_all(source, make_writer(data, None, None), Ledger())), "\n".join(source.notes.lines())
 
 
 # What stands in a file -> the form it is taken for, prompt, chosen, rejected.

@@ -92,12 +92,17 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path: Path) -> None:
 
 FORMS = """
 import json, sys
+from rlhf.prepare.build import make_writer
+from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.sources import Source
+from rlhf.prepare.written import write_all
 from tests.prepare.helpers import VALUES, data_params
 for repo in sys.argv[1:]:
     hub = {"repo": repo, "revision": "a" * 40, "data_dir": None, "split": "train"}
-    source = Source(data_params(source="hub", format="auto", hub=hub), 0)
-    pairs = [[one.prompt, one.chosen, one.rejected, one.origin] for one in source]
+    data = data_params(source="hub", format="auto", hub=hub)
+    source = Source(data, 0)
+    written = write_all(source, make_writer(data, None, None), Ledger())
+    pairs = [[one.prompt, one.chosen, one.rejected, one.origin] for one in written]
     print(json.dumps([pairs, source.notes.lines()[0]]))
 """
 
