@@ -112,7 +112,7 @@ def test_who_may_ask_and_what_comes_with_an_answer(page: Page) -> None:
     assert status == 200
     assert "Your name" in text
     assert "default-src 'none'" in headers["content-security-policy"]
-    assert (headers["referrer-policy"], headers["x-content-type-options"]) == ("no-referrer", "nosniff")
+    assert (headers["referrer-policy"], headers["x-content-type-options"]) == ("same-origin", "nosniff")
     assert (headers["cache-control"], "server" in headers) == ("no-store", False)
     assert page.ask("GET", page.path + "page.js")[2]["content-type"].startswith("text/javascript")
     for path in (
@@ -182,7 +182,10 @@ def test_what_a_reply_holds_stays_text(page: Page) -> None:
 
 
 @served
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(one, marks=pytest.mark.thorough) for one in (signal.SIGTERM, signal.SIGINT))],
+)
 def test_a_kill_loses_nothing_and_asks_nothing_twice(tmp_path: Path, number: signal.Signals) -> None:
     pairs(tmp_path, 12)
     seen = []
@@ -261,7 +264,8 @@ def test_guidelines(tmp_path: Path) -> None:
 
 @served
 @pytest.mark.skipif(bool(LACKING), reason=f"the page was not opened: no {' and no '.join(LACKING)}")
-def test_fifty_pairs_by_keyboard_alone_in_a_real_browser(page: Page) -> None:
+@pytest.mark.parametrize("number", [6, pytest.param(50, marks=pytest.mark.thorough)])
+def test_pairs_by_keyboard_alone_in_a_real_browser(page: Page, number: int) -> None:
     webdriver = pytest.importorskip("selenium.webdriver")
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -278,19 +282,19 @@ def test_fifty_pairs_by_keyboard_alone_in_a_real_browser(page: Page) -> None:
         press("ann")  # the name's field has the focus
         press(Keys.ENTER)
         said = {"a": "left", "b": "right", "t": "tie", "x": "both_bad", "s": "skip"}
-        for count in range(50):
+        for count in range(number):
             wait_until(lambda count=count: f"ann: {count} done" in driver.page_source)
             assert driver.title == "Which reply is better?"
             press(list(said)[count % 5])
-        wait_until(lambda: "ann: 50 done" in driver.page_source)
+        wait_until(lambda: f"ann: {number} done" in driver.page_source)
         press("u")
-        wait_until(lambda: "ann: 49 done" in driver.page_source)
+        wait_until(lambda: f"ann: {number - 1} done" in driver.page_source)
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
         assert [entry for entry in driver.get_log("browser") if "favicon" not in entry["message"]] == []
     finally:
         driver.quit()
     found = read_labels(page.folder / "labels")
-    assert len(found.answers) == 49
+    assert len(found.answers) == number - 1
     assert found.left_out["undone"] == 1
     assert found.left_out["contradicting"] == found.left_out["repeated"] == 0
 
