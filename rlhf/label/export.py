@@ -1,0 +1,71 @@
+"""Hand labels on: as a sheet with a row an answer, or as preferences in the usual JSON lines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlhf.core import sheets
+from rlhf.core.artifacts import write_jsonl, write_text
+from rlhf.core.errors import UserError
+from rlhf.core.params import check
+from rlhf.labels.combine import combine
+from rlhf.labels.record import Label, line_of
+
+COLUMNS = tuple(Label.model_fields)
+_NUMBERS = {"round": int, "look": int, "soft": float}
+
+
+def export(labels: Sequence[Label], to: Path) -> str:
+    """Write `to`: .csv holds every answer, .jsonl a row {prompt, chosen, rejected, weight, annotators} a question that
+    has a winner. Return a line on what was left out.
+
+    Raises:
+        UserError: another ending.
+    """
+    if to.suffix == ".csv":
+        rows = [[getattr(label, name) for name in COLUMNS] for label in labels]
+        write_text(to, "\ufeff" + sheets.write_rows(COLUMNS, rows))
+        return f"{to}: {len(labels)} answers"
+    if to.suffix != ".jsonl":
+        raise UserError(f"label: --to: found {str(to)!r}; its ending says what it is: .csv or .jsonl")
+    combined = combine(labels)
+    won = [one for one in combined.preferences if one.winner]
+    write_jsonl(
+        to,
+        (
+            {
+                "prompt": one.question.prompt,
+                "chosen": one.question.a if one.winner == "A" else one.question.b,
+                "rejected": one.question.b if one.winner == "A" else one.question.a,
+                "weight": abs(2 * one.target - 1),  # 1 where all agree
+                "annotators": one.answers,
+            }
+            for one in won
+        ),
+    )
+    ties, counts = len(combined.preferences) - len(won), combined.counts
+    return (
+        f"{to}: {len(won)} preferences; left out: {ties} ties, {counts['silent']} questions with no answer but both "
+        "bad or skip"
+    )
+
+
+def import_sheet(path: Path) -> str:
+    """Read a sheet that `export` wrote, also as a spreadsheet program has saved it, and return lines of labels.
+
+    Raises:
+        UserError: file:line, what was found and what is allowed.
+    """
+    lines = []
+    for line, fields in sheets.read_rows(path, COLUMNS):
+        values: dict[str, object] = {name: fields[name] for name in COLUMNS}
+        for name, kind in _NUMBERS.items():
+            text = fields[name].strip().replace(",", ".")
+            try:
+                values[name] = None if not text and name == "soft" else kind(text)
+            except ValueError:
+                raise UserError(f"{path}:{line}: {name}: found {text!r:.40}; a number is needed") from None
+        try:
+            lines.append(line_of(check(Label, values, where=f"{path}:{line}")))
+        except UserError as error:
+            raise UserError(str(error).split("\n")[0][:400]) from None
+    return "".join(lines)
