@@ -11,36 +11,25 @@ def main(run: Run) -> None:
     nothing: the synthetic task). Writes artifacts/prepare/pairs, artifacts/prepare/corpus.jsonl,
     artifacts/prepare/tokenizer, metrics/prepare.json and provenance/prepare.json.
     """
-    from pathlib import Path
-
     import click
 
     from rlhf.base.params import BaseParams
-    from rlhf.prepare.build import OOD, BaseChoice, prepare
+    from rlhf.prepare.build import BaseChoice, asked_replies, prepare, read_from
     from rlhf.prepare.lengths import PromptRoom
     from rlhf.prepare.params import DataParams
-    from rlhf.prepare.room import Reply
     from rlhf.prepare.write import write_prepared
 
     data, base = run.section("data", DataParams), run.section("base", BaseParams)
     choice = BaseChoice(base.source, base.path, base.repo, base.revision, base.pretrain.context)
     splits = ("train", "validation") if run.value("ppo.validation_every") else ("train",)
     room = PromptRoom(run.value("ppo.max_prompt_tokens"), run.value("ppo.response_tokens"), splits)
-    asked = run.value("evaluate.response_tokens")
-    replies = [
-        Reply("sft.sample_tokens", run.value("sft.sample_tokens") if run.value("sft.samples") else None, "test"),
-        Reply("evaluate.response_tokens", asked, run.value("evaluate.split")),
-        Reply("evaluate.response_tokens", asked, OOD),
-    ]
-    prepared = prepare(data, choice, run.seed, room=room, replies=replies)
-    at = run.layout
+    sampled = run.value("sft.sample_tokens") if run.value("sft.samples") else None
+    replies = asked_replies(sampled, run.value("evaluate.response_tokens"), run.value("evaluate.split"))
+    prepared, at = prepare(data, choice, run.seed, room=room, replies=replies), run.layout
     write_prepared(prepared, at)
-    read = [Path(data.path)] if data.source == "files" else []
-    read += [Path(base.path)] if base.source == "path" and base.path else []
-    run.finish(prepared.metrics, inputs=read, outputs=[at.pairs, at.corpus, at.tokenizer])
-    for note in prepared.notes:
+    run.finish(prepared.metrics, inputs=read_from(data, choice), outputs=[at.pairs, at.corpus, at.tokenizer])
+    for note in (*prepared.notes, prepared.ledger.summary()):
         click.echo(f"prepare: {note}", err=True)
-    click.echo(f"prepare: {prepared.ledger.summary()}", err=True)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,21 @@ def prepare(
     )  # fmt: skip
 
 
+def asked_replies(sampled: int | None, measured: int, split: str) -> list[Reply]:
+    """List the lengths that later stages ask of replies: sft of its samples, evaluate on `split` and on OOD prompts."""
+    return [
+        Reply("sft.sample_tokens", sampled, "test"),
+        Reply("evaluate.response_tokens", measured, split),
+        Reply("evaluate.response_tokens", measured, OOD),
+    ]
+
+
+def read_from(data: DataParams, base: BaseChoice) -> list[Path]:
+    """List the user's own files and folders that the stage reads."""
+    own = [data.path] if data.source == "files" else []
+    return [Path(path) for path in (*own, base.path if base.source == "path" else None) if path]
+
+
 def make_writer(data: DataParams, tokenizer: PreTrainedTokenizerBase | None, folder: Path | None) -> Writer:
     """Choose the template of the parameters. `tokenizer` in `folder`; None where it is yet to be trained.
 

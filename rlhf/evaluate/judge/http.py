@@ -1,7 +1,6 @@
 """One POST to one address: never elsewhere, never longer than allowed, never more bytes than allowed."""
 
 import contextlib
-import ipaddress
 import queue
 import socket
 import threading
@@ -9,9 +8,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from rlhf.core.errors import UserError
+from rlhf.evaluate.judge.params import is_local
 
 MOST_BYTES = 4 << 20  # of an answer, packed and unpacked; one of a thousand tokens takes a thousandth of it
 _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -36,17 +35,6 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-def is_local(address: str) -> bool:
-    """Say whether an address's host is this machine, by its name or number."""
-    host = (urlsplit(address).hostname or "").rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Connection:

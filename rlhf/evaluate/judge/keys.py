@@ -9,24 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 from rlhf.core.errors import UserError
 
-_PREFIXED = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|gsk|xai|glpat|pplx|nvapi)-|(?:hf|gsk|ghp)_)[\w-]{12,}|AIza[\w-]{20,}"
-)
-_WORD = re.compile(r"(?=.*[A-Za-z])(?=.*\d)(?:[a-z]{2,5}_)?[A-Za-z0-9]{24,}")  # too long for a word, too odd for words
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPENAI = "api.openai.com"
 _OWN = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 WINDOW = 8  # so many characters in a row of a key are a part of it, and no accident
-
-
-def is_variable(name: str) -> bool:
-    """Say whether this can be the name of a variable of the environment, and does not look like a key itself."""
-    return bool(_NAME.fullmatch(name)) and not _WORD.fullmatch(name)
-
-
-def holds_key(address: str) -> bool:
-    """Say whether an address carries what looks like a key or a password."""
-    return "@" in address or "?" in address or "#" in address or bool(_PREFIXED.search(unquote(address)))
 
 
 def read_key(key_env: str, address: str) -> str:

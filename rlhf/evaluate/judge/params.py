@@ -1,13 +1,18 @@
 """Parameters of a language model as judge."""
 
+import ipaddress
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
 from rlhf.core.params import Section
-from rlhf.evaluate.judge.http import is_local
-from rlhf.evaluate.judge.keys import holds_key, is_variable
+
+_PREFIXED = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|gsk|xai|glpat|pplx|nvapi)-|(?:hf|gsk|ghp)_)[\w-]{12,}|AIza[\w-]{20,}"
+)
+_WORD = re.compile(r"(?=.*[A-Za-z])(?=.*\d)(?:[a-z]{2,5}_)?[A-Za-z0-9]{24,}")  # too long for a word, too odd for words
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class JudgeParams(Section):
@@ -44,6 +49,27 @@ class JudgeParams(Section):
         if self.prompts and not self.model:
             raise ValueError("model must name a model of the endpoint where prompts is above 0 (found '')")
         return self
+
+
+def is_variable(name: str) -> bool:
+    """Say whether this can be the name of a variable of the environment, and does not look like a key itself."""
+    return bool(_NAME.fullmatch(name)) and not _WORD.fullmatch(name)
+
+
+def holds_key(address: str) -> bool:
+    """Say whether an address carries what looks like a key or a password."""
+    return "@" in address or "?" in address or "#" in address or bool(_PREFIXED.search(unquote(address)))
+
+
+def is_local(address: str) -> bool:
+    """Say whether an address's host is this machine, by its name or number."""
+    host = (urlsplit(address).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 _ADDRESS = "endpoint must be the address of an OpenAI-compatible API, as http://127.0.0.1:8000/v1"
