@@ -39,7 +39,8 @@ def input_files(path: Path, endings: tuple[str, ...], *, key: str) -> list[Path]
 
 def _bystander(item: Path) -> bool:
     name = item.name.lower()
-    return name.startswith((".", "~$")) or name.endswith((".dvc", "~")) or name in (*BYSTANDERS, "__pycache__")
+    about = name.partition(".")[0] in ("license", "licence", "copying", "notice", "citation", "readme")
+    return name.startswith((".", "~$")) or name.endswith((".dvc", "~")) or about or name in (*BYSTANDERS, "__pycache__")
 
 
 def _or(endings: tuple[str, ...]) -> str:

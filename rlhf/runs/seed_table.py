@@ -24,7 +24,15 @@ from rlhf.core.provenance import files_of
 from rlhf.runs.headlines import HEADLINES
 
 TABLE = Path("benchmarks/results/seed_spread.json")
-STAGES = ("prepare", "base", "sft", "reward", "ppo", "evaluate")  # those that a headline number hangs on, in order
+STAGES = (
+    "prepare",
+    "base",
+    "conformance",
+    "sft",
+    "reward",
+    "ppo",
+    "evaluate",
+)  # those that a headline number hangs on, in order
 CODE = ("rlhf", "stages")
 
 

@@ -8,10 +8,12 @@ import pytest
 from transformers import GPT2TokenizerFast
 
 from rlhf.core.errors import UserError
-from rlhf.prepare.build import BaseChoice, Prepared, prepare
+from rlhf.prepare.build import BaseChoice, Prepared, make_writer, prepare
+from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.lengths import token_lengths
 from rlhf.prepare.rows import Pair
 from rlhf.prepare.sources import Source
+from rlhf.prepare.written import write_all
 from tests.prepare.helpers import VALUES, data_params
 
 
@@ -32,7 +34,7 @@ def test_hh_agrees_with_its_readme(hh: Prepared) -> None:
     assert hh.metrics["prepare_rows_kept"] == 2339
     assert round(float(hh.metrics["prepare_longer_chosen"] or 0), 3) == 0.594
     assert hh.metrics["prepare_set_aside_mismatched_prompt"] == 9
-    assert hh.metrics["prepare_set_aside_empty_reply"] == 4
+    assert hh.metrics["prepare_set_aside_blank_reply"] == 4  # a space after "Assistant:", and nothing
     assert hh.metrics["prepare_set_aside_tie"] == 2
     assert hh.metrics["prepare_rows_dropped"] == 0
 
@@ -76,8 +78,9 @@ def test_polite_rewrites_with_a_real_tokenizer(shared_data: Path) -> None:
 def test_real_conversations_are_read_whole(shared_data: Path) -> None:
     """Against the file itself: last turn, number of turns, replies."""
     path = shared_data / "chat-preferences" / "dpo_en_demo.json"
-    source = Source(data_params(path=str(path), format="auto"), 0)
-    made = [one for one in source if isinstance(one, Pair)]
+    data = data_params(path=str(path), format="auto")
+    source = Source(data, 0)
+    made = [one for one in write_all(source, make_writer(data, None, None), Ledger()) if isinstance(one, Pair)]
     truth = json.loads(path.read_text())
     assert len(made) == len(truth) == 300
     for pair, row in zip(made, truth, strict=True):
