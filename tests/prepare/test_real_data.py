@@ -9,8 +9,8 @@ from transformers import GPT2TokenizerFast
 
 from rlhf.core.errors import UserError
 from rlhf.prepare.build import BaseChoice, Prepared, make_writer, prepare
-from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.lengths import token_lengths
+from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import Pair
 from rlhf.prepare.sources import Source
 from rlhf.prepare.written import write_all
