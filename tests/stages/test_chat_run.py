@@ -13,7 +13,7 @@ from tests.stages.project import Project
 from tests.stages.test_real_input import FEW
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
-STAGES = ("resolve", "prepare", "base", "sft", "reward", "ppo", "evaluate")
+STAGES = ("resolve", "prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate")
 
 
 def rows(count: int) -> list[dict[str, str]]:
