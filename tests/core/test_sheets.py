@@ -31,8 +31,9 @@ def test_escaping_is_undone_exactly(text: str) -> None:
 
 
 @given(TEXTS)
+@example("'\t")  # an escape by the look of it: were it left, unescape would take the apostrophe away
 def test_ordinary_text_is_left_alone(text: str) -> None:
-    if not any(sign in text for sign in RUNS) and text[:1] not in ("\t", "\r", "\n"):
+    if not any(sign in text for sign in RUNS) and text.lstrip("'")[:1] not in ("\t", "\r", "\n"):
         assert escape(text) == text
 
 

@@ -16,7 +16,7 @@ from rlhf.runs.headlines import SEEDS
 from rlhf.runs.seed_table import SeedTable, keys_of, write_tables
 from tests.stages.forker import Forker
 
-STAGES = ("prepare", "base", "sft", "reward", "ppo", "evaluate")
+STAGES = ("prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate")
 NUMBERS = {"base": "base_perplexity", "sft": "sft_perplexity_after", "reward": "reward_accuracy",
            "ppo": "ppo_kl_final", "evaluate": "eval_kl"}  # fmt: skip
 
