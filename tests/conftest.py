@@ -53,6 +53,11 @@ def _few_threads() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _checked_calls() -> None:
+    tests.typechecker.begin_test()
+
+
 @pytest.fixture(scope="session")
 def forker() -> Iterator[Forker]:
     """Stage commands without the seconds of their imports, for all tests of a session."""
