@@ -1,5 +1,7 @@
 """Read YAML 1.2, in which 1e-5 is a number (PyYAML reads YAML 1.1, where it is a string)."""
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """Read a mapping from YAML 1.2; `where` names it in errors, which are those of `read_yaml`."""
+    return copy.deepcopy(_parsed(text, where))
+
+
+@functools.lru_cache(maxsize=32)  # a command reads dvc.yaml and its parameters more than once, at .1 s each
+def _parsed(text: str, where: str) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
 
