@@ -31,10 +31,14 @@ from rlhf.core.failures import report
 from rlhf.core.params import Section, check, dug
 from rlhf.core.processes import Lost, Processes
 
-SHARDS = {  # stage -> (the parameter that cuts its work, a choice and the value at which there is such work, or "")
+SHARDS: dict[
+    str, tuple[str, str, object]
+] = {  # stage -> (what cuts its work, a choice and where that is shared, or "")
     "base": ("base.pretrain.shards", "base.source", "pretrain"),
+    "sft": ("sft.shards", "", ""),
     "ppo": ("ppo.shards", "", ""),
 }
+BATCHED = {"evaluate": ("evaluate.judge.prompts", 0)}  # stage -> the same; batches are shared, whatever their number
 RESOLVED = "params.resolved.json"
 FOLDER = "RLHF_PROCESSES"  # where the processes that this module starts meet, and leave what went wrong
 LOST = 75  # exit status of a process that ended because another one did
@@ -88,9 +92,10 @@ def shared(stage: str, resolved: Mapping[str, Any]) -> Shared:
         UserError: the number of processes does not divide the shards, or this stage runs in one.
     """
     place, parts = processes.launched(), shards_of(stage, resolved)
+    batched = stage in BATCHED and dug(resolved, BATCHED[stage][0]) == BATCHED[stage][1]
     launch = check(LaunchParams, resolved["launch"], where=RESOLVED, key="launch") if "launch" in resolved else None
-    count = place[1] if place else launch.processes if launch and parts else 1
-    if count > 1 and parts is None:
+    count = place[1] if place else launch.processes if launch and (parts or batched) else 1
+    if count > 1 and not (parts or batched):
         raise UserError(f"{stage}: started as {count} processes; it runs in one")
     if parts and (problem := processes.indivisible(count, parts[1], parts[0])):
         raise UserError(problem)

@@ -10,6 +10,7 @@ depends on the number of processes (docs/adr/0020). A process that joins hides t
 libraries would find them and distribute the work a second time.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -101,22 +102,16 @@ class Processes:
         self.traffic.count(sent, self.size - 1)
         return [each.to(own.device) for each in found]
 
-    def map(self, units: Sequence[T], work: Callable[[T], Sequence[float]]) -> list[list[float]]:
-        """Return work(unit) for every unit, in order; each unit is done by one process.
+    def map(self, units: Sequence[T], work: Callable[[T], Any]) -> list[Any]:
+        """Return work(unit), plain JSON data, for every unit, in order; each unit is done by one process.
 
-        The numbers, as many for each unit, are those of one process doing all of it.
+        Units are fixed pieces of work, such as batches, so that the numbers are those of one process doing all of it.
+        Every process gets the same units at the same moment. Tuples come back as lists.
         """
         if self.size == 1:
-            return [list(work(unit)) for unit in units]
-        import torch
-
-        done = [list(work(unit)) for unit in units[self.rank :: self.size]]
-        rows = -(-len(units) // self.size)
-        width = int(max(self.numbers(len(done[0]) if done else 0))[0])
-        own = torch.zeros(rows, width, dtype=torch.float64)
-        if done:
-            own[: len(done)] = torch.tensor(done, dtype=torch.float64)
-        found = [each.tolist() for each in self.gather(own)]
+            return [work(unit) for unit in units]
+        done = [work(unit) for unit in units[self.rank :: self.size]]
+        found = [json.loads(text) for text in self._texts(json.dumps(done))]
         return [found[number % self.size][number // self.size] for number in range(len(units))]
 
     def numbers(self, *own: float) -> list[list[float]]:
@@ -142,7 +137,7 @@ class Processes:
             if text:
                 content[:] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
             distributed.broadcast(content, 0)
-        return bytes(content.tolist()).decode()
+        return bytes(content.numpy()).decode()
 
     def check_same(self, digest: str, what: str) -> None:
         """Check that all processes hold the same thing, by a SHA-256 of it in hex.
@@ -161,6 +156,16 @@ class Processes:
     def wait(self) -> None:
         """Wait until all processes are here."""
         self.numbers()
+
+    def _texts(self, own: str) -> list[str]:
+        """Return the texts that each process gave, in order of rank."""
+        import torch
+
+        data = torch.frombuffer(bytearray(own.encode()), dtype=torch.uint8)
+        sizes = [int(size) for (size,) in self.numbers(len(data))]
+        padded = torch.nn.functional.pad(data, (0, max(sizes) - len(data)))
+        found = zip(self.gather(padded), sizes, strict=True)
+        return [bytes(each[:size].numpy()).decode() for each, size in found]
 
     def _exchange(self, own: "Tensor", other: int) -> "Tensor":
         import torch
