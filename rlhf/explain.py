@@ -108,7 +108,7 @@ def _schema() -> dict[str, Any]:
 def reruns(name: str, files: Files) -> str:
     """Name the stages that declare a parameter, and those that follow where the outputs change."""
     stages = dict(_stages(read_yaml(files.pipeline)["stages"]))
-    if name.partition(".")[0] == "live":
+    if name.partition(".")[0] in ("live", "launch"):
         return "nothing"
     asked = "diagnose.fail_on" if name == "evaluate.fail_on" else name  # resolve hands it on
     first = [

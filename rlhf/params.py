@@ -9,8 +9,10 @@ from pydantic import Field
 from rlhf.base.params import BaseParams
 from rlhf.core.errors import UserError
 from rlhf.core.escapes import check_escapes
+from rlhf.core.launcher import SHARDS, LaunchParams, shards_of
 from rlhf.core.live import LiveParams
 from rlhf.core.params import Section, by_stage, check, dug, merge
+from rlhf.core.processes import indivisible
 from rlhf.core.runtime import RuntimeParams
 from rlhf.core.yaml import read_yaml
 from rlhf.diagnose.params import Thresholds, VerdictName
@@ -54,6 +56,7 @@ class Params(Section):
     seed: int = Field(ge=0, lt=2**31)
     runtime: RuntimeParams
     live: LiveParams
+    launch: LaunchParams
     data: DataParams
     base: BaseParams
     sft: SFTParams
@@ -145,6 +148,10 @@ def _together(resolved: Params, params: Path) -> None:
     needed, room = resolved.data.min_tokens, resolved.data.max_tokens
     if needed > room:
         raise UserError(f"{params}: data.min_tokens: found {needed}; at most data.max_tokens ({room}) is allowed")
+    for stage in SHARDS:
+        parts = shards_of(stage, resolved.model_dump(mode="json"))
+        if parts and (problem := indivisible(resolved.launch.processes, parts[1], parts[0])):
+            raise UserError(f"{params}: {problem}")
     fallback, path = resolved.ppo.fallback, resolved.ppo.fallback_path
     if path != (where := FALLBACKS[fallback]):
         raise UserError(f"{params}: ppo.fallback_path: found {path!r}; with ppo.fallback {fallback} it must be {where}")

@@ -5,7 +5,7 @@ Nothing heavy is imported here: `python -m stages.<name> --help` answers at once
 
 import contextlib
 import functools
-import signal
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from rlhf.core.checkpoint import Checkpoints
     from rlhf.core.costs import Meter
     from rlhf.core.dag import StageSpec
+    from rlhf.core.launcher import Shared
     from rlhf.core.runtime import Runtime
 
     S = TypeVar("S", bound=BaseModel)
+
+
+UNDECLARED = ("live", "launch")  # sections that change no result: no stage declares them
 
 
 class Run:
@@ -75,11 +79,12 @@ class Run:
         return value
 
     def resolved(self) -> dict[str, Any]:
-        """All resolved parameters as plain data, but for `live`, which changes no result. A stage that asks for them
-        depends on all of these sections."""
+        """All resolved parameters as plain data, but for UNDECLARED. A stage that asks for them depends on all of these
+        sections."""
         from rlhf.core.params import read_resolved
 
-        resolved = {name: part for name, part in read_resolved(self.layout.resolved).items() if name != "live"}
+        found = read_resolved(self.layout.resolved)
+        resolved = {name: part for name, part in found.items() if name not in UNDECLARED}
         self._sections.update(resolved)
         return resolved
 
@@ -100,6 +105,34 @@ class Run:
         # Read past `section`: it is in no record of the run, since no result depends on it.
         live.start(self.layout.live, read_section(self.layout.resolved, "live", live.LiveParams).to)
         return Runtime.start(self.section("runtime", RuntimeParams), self.seed)
+
+    def shared(self) -> "Shared":
+        """How many processes do this stage's work, and which of them this is. Raises UserError if it cannot be shared
+        so."""
+        from rlhf.core.artifacts import read_json
+        from rlhf.core.launcher import shared
+
+        return shared(self.stage, read_json(self.layout.resolved) if self.layout.resolved.is_file() else {})
+
+    def launch(self, count: int) -> int:
+        """Run this stage as `count` processes; returns the exit status."""
+        from rlhf.core.launcher import launch
+
+        arguments = ["-m", f"stages.{self.stage.partition('@')[0]}", *([self.variant] if self.variant else [])]
+        return launch(arguments, count, stage=self.stage, say=functools.partial(click.echo, err=True))
+
+    def join(self, shared: "Shared") -> None:
+        """Meet the other processes that a launcher has started; all but the first one are silent from now on."""
+        from rlhf.core.launcher import meet
+
+        if not meet(shared).is_main:
+            sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the very end
+
+    def leave(self) -> None:
+        """Part from the others when the work is done."""
+        from rlhf.core.processes import leave
+
+        leave()
 
     @functools.cached_property
     def declared(self) -> "StageSpec | None":
@@ -130,6 +163,7 @@ class Run:
         from rlhf.core.checkpoint import Checkpoints, checkpoint_root, fingerprint
         from rlhf.core.dag import declared, ignored
         from rlhf.core.params import dug, read_resolved
+        from rlhf.core.processes import current
         from rlhf.core.provenance import library_versions
         from rlhf.core.runtime import RuntimeParams
 
@@ -138,11 +172,11 @@ class Run:
         params: dict[str, object] = {name: dug(resolved, name) for name in stage.params}
         params["versions"] = library_versions()
         runtime = self.section("runtime", RuntimeParams)
-        run = fingerprint(params, stage.deps, leave_out=ignored())
+        run = current().tell(lambda: fingerprint(params, stage.deps, leave_out=ignored()))
         folder = checkpoint_root(self.layout.checkpoints) / f"{self.stage}-{run}"
         checkpoints = Checkpoints(folder, every_s=runtime.checkpoint_s, every_steps=runtime.checkpoint_steps)
         checkpoints.claim()
-        self._checkpoints, self._resumed = checkpoints, any(folder.iterdir())
+        self._checkpoints, self._resumed = checkpoints, folder.is_dir() and any(folder.iterdir())
         return checkpoints
 
     def finish(
@@ -161,8 +195,11 @@ class Run:
         """
         from rlhf.core.artifacts import write_metrics
         from rlhf.core.card import write_card
+        from rlhf.core.processes import current
         from rlhf.core.provenance import write_provenance
 
+        if not current().is_main:  # it would hash what is being written
+            return
         name = self.stage.replace("@", "_")
         write_metrics(self.layout.metrics(name), metrics)
         for folder in cards:
@@ -177,9 +214,10 @@ class Run:
         """Write .costs/<stage>.json: what the run cost, on which machine, and which provenance it has left. That is
         never a reason for a run to fail."""
         from rlhf.core.artifacts import sha256_file, write_json
-        from rlhf.core.costs import machine, settings_hash
+        from rlhf.core.costs import machine, of_all, settings_hash
         from rlhf.core.numerics import numerics
         from rlhf.core.params import read_resolved
+        from rlhf.core.processes import current
 
         with contextlib.suppress(Exception):
             names = sorted(self._sections)
@@ -187,7 +225,8 @@ class Run:
             record = {"machine": machine(), "resumed": self._resumed, "sections": names, "settings": settings}
             made = self.layout.provenance(self.stage.replace("@", "_"))
             record |= {"numerics": numerics(), "made": sha256_file(made) if made.is_file() else None}
-            write_json(self.layout.costs / f"{self.stage}.json", {**meter.read(), **record})
+            record["processes"] = current().size
+            write_json(self.layout.costs / f"{self.stage}.json", {**of_all(meter.read(), current()), **record})
 
 
 def stage_command(
@@ -223,38 +262,45 @@ class _Command(click.Command):
             return super().main(*args, **kwargs)
 
 
-def _work(run: Run, function: Callable[..., None], options: Mapping[str, Any], *, costs: bool, checked: bool) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has had SIGINT ignored
-        signal.signal(number, _interrupt)
+def _work(run: Run, function: Callable[..., None], options: Mapping[str, Any], *, costs: bool, checked: bool) -> int:
     from rlhf.core.costs import Meter
+    from rlhf.core.launcher import ready_for_signals, started
 
+    ready_for_signals(_interrupt)
     meter = Meter()
     run.fix_instruction_set()
-    if costs and run.stage != "resolve":
+    shared = run.shared()
+    if costs and run.stage != "resolve" and shared.checks and not started():
         run.check_start()
         if checked:
             run.check_inputs()
+    if shared.launches:
+        return run.launch(shared.launches)
+    run.join(shared)
     function(run, **options)
     if costs:
         run.costs(meter)
+    run.leave()
+    return 0
 
 
-def _ended(run: Run, work: Callable[[], None]) -> int:
+def _ended(run: Run, work: Callable[[], int]) -> int:
     """Do the work; return the exit status after saying what went wrong, if anything did."""
+    errors = sys.stderr
     try:
-        work()
+        return work()
     except (Stopped, KeyboardInterrupt):
-        click.echo(f"{run.stage}: stopped; the same command resumes from the last checkpoint", err=True)
+        from rlhf.core.launcher import says_stopped
+
+        if says_stopped():
+            click.echo(f"{run.stage}: stopped; the same command resumes from the last checkpoint", file=errors)
         return 130
     except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
         raise
     except BaseException as error:  # a panic of a library in Rust is no Exception
-        from rlhf.core.failures import report
+        from rlhf.core.launcher import end
 
-        for line in report(error, run.stage, run.layout.tracebacks):
-            click.echo(line, err=True)
-        return 1
-    return 0
+        return end(error, run.stage, run.layout.tracebacks, errors)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

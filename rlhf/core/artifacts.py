@@ -2,6 +2,8 @@
 
 Every writer goes to a temporary name on the same file system, is flushed to disk and renamed. A full disk, a kill or
 an exception therefore leaves the previous file, or none.
+
+Of several processes that share a run the first one writes; the others make the same and drop it here.
 """
 
 import errno
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf.core.errors import UserError
+from rlhf.core.processes import current
 from rlhf.core.text import json_safe, printable
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ PAGES = (".md", ".html")  # what people open
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically. Raises UserError if the disk is full or the folder is not writable."""
+    if not current().is_main:
+        return
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -150,6 +155,10 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Open a temporary folder beside `path` that takes its place when the block ends well, and is removed if it does
     not."""
+    if not current().is_main:
+        with tempfile.TemporaryDirectory(prefix="rlhf-dropped-") as dropped:
+            yield Path(dropped)
+        return
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)

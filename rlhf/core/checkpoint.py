@@ -7,6 +7,8 @@ inputs and code). A run with other parameters looks elsewhere and finds nothing.
 Each checkpoint is a folder written under a temporary name, flushed and renamed, with the SHA-256 of its files in a
 manifest. `latest` takes the newest that verifies, so that a truncated one costs a few steps and not the run.
 One process at a time works on a run: it holds a lock that the system lets go of when the process ends, however it ends.
+Where several processes share the run's work, the first one is meant: it holds the lock, writes, and says which
+checkpoint all of them resume from. A checkpoint knows nothing of how many there were.
 """
 
 import fcntl
@@ -34,6 +36,7 @@ from rlhf.core.artifacts import (
 )
 from rlhf.core.errors import UserError
 from rlhf.core.experiment import workspace
+from rlhf.core.processes import current
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +95,8 @@ class Checkpoints:
         Raises:
             UserError: another process is at it: the two would write into each other's files.
         """
+        if not current().is_main:
+            return
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder, os.O_RDONLY)
@@ -107,6 +112,8 @@ class Checkpoints:
 
     def save(self, step: int, tensors: "Mapping[str, Tensor]", state: Mapping[str, object]) -> None:
         """Save atomically and drop the oldest. Raises UserError if the disk is full; earlier ones stay."""
+        if not current().is_main:
+            return self.note_saved(step)
         with atomic_dir(self.folder / f"step-{step:09d}") as folder:
             save_tensors(folder / "tensors.safetensors", tensors)
             write_text(folder / "state.json", json.dumps(state, sort_keys=True, allow_nan=False))
@@ -121,23 +128,30 @@ class Checkpoints:
 
     def latest(self) -> Checkpoint | None:
         """Load the newest checkpoint that verifies, or return None. Broken ones are named on stderr and removed."""
-        folders = self._folders()
-        whole = next((folder for folder in folders if sealed(folder)), None)
-        for folder in folders[: folders.index(whole) if whole else None]:
-            discard(folder, whole)
-        if whole is not None:
-            folder = whole
+        name = current().tell(self._newest)
+        if name:
+            folder = self.folder / name
             step = int(folder.name.removeprefix("step-"))
             self._last_step = step
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             return Checkpoint(step, load_tensors(folder / "tensors.safetensors"), state)
         return None
 
+    def _newest(self) -> str:
+        """Name the newest whole checkpoint, after removing broken newer ones; empty if there is none."""
+        folders = self._folders()
+        whole = next((folder for folder in folders if sealed(folder)), None)
+        for folder in folders[: folders.index(whole) if whole else None]:
+            discard(folder, whole)
+        return whole.name if whole else ""
+
     def clear(self) -> None:
         """Remove this run's checkpoints: the stage is done, its outs hold the result.
 
         At one stroke: what a kill in the middle of it leaves is nothing that anyone would resume.
         """
+        if not current().is_main:
+            return
         done = self.folder.with_name(f".{self.folder.name}.done")
         shutil.rmtree(done, ignore_errors=True)
         if self.folder.is_dir():

@@ -11,6 +11,8 @@ there is no /proc, and of the children, of whom the system keeps nothing else; `
 torch's allocator held at once; `cpu_energy_j` is the difference of the processor packages' RAPL counters, whatever else
 ran on them included; `gpu_energy_j` the difference of NVML's counters of the GPUs that the process used, idle power
 included. A cost that cannot be read is None, never an estimate.
+
+Where several processes share a stage's work, `cpu_s` and `peak_memory_mb` are the sums over them.
 """
 
 import contextlib
@@ -27,6 +29,7 @@ from typing import Any
 
 from rlhf.core.nvml import energy_mj
 from rlhf.core.params import dug
+from rlhf.core.processes import Processes
 
 POWERCAP = Path("/sys/class/powercap")
 MEGA = 1e6
@@ -77,6 +80,13 @@ class Meter:
             "cpu_energy_j": joules(self._packages, packages()),
             "gpu_energy_j": sum(after[gpu] - self._gpus[gpu] for gpu in used) / 1e3 if same else None,
         }
+
+
+def of_all(own: Mapping[str, float | None], processes: Processes) -> dict[str, float | None]:
+    """Add up the processor time and memory of the processes that shared a run's work; the rest is the main one's."""
+    added = [name for name in ("cpu_s", "peak_memory_mb") if own[name] is not None]
+    rows = processes.numbers(*(own[name] or 0.0 for name in added))
+    return {**own, **{name: sum(row[at] for row in rows) for at, name in enumerate(added)}}
 
 
 def high_water(status: Path = Path("/proc/self/status")) -> int | None:

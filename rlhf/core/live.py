@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from rlhf.core.errors import UserError
 from rlhf.core.params import Section
+from rlhf.core.processes import current
 
 Kind = Literal["dvclive", "tensorboard"]
 Row = Mapping[str, float | int | str | None]
@@ -111,7 +112,7 @@ def start(folder: Path, kinds: Sequence[Kind]) -> None:
     Raises:
         UserError: a library that was asked for is not installed.
     """
-    _current[:] = [Live(folder, kinds)] if kinds else []
+    _current[:] = [Live(folder, kinds)] if kinds and current().is_main else []
 
 
 def show(curve: str, rows: Sequence[Row]) -> None:

@@ -7,9 +7,9 @@ its own `params.py`, so that a change to one stage's schema re-runs only that st
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rlhf.core.artifacts import read_json, write_text
 from rlhf.core.errors import UserError
@@ -32,6 +32,14 @@ class TrainingSection(Section):
     eval_every: int = Field(ge=1)
     log_every: int = Field(ge=1)
 
+
+def _power_of_two(number: int) -> int:
+    if number & (number - 1):
+        raise ValueError("it must be a power of two, as 1, 2, 4, 8")
+    return number
+
+
+Shards = Annotated[int, Field(ge=1, le=1024), AfterValidator(_power_of_two)]  # parts that work is cut into
 
 S = TypeVar("S", bound=BaseModel)
 

@@ -1,7 +1,4 @@
-"""Set up the process: device, precision, threads, rank, seeds, and sums over processes.
-
-The one place that talks to `accelerate`, so that data-parallel runs change this file and not the algorithms.
-"""
+"""Set up the process: device, precision, threads, seeds. Who shares the work is in `rlhf.core.processes`."""
 
 import os
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from pydantic import Field
 
 from rlhf.core.errors import UserError
 from rlhf.core.params import Section
+from rlhf.core.processes import Processes, current
 from rlhf.core.seeding import derive, generator
 
 if TYPE_CHECKING:
@@ -78,24 +76,15 @@ class Runtime:
         return torch.float32 if self.params.dtype == "float32" else torch.bfloat16
 
     @property
-    def rank(self) -> int:
-        return int(self._state.process_index)
-
-    @property
-    def world_size(self) -> int:
-        return int(self._state.num_processes)
+    def processes(self) -> Processes:
+        """Return the processes that share this run's work."""
+        return current()
 
     @property
     def is_main(self) -> bool:
         """Say whether this process writes files and draws progress bars."""
-        return bool(self._state.is_main_process)
+        return self.processes.is_main
 
     def generator(self, *stream: str | int) -> "torch.Generator":
-        """Make a CPU generator for one random stream; each rank draws its own."""
-        return generator(self.seed, *stream, "rank", self.rank)
-
-    def mean(self, value: "torch.Tensor") -> "torch.Tensor":
-        """Average a tensor over processes (itself, with one)."""
-        from accelerate.utils import reduce
-
-        return value if self.world_size == 1 else reduce(value, reduction="mean")
+        """Make a CPU generator for one random stream: the same on every process, which takes its own rows of a draw."""
+        return generator(self.seed, *stream, "rank", 0)

@@ -1,11 +1,14 @@
 """Measure how far a policy has drifted from the SFT policy, on its own samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlhf.core.processes import current
 from rlhf.measure.responses import Drift
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample
@@ -26,8 +29,9 @@ def sampled_drift(
     batch_tokens: int,
 ) -> Drift:
     """Estimate the KL to the reference by k1 and k3, and measure entropy and length, of each sample."""
-    rows: dict[int, tuple[float, float, float, int]] = {}
-    for batch, episodes in _batches(backbone, samples, batch_tokens):
+
+    def of(batch: Sequence[int]) -> list[tuple[float, float, float, int]]:
+        episodes = _episodes(backbone, [samples[i] for i in batch])
         policy = backbone.forward(episodes, adapter=adapter, temperature=temperature)
         other = backbone.forward(episodes, adapter=reference, temperature=temperature)
         log_ratio = (policy.logprobs.double() - other.logprobs.double()) * episodes.mask
@@ -35,8 +39,10 @@ def sampled_drift(
         tokens = episodes.mask.sum(1)
         entropy = policy.entropy.double().sum(1) / tokens.clamp_min(1)
         columns = (log_ratio.sum(1).tolist(), k3.sum(1).tolist(), entropy.tolist(), tokens.tolist())
-        rows |= dict(zip(batch, zip(*columns, strict=True), strict=True))
-    k1s, k3s, entropies, lengths = zip(*(rows[i] for i in range(len(samples))), strict=True)
+        return list(zip(*columns, strict=True))
+
+    rows = _by_batches(backbone, samples, batch_tokens, of)
+    k1s, k3s, entropies, lengths = zip(*rows, strict=True)
     return Drift(k1s, k3s, entropies, lengths)
 
 
@@ -45,11 +51,13 @@ def response_logprobs(
     backbone: Backbone, samples: Sequence[Sample], *, adapter: str | None, temperature: float, batch_tokens: int
 ) -> list[float]:
     """Compute log p(response | prompt) of each sample at the temperature, in nats."""
-    found: dict[int, float] = {}
-    for batch, episodes in _batches(backbone, samples, batch_tokens):
-        logprobs = backbone.forward(episodes, adapter=adapter, temperature=temperature).logprobs.double().sum(1)
-        found |= dict(zip(batch, logprobs.tolist(), strict=True))
-    return [found[i] for i in range(len(samples))]
+
+    def of(batch: Sequence[int]) -> list[float]:
+        episodes = _episodes(backbone, [samples[i] for i in batch])
+        forward = backbone.forward(episodes, adapter=adapter, temperature=temperature)
+        return forward.logprobs.double().sum(1).tolist()
+
+    return _by_batches(backbone, samples, batch_tokens, of)
 
 
 @torch.no_grad()
@@ -67,8 +75,9 @@ def exact_kl(
     The states are the policy's own, so the mean over samples estimates the KL of whole responses as k1 does, with the
     noise of the last draw at each token taken out (a Rao-Blackwell estimate).
     """
-    found: dict[int, float] = {}
-    for batch, episodes in _batches(backbone, samples, batch_tokens):
+
+    def of(batch: Sequence[int]) -> list[float]:
+        episodes = _episodes(backbone, [samples[i] for i in batch])
         policy = _states(backbone, episodes, adapter)
         other = _states(backbone, episodes, reference)
         logits = backbone.logits(policy, adapter=adapter).float() / temperature
@@ -76,8 +85,9 @@ def exact_kl(
         divergence = _in_parts(logits, others)
         spread = torch.zeros(episodes.mask.shape, dtype=torch.float64, device=divergence.device)
         spread[episodes.mask] = divergence
-        found |= dict(zip(batch, spread.sum(1).tolist(), strict=True))
-    return tuple(found[i] for i in range(len(samples)))
+        return spread.sum(1).tolist()
+
+    return tuple(_by_batches(backbone, samples, batch_tokens, of))
 
 
 def token_kl(logits: Float[Tensor, "N V"], reference: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
@@ -92,15 +102,23 @@ def _in_parts(logits: Float[Tensor, "N V"], reference: Float[Tensor, "N V"]) -> 
     return torch.cat([token_kl(one, other) for one, other in parts])
 
 
-def _batches(backbone: Backbone, samples: Sequence[Sample], batch_tokens: int) -> Iterator[tuple[list[int], Episodes]]:
+def _by_batches(
+    backbone: Backbone, samples: Sequence[Sample], batch_tokens: int, of: Callable[[Sequence[int]], list[Any]]
+) -> list[Any]:
+    """Let `of` measure batches of samples of like length, given by their indices; return what it found of each sample.
+
+    Processes that share a run share the batches.
+    """
+    lengths = [len(encode_prompt(backbone.tokenizer, sample.prompt)) + len(sample.response_ids) for sample in samples]
+    batches = length_batches(lengths, batch_tokens)
+    found = dict(zip(chain(*batches), chain(*current().map(batches, of)), strict=True))
+    return [found[i] for i in range(len(samples))]
+
+
+def _episodes(backbone: Backbone, samples: Sequence[Sample]) -> Episodes:
     prompts = [encode_prompt(backbone.tokenizer, sample.prompt) for sample in samples]
-    lengths = [len(p) + len(s.response_ids) for p, s in zip(prompts, samples, strict=True)]
-    for batch in length_batches(lengths, batch_tokens):
-        responses = [samples[i].response_ids for i in batch]
-        yield (
-            batch,
-            Episodes.of([prompts[i] for i in batch], responses, pad_id=backbone.pad_id, device=backbone.device),
-        )
+    responses = [sample.response_ids for sample in samples]
+    return Episodes.of(prompts, responses, pad_id=backbone.pad_id, device=backbone.device)
 
 
 def _states(backbone: Backbone, episodes: Episodes, adapter: str | None) -> Float[Tensor, "N D"]:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
 
+from rlhf.core.processes import current
 from rlhf.core.seeding import rng
 from rlhf.core.stats import bootstrap_difference, paired_difference, wilson
 from rlhf.measure.panel import Panel
@@ -73,15 +75,18 @@ def document_logprobs(
     """Read each document as in pretraining: an EOS stands before it and is predicted behind it; text beyond the context
     is cut off."""
     rows = [encode_response(backbone.tokenizer, text)[: backbone.context - 1] for text in texts]
-    found: dict[int, Document] = {}
-    for batch in length_batches([1 + len(row) for row in rows], batch_tokens):
+    batches = length_batches([1 + len(row) for row in rows], batch_tokens)
+
+    def of(batch: Sequence[int]) -> list[float]:
         responses = [rows[i] for i in batch]
         start = [[backbone.tokenizer.eos_token_id]] * len(batch)
         episodes = Episodes.of(start, responses, pad_id=backbone.pad_id, device=backbone.device)
         forward = backbone.forward(episodes, adapter=adapter, temperature=1.0, states="response")
-        nats = (forward.logprobs.double() * episodes.mask).sum(1).tolist()
-        found |= {i: (one, len(rows[i])) for i, one in zip(batch, nats, strict=True)}
-    return [found[i] for i in range(len(rows))]
+        nats: list[float] = (forward.logprobs.double() * episodes.mask).sum(1).tolist()
+        return nats
+
+    found = dict(zip(chain(*batches), chain(*current().map(batches, of)), strict=True))
+    return [(found[i], len(row)) for i, row in enumerate(rows)]
 
 
 def _scored(backbone: Backbone, items: Sequence[Item], name: str, batch_tokens: int) -> dict[str, Scored]:

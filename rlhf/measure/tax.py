@@ -7,6 +7,7 @@ word), and {"query": text, "choices": [text, ...], "gold": number}, where the ri
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.inputs import input_files
+from rlhf.core.processes import current
 from rlhf.core.seeding import rng
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.settings import Sampling
@@ -84,15 +86,22 @@ def score(backbone: Backbone, items: Sequence[Item], *, adapter: str | None, bat
     rows = _rows(backbone, items)
     found: list[list[tuple[float, bool]]] = [[(0.0, False)] * len(item.choices) for item in items]
     order: list[tuple[int, int]] = [(index, k) for index, item in enumerate(items) for k in range(len(item.choices))]
-    for batch in length_batches([len(p) + len(r) for p, r in rows], batch_tokens):
+    batches = length_batches([len(p) + len(r) for p, r in rows], batch_tokens)
+
+    def of(batch: Sequence[int]) -> list[tuple[float, bool]]:
         prompts, responses = [rows[i][0] for i in batch], [rows[i][1] for i in batch]
         episodes = Episodes.of(prompts, responses, pad_id=backbone.pad_id, device=backbone.device)
         logprobs = backbone.forward(episodes, adapter=adapter, temperature=1.0).logprobs.double().sum(1).tolist()
         single = any(len(items[order[i][0]].choices) == 1 for i in batch)  # others are not asked what they would say
         said = _greedy(backbone, episodes, adapter) if single else [[]] * len(batch)
-        for i, logprob, response, words in zip(batch, logprobs, responses, said, strict=True):
-            index, k = order[i]
-            found[index][k] = (logprob / len(response), words[: len(response)] == list(response))
+        return [
+            (logprob / len(response), words[: len(response)] == list(response))
+            for logprob, response, words in zip(logprobs, responses, said, strict=True)
+        ]
+
+    for i, (logprob, right) in zip(chain(*batches), chain(*current().map(batches, of)), strict=True):
+        index, k = order[i]
+        found[index][k] = (logprob, right)
     return Scored(
         tuple(float(_right(item, scores)) for item, scores in zip(items, found, strict=True)),
         tuple(scores[item.gold][0] for item, scores in zip(items, found, strict=True)),

@@ -95,6 +95,11 @@ def load_actors(
     return Actors(backbone, value_head, source)
 
 
+def parts(total: int, shards: int) -> list[slice]:
+    """Cut range(total) into `shards` slices in order, of sizes that differ by one at most."""
+    return [slice(total * at // shards, total * (at + 1) // shards) for at in range(shards)]
+
+
 def chunks(total: int, size: int) -> Iterator[slice]:
     """Yield slices of at most `size` that cover range(total)."""
     for start in range(0, total, size):

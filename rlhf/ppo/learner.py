@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.portable import applied
@@ -46,6 +47,17 @@ class Learner:
     def clear(self) -> None:
         """Forget gradients."""
         self.optimizer.zero_grad(set_to_none=True)
+
+    def gradient(self) -> Float[Tensor, " N"]:
+        """Copy the gradients at hand into one vector, in order of the weights' names; which weights have one never
+        changes within a run."""
+        return torch.cat([p.grad.flatten() for p in self.parameters.values() if p.grad is not None])
+
+    def set_gradient(self, gradient: Float[Tensor, " N"]) -> None:
+        """Put a vector as `gradient` gives it back on the weights that have gradients."""
+        found = [p.grad for p in self.parameters.values() if p.grad is not None]
+        for grad, part in zip(found, gradient.split([grad.numel() for grad in found]), strict=True):
+            grad.copy_(part.view_as(grad))
 
     def apply(self) -> float:
         """Take one optimiser step with the gradients at hand; return the norm of the policy's before clipping.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rlhf.core.params import Section
+from rlhf.core.params import Section, Shards
 
 # 0 in the file is None in the code: "off". (A null in params.yaml already means "the profile's value".)
 OffFloat = Annotated[float | None, Field(ge=0), AfterValidator(lambda value: value or None)]
@@ -18,6 +18,7 @@ class PPOParams(Section):
     batch: int = Field(ge=1, le=65_536)
     minibatch: int = Field(ge=1, le=65_536)
     microbatch: int = Field(ge=1, le=65_536)
+    shards: Shards
     epochs: int = Field(ge=1, le=100)
     response_tokens: int = Field(ge=1, le=32_768)
     max_prompt_tokens: OffInt
@@ -78,6 +79,12 @@ class PPOParams(Section):
                 f"minibatch must divide batch: found minibatch {self.minibatch} and batch {self.batch}; "
                 f"allowed are {', '.join(map(str, _divisors(self.batch)))}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_fill_the_minibatch(self) -> "PPOParams":
+        if self.minibatch % self.shards:
+            raise ValueError(f"shards must divide minibatch: found shards {self.shards}, minibatch {self.minibatch}")
         return self
 
 

@@ -37,8 +37,6 @@ def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Ch
             something else than rewards.
         Stopped: a signal came; the next run resumes.
     """
-    if runtime.world_size > 1:
-        raise UserError(f"ppo: started as {runtime.world_size} processes; it runs in one")
     check_fallback(params)
     with _reward_function(params) as function:
         setup, validation, counts = _prepare(layout, params, runtime, function)

@@ -30,6 +30,7 @@ from rlhf.ppo.params import PPOParams
 from rlhf.ppo.prompts import PromptStream
 from rlhf.ppo.rewards import effective_scores, token_rewards, whiten_rewards
 from rlhf.ppo.rollout import measure, respond, score
+from rlhf.ppo.sharded import in_shards
 from rlhf.ppo.state import Progress
 from rlhf.ppo.types import Advantages, Measures, PPOStats, Prompt, Rollout
 from rlhf.ppo.update import update
@@ -89,6 +90,7 @@ def step(setup: Setup, progress: Progress) -> tuple[Experience, PPOStats]:
         made.advantages,
         params=setup.params,
         stream=(setup.runtime.seed, progress.iteration),
+        processes=setup.runtime.processes,
     )
     return made, stats
 
@@ -106,15 +108,18 @@ def experience(setup: Setup, prompts: Sequence[Prompt], uniforms: Float[Tensor, 
     """
     params, actors = setup.params, setup.actors
     temperature, microbatch = params.temperature, params.microbatch
-    answers = respond(
-        actors,
-        prompts,
-        uniforms=uniforms,
-        temperature=temperature,
-        microbatch=microbatch,
-        rescore=params.rescore == "always" or (params.rescore == "auto" and setup.runtime.dtype != torch.float32),
+    rescore = params.rescore == "always" or (params.rescore == "auto" and setup.runtime.dtype != torch.float32)
+
+    def sample(prompts: Sequence[Prompt], uniforms: Float[Tensor, "N R"]) -> Rollout:
+        answers = respond(
+            actors, prompts, uniforms=uniforms, temperature=temperature, microbatch=microbatch, rescore=rescore
+        )
+        return score(actors, answers, temperature=temperature, microbatch=microbatch)
+
+    rollout = in_shards(
+        actors, prompts, uniforms, shards=params.shards, processes=setup.runtime.processes, sample=sample
     )
-    rollout = score(actors, answers, temperature=temperature, microbatch=microbatch)
+    answers = rollout.answers
     scores = effective_scores(
         rollout.scores,
         answers.ended,

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlhf.core.masked import keep
+from rlhf.core.processes import ALONE, Processes
 from rlhf.core.seeding import generator
 from rlhf.ppo.actors import POLICY, Actors
 from rlhf.ppo.guards import check_first_minibatch, check_loss
@@ -48,6 +49,7 @@ def update(
     *,
     params: PPOParams,
     stream: tuple[int, int],
+    processes: Processes = ALONE,
 ) -> PPOStats:
     """Pass over the batch `epochs` times, each time in a new order; Adam moves the weights after every minibatch.
 
@@ -65,7 +67,9 @@ def update(
     for epoch in range(params.epochs):
         order = torch.randperm(params.batch, generator=generator(seed, "ppo", "shuffle", iteration, epoch))
         for index in torch.split(order.to(rollout.mask.device), params.minibatch):
-            stats = accumulate_gradients(actors, learner, rollout, advantages, index=index, params=params)
+            stats = accumulate_gradients(
+                actors, learner, rollout, advantages, index=index, params=params, processes=processes
+            )
             if not done:
                 check_first_minibatch(
                     stats.ratio_gap,
@@ -88,29 +92,35 @@ def accumulate_gradients(
     *,
     index: Int[Tensor, " N"],
     params: PPOParams,
+    processes: Processes = ALONE,
 ) -> MinibatchStats:
     """Leave the gradients of policy loss + value_coef * value loss over the minibatch `index` on the weights.
 
     Losses are means over the real tokens of the whole minibatch: each micro-batch counts by its share of them, so that
-    its size changes memory and nothing else.
+    its size changes memory and nothing else. The minibatch is cut into `ppo.shards` equal parts in order; the gradients
+    of the parts are summed in one tree (`Processes.tree_sum`), whichever process has made them.
 
     Raises:
         Tripped: a loss is not finite.
     """
-    learner.clear()
     tokens = rollout.mask[index].sum()
-    parts: list[MicrobatchStats] = []
-    for some in torch.split(index, params.microbatch):
-        loss, part = _microbatch(actors, rollout, advantages, index=some, tokens=tokens, params=params)
-        (loss * part.share).backward()
-        parts.append(part)
-    stats = MinibatchStats(
-        policy_loss=_total(part.policy_loss * part.share for part in parts),
-        value_loss=_total(part.value_loss * part.share for part in parts),
-        clip_fraction=_total(part.clip_fraction * part.share for part in parts),
-        approx_kl=_total(part.approx_kl * part.share for part in parts),
-        ratio_gap=torch.stack([part.ratio_gap for part in parts]).amax().item(),
-    )
+    shards = index.view(params.shards, -1)
+    found: list[Tensor] = []  # of this process's shards, in order
+
+    def gradient(shard: int) -> Tensor:
+        learner.clear()
+        made: list[MicrobatchStats] = []
+        for some in torch.split(shards[shard], params.microbatch):
+            loss, part = _microbatch(actors, rollout, advantages, index=some, tokens=tokens, params=params)
+            (loss * part.share).backward()
+            made.append(part)
+        found.append(_sums(made))
+        return learner.gradient()
+
+    learner.set_gradient(processes.tree_sum(params.shards, gradient))
+    sums = torch.cat(processes.gather(torch.stack(found)))
+    policy, value, clipped, kl = (_total(column) for column in sums[:, :-1].unbind(dim=1))
+    stats = MinibatchStats(policy, value, clipped, kl, ratio_gap=sums[:, -1].amax().item())
     check_loss(stats.policy_loss)
     check_loss(stats.value_loss)
     return stats
@@ -153,6 +163,13 @@ def _microbatch(
         ratio_gap=ratio_gap(now, old_logprobs=old_logprobs, mask=mask),
     )
     return first + params.value_coef * second, stats
+
+
+def _sums(parts: Sequence[MicrobatchStats]) -> Float[Tensor, "5"]:
+    """Add up what the micro-batches of a shard found, by their shares, one after another; of ratio_gap, the largest."""
+    names = ("policy_loss", "value_loss", "clip_fraction", "approx_kl")
+    totals = [sum((getattr(part, name) * part.share for part in parts), torch.zeros(())) for name in names]
+    return torch.stack([*totals, torch.stack([part.ratio_gap for part in parts]).amax()])
 
 
 def _total(numbers: Iterable[Tensor]) -> float:

@@ -13,6 +13,7 @@ safetensors throughout.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -26,11 +27,13 @@ from transformers.utils import logging
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import Stopped
 from rlhf.core.params import TrainingSection
+from rlhf.core.processes import current
 from rlhf.core.progress import say_resumed
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
 from rlhf.training.batches import Batch
 from rlhf.training.interrupt import interruptible
+from rlhf.training.shards import Shards
 from rlhf.training.trainer_checkpoints import Keeper, newest_whole
 from rlhf.training.training_curve import Record
 
@@ -57,10 +60,19 @@ class Plan:
     eval_every: int  # steps; the last step is evaluated as well
     log_every: int  # steps between rows of the curve
     patience: int  # validations without a lower loss that end the run; 0 = it goes to the end
+    shards: int = 1  # parts that each forward's batch is cut into, which processes share
 
     @classmethod
     def of(
-        cls, params: TrainingSection, *, stream: str, steps: int, lr: float, accumulate: int = 1, patience: int = 0
+        cls,
+        params: TrainingSection,
+        *,
+        stream: str,
+        steps: int,
+        lr: float,
+        accumulate: int = 1,
+        patience: int = 0,
+        shards: int = 1,
     ) -> "Plan":
         """Make a plan from a section of params.yaml; parameters that not every section has are given beside it."""
         return cls(
@@ -76,6 +88,7 @@ class Plan:
             eval_every=params.eval_every,
             log_every=params.log_every,
             patience=patience,
+            shards=shards,
         )
 
 
@@ -102,7 +115,7 @@ class InOrder(Dataset[T], Generic[T]):
 
 
 class Exact:
-    """Mixin for a Trainer: it records training losses step by step, and validates by a function."""
+    """Mixin for a Trainer: it records training losses step by step, validates by a function, and sums in shards."""
 
     args: Any
     state: Any
@@ -110,15 +123,39 @@ class Exact:
     model: Any
     callback_handler: Any
 
-    def __init__(self, *, validate: Callable[[nn.Module], float], record: Record, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        validate: Callable[[nn.Module], float],
+        record: Record,
+        shards: Shards | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self._validate, self._record = validate, record
+        self._validate, self._record, self._shards = validate, record, shards
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Run one forward and backward pass; the loss is its share of the step's mean over labelled tokens."""
-        loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc] # untyped there
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Run one forward and backward pass; the loss is its share of the step's mean over labelled tokens.
+
+        With shards, one pass for each part of the batch that is this process's; loss and gradients are of the whole.
+        """
+        step = partial(super().training_step, model)  # type: ignore[misc] # untyped there
+
+        def whole(part: dict[str, Any]) -> Tensor:
+            loss: Tensor = step(part, *args, **kwargs)
+            return loss
+
+        moment = self.state.global_step, self._record.forwards
+        loss = whole(inputs) if self._shards is None else self._shards.step(model, inputs, whole, moment)
         self._record.add(loss)
         return loss
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save, on the process that writes; the others learn where the best weights lie."""
+        if current().is_main:
+            super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc] # untyped there
+        elif self.state.best_global_step:
+            self.state.best_model_checkpoint = f"{self.args.output_dir}/checkpoint-{self.state.best_global_step}"
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Compute the validation loss by the given function; the library compares it with the best so far."""
@@ -169,7 +206,9 @@ def fit(
         curve, stream=plan.stream, steps=plan.steps, log_every=plan.log_every, eval_every=plan.eval_every,
         patience=plan.patience,
     )  # fmt: skip
-    resume = newest_whole(checkpoints.folder)
+    processes = runtime.processes
+    name = processes.tell(lambda: getattr(newest_whole(checkpoints.folder), "name", ""))
+    resume = checkpoints.folder / name if name else None
     if resume is not None:
         record.restore(resume)
         say_resumed(plan.stream, "step", record.step, plan.steps)
@@ -183,6 +222,7 @@ def fit(
             data_collator=collate,
             validate=validate,
             record=record,
+            shards=None if plan.shards == 1 else Shards(plan.shards, processes, seed=runtime.seed, stream=plan.stream),
         )
         loop.remove_callback(PrinterCallback)
         loop.add_callback(Keeper(checkpoints, stop, record))

@@ -14,6 +14,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf.core.checkpoint import Checkpoints, discard, seal, sealed
+from rlhf.core.processes import current
 from rlhf.training.interrupt import Stop
 from rlhf.training.training_curve import Record
 
@@ -42,7 +43,8 @@ class Keeper(TrainerCallback):
         self._record.end_step(step)
         if self._record.validates(step):
             control.should_evaluate = True
-        if self._checkpoints.due(step) or self._stop.requested:
+        due = self._stop.agree(self._checkpoints.due(step))
+        if due or self._stop.requested:
             control.should_save = True
         if self._stop.requested:
             control.should_training_stop = True
@@ -62,11 +64,15 @@ class Keeper(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Complete and seal the checkpoint that the library has written, and remove those that nothing needs."""
-        folder = self._checkpoints.folder / f"checkpoint-{state.global_step}"
+        if current().is_main:
+            self._complete(self._checkpoints.folder / f"checkpoint-{state.global_step}")
+        self._checkpoints.note_saved(state.global_step)
+        current().wait()  # the others may be about to read it
+
+    def _complete(self, folder: Path) -> None:
         (folder / _PICKLED).unlink(missing_ok=True)
         self._record.save(folder)
         seal(folder)
-        self._checkpoints.note_saved(state.global_step)
         newest = _folders(folder.parent)[:_KEEP]
         needed = {*newest, *(best for kept in newest if (best := _best(kept)) is not None)}
         for old in _folders(folder.parent):

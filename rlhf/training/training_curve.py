@@ -26,6 +26,7 @@ class Record:
         self._curve = Curve(path)
         self._total: Tensor | float = 0.0  # float64; stays on its device until a row or a checkpoint needs it
         self._step, self._since = 0, 0  # steps done, steps since the last row
+        self._forwards = 0  # since the last step
         self._bar: tqdm[NoReturn] | None = None
 
     @property
@@ -43,13 +44,19 @@ class Record:
         if self._bar is not None:
             self._bar.close()
 
+    @property
+    def forwards(self) -> int:
+        """Return the number of forwards since the last step."""
+        return self._forwards
+
     def add(self, loss: Tensor) -> None:
         """Add one forward's share of the step's loss."""
+        self._forwards += 1
         self._total = self._total + loss.double()
 
     def end_step(self, step: int) -> None:
         """Count a step, and write its row if one is due and no validation is about to write it."""
-        self._step, self._since = step, self._since + 1
+        self._step, self._since, self._forwards = step, self._since + 1, 0
         if self._bar is not None:
             self._bar.update()
         if step % self._log_every == 0 and not self.validates(step):

@@ -5,7 +5,7 @@ from typing import Any
 from rlhf.core.runtime import Runtime, RuntimeParams
 
 PRETRAIN: dict[str, Any] = {
-    "layers": 1, "heads": 2, "width": 32, "context": 16, "init_range": 0.06, "steps": 30, "batch_size": 4,
+    "layers": 1, "heads": 2, "width": 32, "context": 16, "init_range": 0.06, "steps": 30, "batch_size": 4, "shards": 1,
     "lr": 1e-2, "warmup_steps": 3, "schedule": "cosine", "weight_decay": 0.0, "grad_clip": 1.0,
     "validation_share": 0.2, "eval_every": 10, "log_every": 5,
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """Write everything that the `ppo` stage reads, tiny, and run the stage in this process."""
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -64,8 +65,11 @@ def write_resolved(root: Path, **changes: object) -> PPOParams:
     return params
 
 
-def run(root: Path, params: PPOParams, checkpoint_root: Path, *, every: int = 1) -> None:
-    """Run the stage in this process, with fingerprinted checkpoints, cleared at the end."""
+def run(root: Path, params: PPOParams, checkpoint_root: Path, *, every: int = 1, within: Path | None = None) -> None:
+    """Run the stage in this process, with fingerprinted checkpoints, cleared at the end. `within`: the folder to go
+    to first."""
+    if within is not None:
+        os.chdir(within)
     layout = Layout()
     inputs = [layout.base, layout.sft, layout.reward, layout.referee, layout.pairs]
     key = fingerprint(params.model_dump(mode="json"), inputs)

@@ -29,7 +29,7 @@ QUESTIONS = (
 )
 
 BASIC: dict[str, object] = {
-    "iterations": 3, "batch": 8, "minibatch": 4, "microbatch": 8, "epochs": 2, "response_tokens": 8,
+    "iterations": 3, "batch": 8, "minibatch": 4, "microbatch": 8, "shards": 1, "epochs": 2, "response_tokens": 8,
     "max_prompt_tokens": 0, "temperature": 1.0, "lr": 1e-3, "value_lr": 1e-2, "lr_schedule": "linear",
     "adam_eps": 1e-5, "max_grad_norm": 1.0, "kl_coef": 0.1, "kl_controller": "fixed", "kl_target": 6.0,
     "engine": "plain", "rescore": "auto", "source": "model", "function": "", "function_path": "inputs/reward",

@@ -56,7 +56,7 @@ def params_read(file: Path) -> set[str]:
         if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "run"):
             continue
         read = {"runtime": {"runtime", "seed"}, "checkpoints": {"runtime"}, "seed": {"seed"}}
-        names |= (read | {"resolved": set(Params.model_fields) - {"live"}}).get(node.attr, set())
+        names |= (read | {"resolved": set(Params.model_fields) - {"live", "launch"}}).get(node.attr, set())
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in READS:
             names.add(section_name(node.args[0], file))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.core.errors import UserError
+from rlhf.core.processes import current
 from rlhf.core.seeding import generator
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.settings import Sampling
@@ -38,7 +39,8 @@ def sample_texts(
     """Sample one response for each prompt, in their order.
 
     The random numbers belong to (stream, index of the prompt), so the batch size changes no response;
-    None is greedy. Raises UserError if a prompt and its response do not fit the context.
+    None is greedy. Processes that share a run share the batches. Raises UserError if a prompt and its response do not
+    fit the context.
     """
     rows = [encode_prompt(backbone.tokenizer, prompt) for prompt in prompts]
     for number, row in enumerate(rows):
@@ -49,9 +51,9 @@ def sample_texts(
             )
     # Prompts of like length share a batch: less padding, less time.
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
-    samples: dict[int, Sample] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def answer(batch: Sequence[int]) -> list[tuple[list[int], bool]]:
         generation = backbone.generate(
             *pad_left([rows[i] for i in batch], backbone.pad_id, backbone.device),
             sampling,
@@ -59,11 +61,16 @@ def sample_texts(
             uniforms=uniforms(stream, batch, sampling.max_new_tokens).to(backbone.device) if stream else None,
         )
         lengths = generation.mask.sum(1).tolist()
-        for i, ids, length, ended in zip(
-            batch, generation.response_ids.tolist(), lengths, generation.ended.tolist(), strict=True
-        ):
-            text = decode_response(backbone.tokenizer, ids[: length - ended])  # an end token need not be a special one
-            samples[i] = Sample(prompts[i], text, bool(ended), tuple(ids[:length]))
+        rows = zip(generation.response_ids.tolist(), lengths, generation.ended.tolist(), strict=True)
+        return [(ids[:length], bool(ended)) for ids, length, ended in rows]
+
+    samples: dict[int, Sample] = {}
+    for batch, answers in zip(batches, current().map(batches, answer), strict=True):
+        for i, (ids, ended) in zip(batch, answers, strict=True):
+            text = decode_response(
+                backbone.tokenizer, ids[: len(ids) - ended]
+            )  # an end token need not be a special one
+            samples[i] = Sample(prompts[i], text, ended, tuple(ids))
     return [samples[i] for i in range(len(prompts))]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rlhf.core.artifacts import read_json, sha256_tree, write_json
 from rlhf.core.errors import UserError
+from rlhf.core.processes import current
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.reward.reward_model import RewardModel, logprob_features
@@ -70,16 +71,24 @@ class Scorer:
         return self.score_rows(rows, batch_tokens=batch_tokens)
 
     def score_rows(self, rows: Sequence[Row], *, batch_tokens: int) -> list[float]:
-        """Score token ids, in their order; at most `batch_tokens` tokens, padding included, go through at once."""
+        """Score token ids, in their order; at most `batch_tokens` tokens, padding included, go through at once.
+
+        Processes that share a run share these batches.
+        """
         known: Known = {} if self.known is None else self.known
         keys = [(tuple(prompt), tuple(response)) for prompt, response in rows]
         new = [key for key in dict.fromkeys(keys) if key not in known]
-        for batch in length_batches([len(p) + len(r) for p, r in new], batch_tokens):
-            part = [new[i] for i in batch]
-            features = pooled(self.backbone, part, model=self.reward, adapter=self.adapter)
-            lengths = torch.tensor([float(len(response)) for _, response in part])
-            known.update(zip(part, self.reward.score_features(features, lengths).tolist(), strict=True))
+        batches = length_batches([len(p) + len(r) for p, r in new], batch_tokens)
+        parts = [[new[i] for i in batch] for batch in batches]
+        for part, scores in zip(parts, current().map(parts, self._of_batch), strict=True):
+            known.update(zip(part, scores, strict=True))
         return [known[key] for key in keys]
+
+    def _of_batch(self, rows: Sequence[Row]) -> list[float]:
+        features = pooled(self.backbone, rows, model=self.reward, adapter=self.adapter)
+        lengths = torch.tensor([float(len(response)) for _, response in rows])
+        scores: list[float] = self.reward.score_features(features, lengths).tolist()
+        return scores
 
 
 def reward_adapters(reward: Path, *, sft: Path) -> dict[str, Path]:
