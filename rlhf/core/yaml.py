@@ -26,7 +26,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """Read a mapping from YAML 1.2; `where` names it in errors, which are those of `read_yaml`."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         value = YAML(typ="safe", pure=True).load(text)
@@ -35,6 +35,8 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         raise UserError(f"{where}:{line}: not YAML: {error.problem}") from None
     except RecursionError:
         raise UserError(f"{where}: not YAML that can be read: nested too deeply") from None
+    except (YAMLError, ValueError, OverflowError) as error:  # a NUL; a number of thousands of digits, a 13th month
+        raise UserError(f"{where}: not YAML that can be read: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a mapping, found {type(value).__name__}")
     return value

@@ -100,8 +100,8 @@ class Comparisons:
         single = [name for name in ("weight", "margin") if name in present and name not in used]
         if single and reading.format in ("unpaired", "ratings"):
             self.notes.say(
-                f"{' and '.join(map(repr, single))} belong to single replies here; the losses know weights and margins of "
-                "pairs alone, so they are not used"
+                f"{' and '.join(map(repr, single))} belong to single replies here; the losses know weights and margins "
+                "of pairs alone, so they are not used"
             )
         if idle := [name for name in present if name not in used]:
             self.notes.say(f"columns that are not used: {', '.join(idle)}")

@@ -129,8 +129,8 @@ def _on_a_scale(
     origin = next(row.origin for row in rows if _value(row, name) in below)
     raise UserError(
         f"{origin}: {name}: the winners are numbers with both signs ({min(below, key=float)} …), which do not say "
-        f"whether those below 0 are for the first reply or for the second; expected {ALLOWED}: write A, B and tie, or call the "
-        f"column {' or '.join(SIGNED)} where it is as in HelpSteer (below 0 the first is the better)"
+        f"whether those below 0 are for the first reply or for the second; expected {ALLOWED}: write A, B and tie, or "
+        f"call the column {' or '.join(SIGNED)} where it is as in HelpSteer (below 0 the first is the better)"
     )
 
 

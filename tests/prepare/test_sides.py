@@ -7,6 +7,7 @@ import pytest
 
 from rlhf.core.errors import UserError
 from rlhf.prepare.rows import BadRow
+from tests.prepare.helpers import data_params
 from tests.prepare.test_forms import read, said, user
 
 TWO = {"prompt": "Hi", "response_1": "x", "response_2": "y"}
@@ -126,6 +127,12 @@ def test_an_annotator_is_the_same_as_a_number_and_as_a_float(tmp_path: Path) -> 
     rows = [{"prompt": f"q{k}", "chosen": "x", "rejected": "y", "annotator": name} for k, name in enumerate((7, 7.0))]
     made, _ = read(tmp_path, *rows)
     assert [one.annotator for one in made if not isinstance(one, BadRow)] == ["7", "7"]
+
+
+@pytest.mark.parametrize("template", ["{{prompt}}", "Q: {{prompt}}\nA:", "{prompt}}"])
+def test_a_gap_in_two_pairs_of_braces_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match=r"a gap is \{prompt\}, in one pair of braces"):
+        data_params(prompt_template=template)
 
 
 def test_conversations_have_flags_too(tmp_path: Path) -> None:
