@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from rlhf.base.stored import check_stored
 from rlhf.core.artifacts import atomic_dir
 from rlhf.core.errors import UserError
 from rlhf.core.text import printable
@@ -42,13 +43,14 @@ def copy_model(source: Path, target: Path, *, dtype: torch.dtype, beside: Sequen
 
     Raises:
         UserError: one line naming `source`: no folder, no config, no weights (or pickled ones only), a shard that is
-            missing, weights that do not fit or are not finite, an architecture that transformers does not have itself,
-            no tokenizer, or a tokenizer with ids beyond the model's embedding; and all that `check_model_folder` and
-            `load_model` refuse.
+            missing, a tensor in two shards, weights that do not fit, are not finite or are stored as codes, an
+            architecture that transformers does not have itself, no tokenizer, or a tokenizer with ids beyond the
+            model's embedding; and all that `check_model_folder` and `load_model` refuse.
     """
     files = [source / name for name in _names(source)]
     tokenizer = load_tokenizer(source, noted=False)
     model = load_model(source, dtype=dtype, device="cpu")
+    check_stored(source, model)
     _check_finite(model, source)
     _check_ids(tokenizer, model, source)
     _say(source, _notes(source, model, tokenizer))

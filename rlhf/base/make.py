@@ -34,7 +34,9 @@ def make_base(params: BaseParams, layout: Layout, runtime: Runtime, checkpoints:
         source = Path(params.path or "")
     note = layout.tokenizer / NOTE
     model = copy_model(source, layout.base, dtype=runtime.dtype, beside=[note] if note.is_file() else [])
-    write_text(layout.plot("base"), "step,train_loss,validation_loss\n")  # a curve without rows, which plots can read
+    write_text(
+        layout.plot("base"), '"step","train_loss","validation_loss"\n'
+    )  # a curve without rows, which plots can read
     return _metrics(model.num_parameters())
 
 

@@ -15,8 +15,9 @@ from rlhf.core.layout import Layout
 from rlhf.core.products import through_onednn
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import generator
-from rlhf.models.fast.engine import Checks, Engine, over
+from rlhf.models.fast.engine import Engine, over
 from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.checks import Checks
 from rlhf.models.policy.conformance import Answers, ask, compare
 from rlhf.models.policy.lora import Targets, lora_config
 from rlhf.models.policy.truth import Truth

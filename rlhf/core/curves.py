@@ -33,15 +33,14 @@ class Curve:
         """Write the file, even with no rows (a header cannot be known then: the file is empty)."""
         text = io.StringIO()
         if self.rows:
-            writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(text, list(self.rows[0]), quoting=csv.QUOTE_ALL, lineterminator="\n")
             writer.writeheader()
             writer.writerows({name: _cell(value) for name, value in row.items()} for row in self.rows)
         write_text(self.path, text.getvalue())
 
 
 def _cell(value: Cell) -> object:
-    """Make a cell that no spreadsheet program takes for a formula. Numbers are numbers and stand without quotes, as all
-    that draw curves expect them."""
+    """Make a cell that no spreadsheet program takes for a formula."""
     return escape(value) if isinstance(value, str) else rounded(value)
 
 

@@ -11,6 +11,7 @@ from rlhf.core.errors import UserError
 
 # \n in any place; \t and \r not where they may begin a word of LaTeX (\text, \rho); characters by their number.
 _ESCAPE = re.compile(r"\\(n|[tr](?![a-z])|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})")
+_NO_TEXT = re.compile("[\ud800-\udfff\ufdd0\x00]")
 _MEANT = {"n": "a line break", "t": "a tab", "r": "a carriage return"}
 
 
@@ -18,9 +19,12 @@ def check_escapes(values: Mapping[str, Any], where: str) -> None:
     """Check every text among the parameters, but for paths.
 
     Raises:
-        UserError: a text holds a backslash and a letter that was probably meant as one character.
+        UserError: a text holds a backslash and a letter that was probably meant as one character; or, in any text, a
+            character that no file or program takes (half of a surrogate pair, NUL).
     """
     for key, text in _texts(values):
+        if wrong := _NO_TEXT.search(text):
+            raise UserError(f"{where}: {key}: found U+{ord(wrong[0]):04X}, which is no character of a text")
         if not key.endswith("path") and (found := _ESCAPE.search(text)):
             letter = found[1][0]
             article = "an" if letter in "nrx" else "a"

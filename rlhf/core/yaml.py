@@ -33,7 +33,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 @functools.lru_cache(maxsize=32)  # a command reads dvc.yaml and its parameters more than once, at .1 s each
 def _parsed(text: str, where: str) -> dict[str, Any]:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         value = YAML(typ="safe", pure=True).load(text)
@@ -42,6 +42,8 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
         raise UserError(f"{where}:{line}: not YAML: {error.problem}") from None
     except RecursionError:
         raise UserError(f"{where}: not YAML that can be read: nested too deeply") from None
+    except (YAMLError, ValueError, OverflowError) as error:  # a NUL; a number of thousands of digits, a 13th month
+        raise UserError(f"{where}: not YAML that can be read: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a mapping, found {type(value).__name__}")
     return value

@@ -9,6 +9,7 @@ from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.measure.params import MeasureParams
 from rlhf.models.policy.backbone import Backbone
+from rlhf.models.policy.checks import load_conforming
 from rlhf.models.reward.scoring import ADAPTER, Scorer, load_referee, load_reward, read_under, reward_adapters
 from rlhf.synthetic.gold import gold_reward
 
@@ -35,12 +36,13 @@ def load_panel(at: Layout, policies: Mapping[str, Path], params: MeasureParams, 
     """Load the reward models, and on one backbone the SFT policy and the adapters of `policies`, by name.
 
     Raises:
-        UserError: an artifact is missing, or a reward model is of another backbone.
+        UserError: an artifact is missing, a reward model is of another backbone, or the engine does not compute the
+            model's own probabilities under one of the adapters.
     """
     reward = load_reward(at.reward, base=at.base, sft=at.sft)
     referee = load_referee(at.referee, base=at.base, sft=at.sft)
     adapters = reward_adapters(at.reward, sft=at.sft)
-    backbone = Backbone.load(at.base, {**adapters, **policies}, dtype=runtime.dtype, device=runtime.device)
+    backbone = load_conforming(at.base, {**adapters, **policies}, dtype=runtime.dtype, device=runtime.device)
     scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters), {})
     second = Scorer(backbone, referee.to(runtime.device), ADAPTER, {}) if referee else None
     return Panel(scorer, known_gold(at.pairs), second, params, runtime.seed)

@@ -3,6 +3,7 @@ like instead of advising to skip them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 
 from rlhf.core.errors import UserError
@@ -48,11 +49,14 @@ class _Look:
 
     def __init__(self, good: int, bad: list[BadRow], rest: Iterator[Pair | BadRow], data: DataParams) -> None:
         self._data, self._first = data, bad[0]
-        rows: list[Pair | BadRow] = [*bad, *islice(rest, _LOOKED_ON)]
+        rows: list[Pair | BadRow] = [*bad]
+        self._ended = False
+        with suppress(UserError):  # of a row or file further on: the first one is what is told
+            rows.extend(islice(rest, _LOOKED_ON))
+            self._ended = next(rest, None) is None
         self._rows_on = rows
         self._bad = [row for row in rows if isinstance(row, BadRow)]
         self._total = good + len(rows)
-        self._ended = next(rest, None) is None
 
     def sentence(self, good_file: str = "") -> str:
         """Return one line: place, what was found, rule, and what to do about it. `good_file`: of the last good row."""

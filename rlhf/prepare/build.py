@@ -12,7 +12,7 @@ from rlhf.core.seeding import derive
 from rlhf.models.text import hub
 from rlhf.models.text.chat_mark import use_tokens
 from rlhf.models.text.chat_template import ChatTemplate
-from rlhf.models.text.control import control_tokens, pattern, unsigned
+from rlhf.models.text.control import FAMILIES, control_tokens, pattern, unsigned
 from rlhf.models.text.load import load_tokenizer
 from rlhf.models.text.model_folder import check_model_folder
 from rlhf.models.text.tokens import encode_prompt
@@ -90,6 +90,8 @@ def prepare(
     writer, ledger = make_writer(data, tokenizer, folder), Ledger()
     source = Source(data, seed)
     pairs = list(accepted(write_all(source, writer, ledger), ledger, data))
+    if not pairs:  # before a tokenizer is trained on nothing
+        raise UserError(f"data: nothing is left: {ledger.summary()}; see data.path{_of_turn_marker(ledger)}")
     corpus: list[str] = []
     if tokenizer is None:
         corpus = list(_corpus(data, pairs, seed))
@@ -165,7 +167,7 @@ def make_writer(data: DataParams, tokenizer: PreTrainedTokenizerBase | None, fol
         if written and tokenizer is not None:
             use_tokens(tokenizer)
         template = Dialogue(data.prompt_template, control if written else ())
-    return Writer(template, edge, control, data.on_turn_marker)
+    return Writer(template, edge, control, data.on_turn_marker, tuple(name for name in FAMILIES if name not in control))
 
 
 def _base_folder(base: BaseChoice) -> Path | None:
@@ -216,6 +218,10 @@ def _filtered(
     if not kept:
         raise UserError(f"data: nothing is left: {ledger.summary()}; see data.path, data.min_tokens, data.max_tokens")
     return kept
+
+
+def _of_turn_marker(ledger: Ledger) -> str:
+    return ", and data.on_turn_marker=cut" if ledger.dropped["turn_marker"] else ""
 
 
 def _split(pairs: Sequence[Pair], data: DataParams, seed: int, ledger: Ledger) -> Splits:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rlhf.core.errors import UserError
 from rlhf.prepare.params import ColumnParams
+from rlhf.prepare.sides import find_sides
 
 USUAL: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question", "query", "input", "post"),
@@ -23,6 +24,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "margin": ("margin",),
     "annotator": ("annotator", "annotator_id", "worker", "worker_id", "labeler", "rater"),
 }
+SIGNED = ("preference_strength", "overall_preference")  # HelpSteer's winners: below 0 the first reply is the better
 _TWO = re.compile(
     r"(response|answer|output|completion|reply|summary|text|conversation|generation|candidate)(a|b|0|1|2)"
 )
@@ -47,6 +49,9 @@ class Columns:
     ranks: str | None = None
     score: str | None = None
     winner: str | None = None
+    winner_first: str | None = None  # a flag or a score of its own for each reply, where there is no winner
+    winner_second: str | None = None
+    winner_tie: str | None = None
     weight: str | None = None
     margin: str | None = None
     annotator: str | None = None
@@ -56,6 +61,9 @@ class Columns:
         """Return the column of a role."""
         found: str | None = getattr(self, role)
         return found
+
+
+ROLES_OF_COLUMNS = tuple(role for role in Columns.__dataclass_fields__ if role != "rivals")
 
 
 def value_of(values: Mapping[str, object], name: str) -> object:
@@ -101,6 +109,10 @@ def find_columns(rows: Iterable[Mapping[str, object]], given: ColumnParams) -> C
         found[role] = candidates[0] if candidates else None
     found["extra"] = given.extra or found.get("extra")
     found["first"], found["second"] = _two(present, given, rivals)
+    if not found["winner"] and (sides := find_sides(present, found["first"])):
+        found["winner_first"], found["winner_second"], found["winner_tie"] = sides
+    elif not found["winner"]:
+        found["winner"] = next(iter(_matching(present, SIGNED)), None)
     return Columns(**found, rivals=rivals)
 
 
@@ -111,6 +123,20 @@ def refuse_rivals(columns: Columns, roles: Iterable[str], where: str) -> None:
         if names:
             key = f"data.columns.{role}" if role in ColumnParams.model_fields else "data.columns.prompt"
             raise UserError(f"{where}: {role}: the columns {_listed(names)} could each hold it; name one with {key}")
+
+
+def refuse_unread(given: ColumnParams, columns: Columns, form: str, where: str) -> None:
+    """Raise UserError where a name in `data.columns` is of no use to the form, or stands for two things."""
+    names = {role: name for role in ColumnParams.model_fields if (name := getattr(given, role))}
+    for role, name in names.items():
+        if columns.named(role) is None:
+            raise UserError(
+                f"{where}: data.columns.{role}: found {name!r}, but rows of the form {form!r} have no place for it; "
+                "set it to null, or data.format to a form that reads it (docs/own-data.md)"
+            )
+        twice = [other for other in ROLES_OF_COLUMNS if other != role and columns.named(other) == name]
+        if twice:
+            raise UserError(f"{where}: data.columns.{role}: {name!r} is the column of {twice[0]} too")
 
 
 def _listed(names: tuple[str, ...]) -> str:

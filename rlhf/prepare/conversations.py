@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rlhf.core.conversation import Turn
 from rlhf.prepare.columns import Columns
-from rlhf.prepare.dialogues import column_prompt, prompt_text
+from rlhf.prepare.dialogues import column_prompt, not_listed, prompt_text
 from rlhf.prepare.finish import compared, needed
 from rlhf.prepare.notes import Notes
 from rlhf.prepare.replies import check_reply, check_text, visible
@@ -35,6 +35,7 @@ def asked_and_answered(
     name = columns.prompt or (None if any(map(turns_before_reply, replies.values())) else columns.conversation)
     value = needed(row.values, name) if name else None
     if not any(_is_structure(one) for one in (value, *replies.values())):
+        not_listed(value, replies.values())
         return column_prompt(row, columns), [check_reply(key, reply) for key, reply in replies.items()]
     asked = []
     if name and isinstance(value, str) and not _is_structure(value):

@@ -1,9 +1,11 @@
 """Turn rows into comparisons: HH dialogues, and files with named columns. A template writes them as text later."""
 
+from collections.abc import Iterable
+
 from rlhf.core.conversation import Turn
 from rlhf.prepare.columns import Columns
 from rlhf.prepare.finish import compared, needed
-from rlhf.prepare.literals import looks_printed
+from rlhf.prepare.literals import as_list, looks_printed
 from rlhf.prepare.replies import check_reply, check_text, visible
 from rlhf.prepare.rows import Comparison, Prompt, RawRow, RuleBroken
 from rlhf.prepare.spellings import spelled
@@ -43,7 +45,9 @@ def column_pair(row: RawRow, columns: Columns) -> Comparison:
     chosen, rejected = (needed(row.values, name) for name in names)
     for name, value in zip(names, (chosen, rejected), strict=True):
         _not_written_out(name, value)
-    return compared(row, column_prompt(row, columns), chosen, rejected, columns)
+    prompt = column_prompt(row, columns)
+    not_listed(row.values.get(columns.prompt or "prompt"), (chosen, rejected))
+    return compared(row, prompt, chosen, rejected, columns)
 
 
 def column_prompt(row: RawRow, columns: Columns) -> Prompt:
@@ -82,6 +86,25 @@ def prompt_text(row: RawRow, columns: Columns) -> str:
     if not visible(prompt):
         raise RuleBroken("empty_prompt", f"{name}: empty")
     return prompt
+
+
+def not_listed(prompt: object, replies: Iterable[object]) -> None:
+    """Refuse a row whose prompt and replies are lists of texts, written out as text: the brackets would be learnt.
+
+    Raises:
+        RuleBroken: wrong_type.
+    """
+    if all(map(_is_listed, (prompt, *replies))):
+        raise RuleBroken(
+            "wrong_type",
+            f"{str(prompt)!r:.60}: prompt and replies are lists of texts, written out as text; write the texts "
+            "themselves, or a conversation of turns where there are several",
+        )
+
+
+def _is_listed(value: object) -> bool:
+    found = as_list(value) if isinstance(value, str) else None
+    return bool(found) and all(isinstance(one, str) for one in found or ())
 
 
 def _not_written_out(name: str, value: object) -> None:

@@ -51,7 +51,8 @@ def checked_file(path: Path, file: BufferedIOBase) -> BufferedIOBase:
 
 
 def as_utf8(path: Path, file: BufferedIOBase, notes: Notes) -> BufferedIOBase:
-    """Return the same file in UTF-8 without a byte-order mark, where it is UTF-16 or UTF-32; with a note.
+    """Return the same file in UTF-8 without a byte-order mark, where it is UTF-16 or UTF-32, and with line feeds, where
+    its lines end in carriage returns alone (as Excel's 'CSV (Macintosh)'); with a note.
 
     Raises:
         CannotDecode: it begins as UTF-16 or UTF-32 and cannot be read as such.
@@ -62,7 +63,10 @@ def as_utf8(path: Path, file: BufferedIOBase, notes: Notes) -> BufferedIOBase:
     if encoding is None:
         if head.startswith(codecs.BOM_UTF8):
             file.seek(len(codecs.BOM_UTF8))
-        return file
+        if b"\n" in head or b"\r" not in head.rstrip(b"\r"):
+            return file
+        notes.say(f"{path}: lines end in carriage returns alone")
+        return io.BytesIO(file.read().replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
     try:
         text = file.read().decode(encoding)
     except UnicodeDecodeError as error:

@@ -90,7 +90,8 @@ def margin(name: str, value: object) -> float:
 
 
 def annotator(values: Mapping[str, object], columns: Columns) -> str | None:
-    """Return the name of who judged, a text or a whole number; None where the row has none.
+    """Return the name of who judged, a text or a whole number (also as a float, which numbers beside gaps become);
+    None where the row has none.
 
     Raises:
         RuleBroken: wrong_type.
@@ -98,6 +99,8 @@ def annotator(values: Mapping[str, object], columns: Columns) -> str | None:
     value = values.get(columns.annotator) if columns.annotator else None
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return check_text(str(columns.annotator), value)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
+from rlhf.prepare.columns import ROLES_OF_COLUMNS
 from rlhf.prepare.conversations import conversation_pair
 from rlhf.prepare.dialogues import column_pair, hh_pair
 from rlhf.prepare.finish import used_for
@@ -89,13 +90,19 @@ class Comparisons:
     def _tell(self, reading: Reading, sample: list[RawRow]) -> None:
         """Say which columns are read, which change the losses, and which are not used."""
         columns = reading.columns
-        names = {role: columns.named(role) for role in columns.__dataclass_fields__ if role != "rivals"}
+        names = {role: columns.named(role) for role in ROLES_OF_COLUMNS}
         renamed = [f"{role}: {name!r}" for role, name in names.items() if name and name != role]
         if renamed:
             self.notes.say(f"columns: {', '.join(renamed)}")
         used_for(self.notes, columns)
         used = {name.split(".")[0] for name in names.values() if name} | {"kind"}
         present = dict.fromkeys(str(name) for row in sample for name in row.values)
+        single = [name for name in ("weight", "margin") if name in present and name not in used]
+        if single and reading.format in ("unpaired", "ratings"):
+            self.notes.say(
+                f"{' and '.join(map(repr, single))} belong to single replies here; the losses know weights and margins "
+                "of pairs alone, so they are not used"
+            )
         if idle := [name for name in present if name not in used]:
             self.notes.say(f"columns that are not used: {', '.join(idle)}")
 

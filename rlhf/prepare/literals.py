@@ -4,6 +4,8 @@ import ast
 import json
 import math
 import re
+from contextlib import suppress
+from decimal import Decimal
 
 from rlhf.prepare.rows import RuleBroken
 
@@ -37,18 +39,16 @@ def as_number(name: str, value: object) -> float:
     """Return a finite number, or the one that a text holds (with a decimal point).
 
     Raises:
-        RuleBroken: wrong_type; it is none.
+        RuleBroken: wrong_type; it is none, or one beyond the range of floats.
     """
-    number: object = value
-    if isinstance(value, str):
-        try:
+    number = math.nan
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):  # no number; a whole number of hundreds of digits
             number = float(value)
-        except ValueError:
-            number = None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+    if not math.isfinite(number):
         hint = "; write a decimal point" if isinstance(value, str) and re.fullmatch(r"\s*-?\d+,\d+\s*", value) else ""
         raise RuleBroken("wrong_type", f"{name}: expected a number, found {value!r:.60} ({type(value).__name__}){hint}")
-    return float(number)
+    return number
 
 
 def as_label(name: str, value: object) -> bool:
@@ -59,7 +59,9 @@ def as_label(name: str, value: object) -> bool:
     """
     if isinstance(value, bool):
         return value
-    word = f"{value:g}" if isinstance(value, int | float) else str(value).strip().lower()
+    word = str(value).strip().lower()
+    if isinstance(value, int | float | Decimal):
+        word = f"{int(value)}" if value in (0, 1) else "no label"
     if word in YES or word in NO:
         return word in YES
     pairs = ", ".join(f"{yes}/{no}" for yes, no in zip(YES, NO, strict=True))

@@ -75,6 +75,10 @@ class DataParams(Section):
             raise ValueError(
                 f"data.prompt_template must hold {{prompt}} once and no other gap (found {self.prompt_template!r})"
             )
+        if re.search(r"\{\{prompt|prompt\}\}", self.prompt_template):
+            raise ValueError(
+                f"data.prompt_template: a gap is {{prompt}}, in one pair of braces (found {self.prompt_template!r})"
+            )
         return self
 
     @model_validator(mode="after")

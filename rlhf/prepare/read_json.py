@@ -19,6 +19,7 @@ Rows = Iterator[RawRow | BadRow]
 _SHOWN = 500  # characters of an unreadable line that are kept in set_aside.jsonl
 _DEPTH = 3  # levels at which rows are looked for under keys
 _TRIED = 20  # lines that are tried as rows where the file as a whole is no JSON
+_SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"}
 _ROW_NAMES = {name for usual in USUAL.values() for name in usual}
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)  # by a file that is cut off
 
@@ -186,6 +187,13 @@ def _under_a_key(path: Path, value: object, notes: Notes) -> Rows:
         names = ", ".join(map(repr, list(value)[:6])) if isinstance(value, dict) else ""
         keys = f"an object with {names}" if names else "nothing in it"
         raise NoRows(f"{path}: valid JSON, but no list of rows: {keys}")
+    if len(found) > 1 and _are_splits(found):
+        shown = " and ".join(f"{len(rows)} under {key!r}" for key, rows in found.items())
+        notes.say(f"{path}: all its rows are read, {shown}; prepare makes splits of its own")
+        for key, rows in found.items():
+            for number, row in enumerate(rows, start=1):
+                yield _object(f"{path}:{key}:{number}", row)
+        return
     if len(found) > 1:
         shown = " and ".join(f"{key!r} ({len(rows)})" for key, rows in found.items())
         raise UserError(
@@ -218,6 +226,12 @@ def _lists(value: object, depth: int = _DEPTH) -> dict[str, list[object]]:
     if found:
         return found
     return {f"{key}.{name}": rows for key, one in value.items() for name, rows in _lists(one, depth - 1).items()}
+
+
+def _are_splits(found: Mapping[str, list[object]]) -> bool:
+    """Tell whether lists under several keys are splits of one data set: by their names, and of the same columns."""
+    columns = {frozenset(row) for rows in found.values() for row in rows[:1] if isinstance(row, dict)}
+    return len(columns) == 1 and all(key.rpartition(".")[2].strip().lower() in _SPLITS for key in found)
 
 
 def _are_rows(one: list[object]) -> bool:

@@ -2,10 +2,10 @@
 
 A ranking is {"prompt": text, "responses": [text, ...], "ranks": [number, ...], "annotator": text}; rank 1 is the best,
 equal ranks are ties, and the annotator may be left out. A rating has `scores` in place of ranks, the highest the best,
-or a score beside each response, as [{"text": ..., "score": ...}]. In CSV the lists are JSON.
+or a score beside each response, as [{"text": ..., "score": ...}]; ranks may stand there too. In CSV the lists are JSON.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rlhf.prepare.columns import USUAL, Columns
@@ -18,6 +18,7 @@ from rlhf.prepare.rows import BadRow, Comparison, RawRow, RuleBroken
 
 _TEXTS = ("text", "response", "completion", "content", "reply", "answer", "output", "summary")
 _SCORES = (*USUAL["score"], "overall_score")
+RANKS = USUAL["ranks"]
 NO_COLUMNS = Columns()
 
 
@@ -28,8 +29,10 @@ def read_ranking(row: RawRow, columns: Columns, notes: Notes) -> Ranking:
         RuleBroken: any rule that a row can break.
     """
     names = (columns.replies or "responses", columns.ranks or "ranks")
-    given, places = needed(row.values, names[0]), needed(row.values, names[1])
-    return _ranking(row, columns, _texts(names[0], given), _numbers(names[1], places), notes)
+    given = needed(row.values, names[0])
+    inner = None if columns.ranks else _scores_inside(names[0], given, RANKS)
+    texts, places = inner or (_texts(names[0], given), _numbers(names[1], needed(row.values, names[1])))
+    return _ranking(row, columns, texts, places, notes)
 
 
 def read_rating(row: RawRow, columns: Columns, notes: Notes) -> Ranking:
@@ -106,13 +109,13 @@ def _numbers(name: str, value: object) -> list[float]:
     return [as_number(f"{name}[{index}]", one) for index, one in enumerate(found)]
 
 
-def _scores_inside(name: str, value: object) -> tuple[list[object], list[float]] | None:
+def _scores_inside(name: str, value: object, known: Sequence[str] = _SCORES) -> tuple[list[object], list[float]] | None:
     """Return texts and scores of a list of mappings that have both; None where it is another list."""
     found = as_list(value)
     if not found or not all(isinstance(one, Mapping) for one in found):
         return None
     rows = [one for one in found if isinstance(one, Mapping)]
-    keys = [key for key in _SCORES if any(key in one for one in rows)]
+    keys = [key for key in known if any(key in one for one in rows)]
     if not keys:
         return None
     if len(keys) > 1:

@@ -7,12 +7,12 @@ import gzip
 from collections.abc import Callable
 from io import BufferedIOBase
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from rlhf.core.errors import UserError
 from rlhf.prepare.encodings import checked_file
 from rlhf.prepare.notes import Notes
-from rlhf.prepare.read_json import BROKEN, NoRows, Rows, broken, json_rows
+from rlhf.prepare.read_json import BROKEN, NoRows, Rows, broken, json_rows, one_line
 from rlhf.prepare.read_tables import table_rows
 from rlhf.prepare.rows import RawRow
 
@@ -94,11 +94,24 @@ def _parquet(path: Path, file: BufferedIOBase, notes: Notes) -> Rows:
         if twice := [name for name in names if names.count(name) > 1]:
             raise UserError(f"{path}: two columns are called {twice[0]!r}; rename one")
         for batch in table.iter_batches(batch_size=1024):
-            for values in batch.to_pylist():
+            columns = [_values(path, name, column, notes) for name, column in zip(names, batch.columns, strict=True)]
+            for values in zip(*columns, strict=True):
                 number += 1
-                yield RawRow(f"{path}:{number}", values)
+                yield RawRow(f"{path}:{number}", dict(zip(names, values, strict=True)))
     except (*BROKEN, pyarrow.ArrowException, UnicodeDecodeError) as error:
         yield broken(path, number + 1, error)
+
+
+def _values(path: Path, name: str, column: Any, notes: Notes) -> list[object]:
+    """Return the values of a column; none where Python has no place for them, as for dates before the year 1."""
+    try:
+        found: list[object] = column.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError, LookupError, ImportError) as error:
+        notes.say(f"{path}: the column {name!r} cannot be read and is taken as empty ({one_line(error)})")
+        return [None] * len(column)
+    return found
 
 
 _READERS: dict[str, Callable[[Path, BufferedIOBase, Notes], Rows]] = {

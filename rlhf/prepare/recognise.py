@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rlhf.core.errors import UserError
-from rlhf.prepare.columns import USUAL, Columns, find_columns, refuse_rivals, value_of
+from rlhf.prepare.columns import (
+    ROLES_OF_COLUMNS,
+    USUAL,
+    Columns,
+    find_columns,
+    refuse_rivals,
+    refuse_unread,
+    value_of,
+)
 from rlhf.prepare.literals import as_label, as_list, as_number
 from rlhf.prepare.params import ColumnParams
 from rlhf.prepare.rows import RuleBroken
@@ -12,6 +20,7 @@ from rlhf.prepare.turns import is_conversation, role_key, turns_before_reply
 
 Values = Mapping[str, object]
 
+_SCORES = ("score", "rating", "overall_score", "reward")  # inside a reply
 _MARKER = "Assistant:"
 _LOOKED_AT = 200  # rows
 _ROLE_WORDS = {
@@ -61,8 +70,7 @@ def recognise(rows: Sequence[Values], given: ColumnParams, where: str) -> Readin
     found = fitting(rows, columns)
     if len(found) == 1:
         (name,) = found
-        refuse_rivals(columns, _needed_roles(name, rows, columns), where)
-        return Reading(name, narrowed(name, columns, given, rows), found[name])
+        return _reading(name, rows, columns, given, where, why=found[name])
     if not found:
         lacking = "".join(f" {one}." for one in lacks(rows, columns))
         raise UserError(f"{where}: data.format: auto: the rows fit no form.{lacking} {described(rows)}. {_known()}")
@@ -77,11 +85,18 @@ def read_as(name: str, rows: Sequence[Values], given: ColumnParams, where: str) 
     """Read the rows as the form that the user has set.
 
     Raises:
-        UserError: several columns could hold the same thing.
+        UserError: several columns could hold the same thing, or a name in data.columns is of no use.
     """
-    columns = find_columns(rows, given)
+    return _reading(name, rows, find_columns(rows, given), given, where, why="data.format says so")
+
+
+def _reading(
+    name: str, rows: Sequence[Values], columns: Columns, given: ColumnParams, where: str, *, why: str
+) -> Reading:
     refuse_rivals(columns, _needed_roles(name, rows, columns), where)
-    return Reading(name, narrowed(name, columns, given, rows), "data.format says so")
+    kept = narrowed(name, columns, given, rows)
+    refuse_unread(given, kept, name, where)
+    return Reading(name, kept, why)
 
 
 def narrowed(name: str, columns: Columns, given: ColumnParams, rows: Sequence[Values]) -> Columns:
@@ -99,11 +114,11 @@ def narrowed(name: str, columns: Columns, given: ColumnParams, rows: Sequence[Va
     asked_apart = columns.prompt if name != "unpaired" else columns.reply
     if asked_apart and name not in ("messages", "conversations"):
         kept -= {"conversation"}
-    if name == "winner" and not columns.first:
-        kept |= {"replies"}
+    if name == "winner":
+        kept |= {"winner_first", "winner_second", "winner_tie"} | (set() if columns.first else {"replies"})
     if name == "ratings" and columns.replies:
         kept -= {"reply"}
-    unread = dict.fromkeys(role for role in Columns.__dataclass_fields__ if role not in kept)
+    unread = dict.fromkeys(role for role in (*ROLES_OF_COLUMNS, "rivals") if role not in kept)
     return replace(columns, **unread)
 
 
@@ -123,11 +138,19 @@ def fitting(rows: Sequence[Values], columns: Columns) -> dict[str, str]:
         found["winner"] = (
             f"{columns.first!r} and {columns.second!r} are replies, and {columns.winner!r} names the better"
         )
+    elif columns.winner_first and columns.first:
+        found["winner"] = (
+            f"{columns.first!r} and {columns.second!r} are replies, and {columns.winner_first!r} and "
+            f"{columns.winner_second!r} say which is the better"
+        )
     elif columns.winner and columns.replies and _share(look, columns.replies, _is_two) == 1:
         found["winner"] = f"{columns.replies!r} holds two replies, and {columns.winner!r} names the better"
     if columns.replies and columns.ranks and _share(look, columns.replies, _is_list) > 0:
         found["rankings"] = f"{columns.replies!r} are replies, and {columns.ranks!r} their ranks"
-    if columns.replies and (inner := _rated(look, columns)):
+    inside = [value for row in look for value in as_list(_value(row, columns.replies)) or []] if columns.replies else []
+    if not (columns.ranks or columns.score) and _all_have(inside, USUAL["ranks"]) and not _all_have(inside, _SCORES):
+        found["rankings"] = f"{columns.replies!r} are replies, and inside each its rank"
+    if columns.replies and (inner := _rated(look, columns, inside)):
         found["ratings"] = f"{columns.replies!r} are replies, and {inner} their scores"
     elif columns.reply and columns.prompt and columns.score and _share(look, columns.score, _is_number) == 1:
         found["ratings"] = f"one reply a row, and {columns.score!r} is its score"
@@ -136,7 +159,7 @@ def fitting(rows: Sequence[Values], columns: Columns) -> dict[str, str]:
 
 def absent(rows: Sequence[Values], columns: Columns) -> list[str]:
     """Return the roles whose columns no row has, as where a name in data.columns is misspelt."""
-    roles = [role for role in Columns.__dataclass_fields__ if role != "rivals" and columns.named(role)]
+    roles = [role for role in ROLES_OF_COLUMNS if columns.named(role)]
     return [role for role in roles if not any(_has(row, str(columns.named(role))) for row in rows)]
 
 
@@ -172,15 +195,15 @@ def _begins_with_prompt(row: Values, columns: Columns) -> bool:
     return isinstance(prompt, str) and isinstance(chosen, str) and chosen.strip().startswith(prompt.strip())
 
 
-def _rated(look: Sequence[Values], columns: Columns) -> str | None:
+def _rated(look: Sequence[Values], columns: Columns, inside: Sequence[object]) -> str | None:
     """Name the scores of listed replies: a list of numbers beside them, or one inside each."""
     if columns.score and _share(look, columns.score, _is_numbers) > 0:
         return repr(columns.score)
-    inside = [value for row in look for value in as_list(_value(row, str(columns.replies))) or []]
-    keys = ("score", "rating", "overall_score", "reward")
-    if inside and all(isinstance(one, Mapping) and any(key in one for key in keys) for one in inside):
-        return "inside each"
-    return None
+    return "inside each" if _all_have(inside, _SCORES) else None
+
+
+def _all_have(inside: Sequence[object], keys: Sequence[str]) -> bool:
+    return bool(inside) and all(isinstance(one, Mapping) and any(key in one for key in keys) for one in inside)
 
 
 def _needed_roles(name: str, rows: Sequence[Values], columns: Columns) -> tuple[str, ...]:
@@ -208,6 +231,15 @@ def lacks(rows: Sequence[Values], columns: Columns) -> list[str]:
     for role, other in (("chosen", "rejected"), ("rejected", "chosen"), ("winner", "first"), ("first", "winner")):
         if columns.named(role) and not columns.named(other):
             found.append(f"There is {columns.named(role)!r}, but no column for {_ROLE_WORDS[other]}")
+    if columns.reply and columns.prompt and not (columns.label or columns.score):
+        numbers = [
+            name for name in dict.fromkeys(str(n) for row in rows for n in row) if _share(rows, name, _is_number) == 1
+        ]
+        named = f" (numbers are in {', '.join(map(repr, numbers[:8]))})" if numbers else ""
+        found.append(
+            f"There is one reply a row, {columns.reply!r}, but no column for its score (data.columns.score) or its "
+            f"true/false label (data.columns.label){named}"
+        )
     for role, read in (("label", as_label), ("score", as_number)):
         name = columns.named(role)
         wrong = next((value for row in rows if name and not _passes(read)(value := _value(row, name))), None)

@@ -20,7 +20,10 @@ CHANGES = {
     "stripped_control_tokens": "texts had control tokens at their ends, which were taken off",
     "control_tokens_in_text": "texts hold control tokens, which are encoded as plain text",
     "cut_turn_marker": "replies were cut where another turn begins",
+    "foreign_control_tokens": "texts hold control tokens of other tokenizers, which are text to this one",
 }
+
+_SHOWN = 3  # control tokens of other tokenizers that are named
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class Ledger:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)  # by the names of CHANGES; the rows count elsewhere too
+    foreign: Counter[str] = field(default_factory=Counter)  # control tokens of other tokenizers, by name
     set_aside: list[BadRow] = field(default_factory=list)
 
     def by_rule(self) -> dict[str, int]:
@@ -49,6 +53,9 @@ class Ledger:
         dropped = [f"{self.dropped[name]} {name}" for name in FILTERS if self.dropped[name]]
         aside = [f"{count} {rule}" for rule, count in self.by_rule().items() if count]
         changed = [f"; {self.changed[name]} {meaning}" for name, meaning in CHANGES.items() if self.changed[name]]
+        if self.foreign:
+            shown = ", ".join(name for name, _ in self.foreign.most_common(_SHOWN))
+            changed.append(f" ({shown}): where an end or a turn was meant, take them out or give the turns apart")
         return (
             f"{self.read} rows read, {self.kept} kept; dropped: {', '.join(dropped) or 'none'}; "
             f"set aside: {', '.join(aside) or 'none'}{''.join(changed)}"

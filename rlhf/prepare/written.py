@@ -26,6 +26,7 @@ class Writer:
     edge: tuple[str, ...]
     control: tuple[str, ...]
     on_turn_marker: OnTurnMarker
+    foreign: tuple[str, ...] = ()  # control tokens of other tokenizers, which are text to this one
 
     def prompt(self, given: Prompt, counts: dict[str, int] | None = None) -> Written:
         """Write a prompt.
@@ -64,6 +65,10 @@ class Writer:
         if same_reply(*said) or chosen == rejected:
             return _bad(given, "tie", "chosen and rejected are the same reply but for control text")
         ledger.changed.update(counts)
+        for text in (*_texts(given.prompt), given.chosen, given.rejected):
+            if found := set(pattern(self.foreign).findall(text)):
+                ledger.changed["foreign_control_tokens"] += 1
+                ledger.foreign.update(sorted(found))
         return Pair(
             prompt=prompt.text,
             chosen=chosen,
@@ -137,6 +142,10 @@ def marker_pattern(markers: tuple[str, ...]) -> re.Pattern[str]:
 def _spaced(name: str) -> str:
     """Escape a marker, with any white space where it has some."""
     return r"\s+".join(map(re.escape, name.split()))
+
+
+def _texts(prompt: Prompt) -> list[str]:
+    return [prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]
 
 
 def _bad(row: Comparison, rule: str, reason: str) -> BadRow:

@@ -147,7 +147,7 @@ def test_metrics_of_a_copy_have_no_training(source: Path, tmp_path: Path) -> Non
     assert isinstance(parameters, int)
     assert parameters == 320 * 32 + 128 * 32 + 2 * (12 * 32**2 + 13 * 32) + 2 * 32
     assert set(metrics.values()) == {None}
-    assert layout.plot("base").read_text() == "step,train_loss,validation_loss\n"
+    assert layout.plot("base").read_text() == '"step","train_loss","validation_loss"\n'
 
 
 def change(path: Path, **values: object) -> None:

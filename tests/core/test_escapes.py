@@ -26,6 +26,13 @@ def test_a_text_anywhere_is_refused_by_its_key(text: str, words: str) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["\ud800 {prompt}", "a\0b", "\ufdd0"])
+@pytest.mark.parametrize("key", ["prompt_template", "path"])
+def test_what_is_no_character_of_a_text_is_refused(text: str, key: str) -> None:
+    with pytest.raises(UserError, match=rf"data.{key}: found U\+[0-9A-F]{{4}}, which is no character of a text"):
+        check_escapes({"data": {key: text}}, "params.yaml")
+
+
 @pytest.mark.parametrize(
     "text", ["Q: {prompt}\nA:", "\t", r"\text{a} \rho \alpha", "a\\", r"\unit", r"\xi", "\\ n", ""]
 )

@@ -47,7 +47,7 @@ def test_moving_a_boundary_between_parts_changes_the_seed(a: str, b: str, c: str
 def test_a_curve_is_whole_after_every_row_and_the_same_when_resumed(tmp_path: Path) -> None:
     curve = Curve(tmp_path / "c.csv")
     curve.append({"step": 1, "loss": 0.1 + 0.2, "note": None})
-    assert (tmp_path / "c.csv").read_text() == "step,loss,note\n1,0.3,\n"
+    assert (tmp_path / "c.csv").read_text() == '"step","loss","note"\n"1","0.3",""\n'
     resumed = Curve(tmp_path / "again.csv", curve.rows)
     for c in (curve, resumed):
         c.append({"step": 2, "loss": 1e-7, "note": "x"})
@@ -88,6 +88,11 @@ def test_yaml_is_1_2_and_names_the_line_of_a_fault(tmp_path: Path) -> None:
     path.write_text("a: 1\nb: [1\n")
     with pytest.raises(UserError, match=r"p\.yaml:3: not YAML"):
         read_yaml(path)
+    for odd in ("a: b\0c\n", f"a: 1{'0' * 5000}\n", "a: 2020-13-01\n"):
+        path.write_text(odd)
+        with pytest.raises(UserError, match=r"p\.yaml: not YAML that can be read") as caught:
+            read_yaml(path)
+        assert "\n" not in str(caught.value)
     path.write_text("- 1\n")
     with pytest.raises(UserError, match="expected a mapping, found list"):
         read_yaml(path)

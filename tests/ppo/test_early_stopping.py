@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlhf.core.artifacts import read_json
 from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.curves import read_rows
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.models.reward.scoring import save_referee
@@ -90,8 +91,7 @@ def test_the_referee_is_the_second_reward_model(root: Path) -> None:
         disk.run(root, settings, root / "checkpoints")
         metrics = read_json(layout.metrics("ppo"))
         assert metrics["ppo_validation_by"] == source
-        rows = layout.plot("ppo").read_text().splitlines()
-        looks[source] = float(dict(zip(rows[0].split(","), rows[1].split(","), strict=True))["validation_reward"])
+        looks[source] = float(read_rows(layout.plot("ppo"))[0]["validation_reward"])
     mean, std = (float(read_json(layout.reward / "reward.json")[key]) for key in ("mean", "std"))
     assert looks["reward"] + looks["referee"] == pytest.approx(-2 * mean / std, abs=1e-4)
     disk.run(root, make_params(), root / "checkpoints")

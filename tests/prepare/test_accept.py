@@ -101,3 +101,23 @@ def test_weight_and_margin_are_written_only_where_the_data_have_them(tmp_path: P
     assert keys[0] == {"id", "prompt", "chosen", "rejected", "origin", "kind", "turns"}
     assert keys[1] - keys[0] == {"weight", "margin"}
     assert {(row["weight"], row["margin"]) for row in written} == {(0.5, 1.0)}
+
+
+def test_the_first_bad_row_is_told_whatever_follows(tmp_path: Path) -> None:
+    marked = {"prompt": "Hi", "chosen": "yes\n\nHuman: more", "rejected": "no"}
+    path = write_lines(tmp_path / "a.jsonl", [*pair_rows(2), {"prompt": "Hi"}, *pair_rows(2, start=2), marked])
+    said = refused(path, on_turn_marker="stop")
+    assert f"{path}:3: no column 'chosen'" in said
+    assert "the first 5 rows" in said
+    assert f"{path}:6: a reply holds" in refused(path, on_turn_marker="stop", on_bad_row="skip")
+
+
+def test_where_all_rows_are_dropped_no_tokenizer_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise AssertionError("a tokenizer was trained")
+
+    monkeypatch.setattr("rlhf.prepare.build.train_tokenizer", none)
+    rows = [{"prompt": f"q{k}", "chosen": "yes\n\nHuman: more", "rejected": "no"} for k in range(5)]
+    said = refused(write_lines(tmp_path / "a.jsonl", rows))
+    assert "nothing is left: 5 rows read, 0 kept; dropped: 5 turn_marker" in said
+    assert "data.on_turn_marker=cut" in said

@@ -111,7 +111,8 @@ REFUSED: dict[str, tuple[str, bytes | str, str]] = {
     "an object without rows": ("a.json", '{"pairs": {"file_name": "x"}}', "valid JSON, but no list of rows: an object with 'pairs'"),
     "an empty object": ("a.json", "{}", "valid JSON, but no list of rows"),
     "a number": ("a.json", "3", "valid JSON, but no list of rows: 3"),
-    "rows under several keys": ("a.json", json.dumps({"train": ROWS, "test": ROWS[:1]}), r"'train' \(3\) and 'test' \(1\); save each list"),
+    "rows under several keys": ("a.json", json.dumps({"cats": ROWS, "dogs": ROWS[:1]}), r"'cats' \(3\) and 'dogs' \(1\); save each list"),
+    "splits of other columns": ("a.json", json.dumps({"train": ROWS, "test": [{"id": 1}]}), r"'train' \(3\) and 'test' \(1\); save each list"),
     "columns of lists": ("a.json", '{"prompt": ["q", "r"], "chosen": ["x", "x"], "rejected": ["y", "y"]}', "by columns"),
     "columns of numbered rows": (
         "a.json", '{"prompt": {"0": "q"}, "chosen": {"0": "x"}, "rejected": {"0": "y"}}', "to_json.orient='records'",
@@ -133,6 +134,10 @@ JSON: dict[str, tuple[str, str, str]] = {
     "under a key, indented": ("a.json", json.dumps({"version": 1, "data": ROWS}, indent=1), "3 rows under 'data'"),
     "under nested keys": ("a.json", json.dumps({"data": {"train": ROWS}}), "3 rows under 'data.train'"),
     "with pandas' schema": ("a.json", json.dumps({"schema": {"fields": [{"name": "x"}]}, "data": ROWS}), "under 'data'"),
+    "under the names of splits": (
+        "a.json", json.dumps({"train": ROWS[:2], "test": ROWS[2:]}), "2 under 'train' and 1 under 'test'",
+    ),
+    "lines of an old Macintosh": ("a.jsonl", LINES.replace("\n", "\r"), "carriage returns alone"),
     "an array called lines": ("a.jsonl", json.dumps(ROWS, indent=1), ""),
     "lines called an array": ("a.json", LINES, ""),
 }  # fmt: skip
@@ -198,6 +203,24 @@ def test_a_folder_is_read_but_for_what_holds_no_rows(tmp_path: Path) -> None:
     notes = "\n".join(source.notes.lines())
     assert "dataset_info.json: valid JSON, but no list of rows: an object with 'pairs'; left out" in notes
     assert "files that are not read: more.xlsx" in notes
+
+
+def test_a_table_of_an_old_macintosh_is_read(tmp_path: Path) -> None:
+    rows, notes = read(tmp_path, "a.csv", TABLE.replace("\n", "\r"))
+    assert rows == CELLS
+    assert "carriage returns alone" in notes
+
+
+def test_a_column_that_python_has_no_place_for_is_empty_and_said(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    far = pa.array([2**62, 0, 0], pa.timestamp("us"))
+    table = pa.table({name: [row[name] for row in ROWS] for name in ROWS[0]} | {"when": far})
+    write_table(table, tmp_path / "a.parquet")
+    rows, notes = read(tmp_path, "a.parquet", (tmp_path / "a.parquet").read_bytes())
+    assert rows == [row | {"when": None} for row in ROWS]
+    assert "the column 'when' cannot be read" in notes
 
 
 def test_a_workbook_is_named(tmp_path: Path) -> None:

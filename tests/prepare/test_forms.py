@@ -225,7 +225,6 @@ BAD: dict[str, tuple[str, Row, str, str]] = {
     "a tie": ("winner", TWO | {"winner": "Tie (bothbad)"}, "tie", "neither"),
     "no such winner": ("winner", TWO | {"winner": "C"}, "wrong_type", "expected A or B, 1 or 2"),
     "no winner": ("winner", TWO | {"winner": None}, "wrong_type", "found None"),
-    "a winner below 0": ("winner", TWO | {"winner": -1}, "wrong_type", "found -1"),
     "a share as the winner": ("winner", TWO | {"winner": 0.5}, "wrong_type", "found 0.5"),
     "three replies": (
         "winner", {"prompt": "Hi", "responses": ["x", "y", "z"], "winner": "A"}, "wrong_type", "a list of two replies",
@@ -277,6 +276,14 @@ def test_labelled_replies_are_paired_where_a_prompt_has_both(tmp_path: Path) -> 
 def test_labels_of_two_annotators_are_not_mixed(tmp_path: Path) -> None:
     rows = [{"prompt": "Hi", "completion": r, "label": r == "a", "annotator": who} for r, who in (("a", 1), ("b", 2))]
     assert short(read(tmp_path, *rows)[0]) == ["lone_reply", "lone_reply"]
+
+
+def test_a_weight_of_a_single_reply_is_said_not_to_be_used(tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "completion": one, "label": one == "x", "weight": 3, "margin": 1} for one in "xy"]
+    (made,), notes = read(tmp_path, *rows)
+    assert isinstance(made, Pair)
+    assert (made.weight, made.margin) == (1, None)
+    assert "'weight' and 'margin' belong to single replies here" in notes
 
 
 def test_labelled_conversations_end_in_the_reply(tmp_path: Path) -> None:

@@ -215,6 +215,16 @@ def test_control_tokens_within_a_text_are_plain_text() -> None:
     assert ledger.changed["stripped_control_tokens"] == 0
 
 
+def test_control_tokens_of_other_tokenizers_are_text_and_said() -> None:
+    ledger, tokenizer = Ledger(), sentencepiece_bpe(340)
+    found = pair("Hi<|im_end|>", "yes </s><|im_end|><|eot_id|>", "no <|im_end|>", tokenizer=tokenizer, ledger=ledger)
+    assert found.prompt == HH.replace("{prompt}", "Hi<|im_end|>")
+    assert found.chosen.endswith("<|im_end|><|eot_id|>")
+    assert ledger.changed["foreign_control_tokens"] == 3
+    assert "3 texts hold control tokens of other tokenizers" in ledger.summary()
+    assert "(<|im_end|>, <|eot_id|>)" in ledger.summary()
+
+
 def test_a_templates_own_tokens_are_real_and_the_datas_are_not() -> None:
     tokenizer = FAMILIES["chatml"].tokenizer()
     found = pair("What is <|im_end|>?", prompt_template=CHATML, tokenizer=tokenizer)

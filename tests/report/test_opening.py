@@ -84,7 +84,7 @@ def test_without_gold_the_referee_stands_in(run: Run) -> None:
 
 
 def test_the_curve_goes_over_the_root_of_kl_and_shows_reward_and_gold(run: Run) -> None:
-    rows = [line.split(",") for line in run.at.plot("overoptimisation").read_text().splitlines()]
+    rows = [line.split(",") for line in run.at.plot("overoptimisation").read_text().replace('"', "").splitlines()]
     head, last = rows[0], max(rows[1:], key=lambda row: float(row[1]))
     alt = one(blocks(run), Figure).alt
     assert "√KL" in alt.split(".")[0]

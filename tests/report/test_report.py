@@ -125,7 +125,7 @@ def test_without_gold_nothing_is_said_of_it_but_that_it_lacks(run: Run) -> None:
     run.change("reward", reward_gold_agreement=None, reward_noise_ceiling=None, reward_share_of_ceiling=None)
     path = run.at.plot("overoptimisation")
     lines = [line.split(",") for line in path.read_text().splitlines()]
-    kept = [k for k, name in enumerate(lines[0]) if name not in others]
+    kept = [k for k, name in enumerate(lines[0]) if name.strip('"') not in others]
     path.write_text("".join(",".join(line[k] for k in kept) + "\n" for line in lines))
     full = text(run)
     judged = full.split("## Samples")[0].split("## Evaluation")[1]

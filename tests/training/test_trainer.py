@@ -1,5 +1,6 @@
 """The trainer: exact losses, planted bests, and runs that are killed and end with the same bytes."""
 
+import csv
 import hashlib
 import json
 import math
@@ -116,7 +117,7 @@ def test_patience_ends_the_run_and_the_best_is_kept(tmp_path: Path) -> None:
     assert len(planted.seen) == 4  # the lowest came at the second; an equal one is no better
     assert (digest(model), result.best_step) == (planted.seen[1], 10)
     rows = (tmp_path / "curve.csv").read_text().splitlines()
-    assert rows[-1].startswith("20,")
+    assert rows[-1].startswith('"20",')
 
 
 def test_of_equal_validations_the_first_is_kept(tmp_path: Path) -> None:
@@ -170,11 +171,11 @@ def test_the_loop_is_adamw_with_the_planned_schedule(tmp_path: Path) -> None:
 
 def test_the_curve_has_a_row_for_each_log_and_validation(tmp_path: Path) -> None:
     train(tmp_path, validate=Planted([5.0, 4.0, 3.0, 2.0, 1.0]))
-    lines = (tmp_path / "curve.csv").read_text().splitlines()
-    assert lines[0] == "step,train_loss,validation_loss"
-    steps = [int(line.split(",")[0]) for line in lines[1:]]
+    rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
+    assert list(rows[0]) == ["step", "train_loss", "validation_loss"]
+    steps = [int(row["step"]) for row in rows]
     assert steps == [2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20, 22, 24]
-    assert {int(line.split(",")[0]): line.split(",")[2] for line in lines[1:] if not line.endswith(",")} == {
+    assert {int(row["step"]): row["validation_loss"] for row in rows if row["validation_loss"]} == {
         5: "5.0", 10: "4.0", 15: "3.0", 20: "2.0", 24: "1.0"
     }  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,13 +11,7 @@ from rlhf.core.artifacts import read_json
 from rlhf.core.errors import UserError
 from rlhf.models.fast.backbone import FastBackbone
 from rlhf.models.policy.backbone import Backbone
-from rlhf.models.policy.conformance import allowed, ask, compare
-from rlhf.models.policy.probe import Probe, draw_probe
-from rlhf.models.policy.trained import check_training
-from rlhf.models.policy.truth import Truth
-from rlhf.models.text.context import context_of
-from rlhf.models.text.load import load_tokenizer
-from rlhf.models.text.model_folder import read_config
+from rlhf.models.policy.checks import Checks, not_reproduced
 
 Engine = Literal["plain", "fast"]
 
@@ -56,35 +49,6 @@ def over(plain: Backbone) -> FastBackbone | str:
     return FastBackbone.refusal(plain.model) or FastBackbone(plain.model, plain.tokenizer)
 
 
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """What an engine is held against the model with, before anything rests on its numbers."""
-
-    probe: Probe
-    nats: float  # that two right computations may be apart
-
-    @classmethod
-    def of(cls, base: Path, *, dtype: torch.dtype, device: torch.device | str, longest: int | None = None) -> "Checks":
-        """Draw the sequences for the model in `base`; `longest` as in `draw_probe`."""
-        probe = draw_probe(load_tokenizer(base), context=context_of(read_config(base)), longest=longest)
-        return cls(probe, allowed(base, probe.rows, dtype=dtype, device=device))
-
-    def refuse(self, backbone: Backbone, adapter: str | None, *, trained: bool) -> str | None:
-        """Say why the engine cannot be used with an adapter; None where it can. Tensors that no training of the adapter
-        moves are named in the log."""
-        answers = ask(backbone, self.probe, adapter)
-        with backbone.using(adapter):
-            gap = compare(answers, Truth(backbone.model), self.probe, self.nats)
-        if not gap.agrees or not trained or adapter is None:
-            return gap.reason
-        movable = check_training(backbone, self.probe, adapter)
-        if movable.still:
-            _log.warning(
-                "adapter %s: no training moves %s: the model does not use them", adapter, _listed(movable.still)
-            )
-        return movable.reason
-
-
 def load_checked(
     base: Path,
     adapters: Mapping[str, Path],
@@ -105,24 +69,14 @@ def load_checked(
     """
     checks = Checks.of(base, dtype=dtype, device=device)
     plain = Backbone.load(base, adapters, trainable=trainable, dtype=dtype, device=device)
-    once = {folder: name for name, folder in adapters.items()}
-    once |= {adapters[name]: name for name in trainable}  # of two names for one folder the one that is trained
-    of: list[tuple[str | None, str]] = [(name, f"with the adapter of {folder}") for folder, name in once.items()]
-
-    def refusal(backbone: Backbone) -> str | None:
-        for name, where in of or [(None, "without an adapter")]:
-            if reason := checks.refuse(backbone, name, trained=name in trainable):
-                return f"{where}: {reason}"
-        return None
-
     if engine == "fast":
         fast = f"{decided} says that the fast engine disagrees" if "fast" not in agreed(decided) else over(plain)
-        reason = fast if isinstance(fast, str) else refusal(fast)
+        reason = fast if isinstance(fast, str) else checks.refusal(fast, adapters, trainable)
         if reason is None and isinstance(fast, FastBackbone):
             return fast
         _log.warning("%s; the plain engine is used", reason)
-    if reason := refusal(plain):
-        raise UserError(f"{base}: the model's own probabilities are not reproduced {reason}")
+    if reason := checks.refusal(plain, adapters, trainable):
+        raise UserError(not_reproduced(base, reason))
     return plain
 
 
@@ -132,7 +86,3 @@ def agreed(decided: Path) -> Sequence[str]:
         return ("fast", "plain")
     found: list[str] = read_json(decided)["engines"]
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

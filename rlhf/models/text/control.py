@@ -13,6 +13,14 @@ from functools import cache
 from transformers import PreTrainedTokenizerBase
 
 SIGN = "\ufdd0"  # a noncharacter of Unicode (section 23.7: for use within a program)
+# What the tokenizers of well-known families have as control tokens; to other tokenizers they are text.
+FAMILIES = (
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|start_header_id|>",
+    "<|end_header_id|>", "<|begin_of_text|>", "<|end_of_text|>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>",
+    "<s>", "</s>", "<pad>", "[INST]", "[/INST]", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>",
+    "<|end_of_turn|>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|start|>", "<|message|>", "<|return|>",
+    "<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
+)  # fmt: skip
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # sentencepiece's names of bytes: parts of text
 _NONE = re.compile(r"(?!)")
 

@@ -13,6 +13,7 @@ INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 GENERATION = "generation_config.json"
 _READ = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*")  # what is read or copied of a folder
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model.*\.(safetensors|bin)")
+_OF_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".npz")
 _QUANTISED = ("quantization_config", "compression_config")
 
 
@@ -91,9 +92,12 @@ def weight_files(folder: Path) -> list[str]:
 
 
 def idle_files(folder: Path) -> Iterator[str]:
-    """Name the weight files that the folder holds beside those of the model, which nothing reads."""
+    """Name the weight files that the folder holds beside those of the model, and adapters in folders of their own: what
+    nothing reads."""
     used = set(weight_files(folder))
-    yield from sorted(path.name for path in folder.glob("*.safetensors") if path.name not in used)
+    found = (path.name for path in folder.iterdir() if path.suffix.lower() in _OF_WEIGHTS and path.is_file())
+    yield from sorted(name for name in found if name not in used)
+    yield from sorted(f"{path.parent.name}/ (an adapter)" for path in folder.glob("*/adapter_config.json"))
 
 
 def _shards(folder: Path) -> list[str]:

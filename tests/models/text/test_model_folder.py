@@ -58,6 +58,17 @@ def change_json(path: Path, values: dict[str, object]) -> None:
 MLP = "transformer.h.1.mlp.c_fc.weight"
 
 
+def two_shards(source: Path) -> None:
+    """Shards that both hold the embedding, one of them zeroed."""
+    weights = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    name = "transformer.wte.weight"
+    save_file(weights, source / "a.safetensors", metadata={"format": "pt"})
+    save_file({name: torch.zeros_like(weights[name])}, source / "b.safetensors", metadata={"format": "pt"})
+    places = dict.fromkeys(weights, "a.safetensors") | {name: "b.safetensors"}
+    (source / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -68,6 +79,9 @@ MLP = "transformer.h.1.mlp.c_fc.weight"
         (config(n_inner=48), "cannot load the model (RuntimeError: "),
         (tensors(lambda w: w[MLP][0].fill_(torch.nan)), f"weights are not finite: {MLP} holds NaN or infinity"),
         (tensors(lambda w: w[MLP][0, 3].fill_(-torch.inf)), f"weights are not finite: {MLP} holds NaN or infinity"),
+        (tensors(lambda w: w.update({MLP: (w[MLP] * 100).to(torch.int8)})), f"{MLP} is stored as I8, as quantised"),
+        (tensors(lambda w: w.update({MLP: w[MLP].to(torch.float8_e4m3fn)})), f"{MLP} is stored as F8_E4M3, as"),
+        (two_shards, "transformer.wte.weight is in a.safetensors and in b.safetensors"),
         (config(quantization_config={"quant_method": "awq", "bits": 4}), "quantization_config (awq): quantised"),
         (config(quantization_config={"quant_method": "gptq", "bits": 4}), "quantization_config (gptq): quantised"),
         (config(n_head=0), "cannot load the model (ZeroDivisionError"),
@@ -161,6 +175,11 @@ def test_weights_that_nothing_reads_are_named(source: Path, capsys: pytest.Captu
     line = f"base: {source}: not used: consolidated.safetensors (the weights are those of model.safetensors)\n"
     assert capsys.readouterr().err == line
     assert not (source.parent / "base" / "consolidated.safetensors").exists()
+    (source / "pytorch_model.bin").write_bytes(b"")
+    (source / "lora").mkdir()
+    (source / "lora" / "adapter_config.json").write_text("{}")
+    copy_model(source, source.parent / "base", dtype=torch.float32)
+    assert "not used: consolidated.safetensors, pytorch_model.bin, lora/ (an adapter) (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [ImportError, MemoryError, KeyError, OSError, RecursionError, ZeroDivisionError])
