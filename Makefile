@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread readme experiments clean
+.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +31,12 @@ test: $(STAMP) ## Run the tests but for the thorough ones (10 minutes on two cor
 
 test-thorough: $(STAMP) ## Run the tests that take long to prove the same at more moments and sizes (10 minutes)
 	pytest $(PYTEST) --maxfail 1 -m thorough
+
+test-storage: $(STAMP) ## Test a remote over S3 on 127.0.0.1, in an environment of its own over .venv (400 MB, 5 minutes)
+	$(VENV)/bin/python -m venv .venv-storage
+	$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-storage/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	.venv-storage/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[storage-tests]'
+	PATH="$(CURDIR)/.venv-storage/bin:$$PATH" python -m pytest tests/storage
 
 check: lint types layers test ## The whole gate: lint, types, layers, tests
 
