@@ -104,7 +104,7 @@ class Session:
 
     def _write(self, annotator: str, turn: Turn, answer: Answer) -> None:
         label = Label(
-            **turn.question.model_dump(),
+            **turn.question.model_dump(include=set(Question.model_fields)),
             answer=answer,
             annotator=annotator,
             kind="people",
