@@ -7,14 +7,14 @@ from rlhf.core.checkpoint import fingerprint
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
-from rlhf.evaluate.judge.cache import Cache
-from rlhf.evaluate.judge.client import Endpoint
-from rlhf.evaluate.judge.keys import read_key
-from rlhf.evaluate.judge.preflight import Bench
 from rlhf.evaluate.overoptimisation import Episode, read_episodes
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.people import SheetAnswer, read_sheets
 from rlhf.evaluate.probing import chosen_probes
+from rlhf.judge.cache import Cache
+from rlhf.judge.client import Endpoint
+from rlhf.judge.keys import read_key
+from rlhf.judge.preflight import Bench
 from rlhf.measure.forgetting import validation_documents
 from rlhf.measure.panel import Panel, known_gold, load_panel
 from rlhf.measure.prompts import OOD_PROMPTS, SPLIT_PROMPTS, Prompts, choose_fitting

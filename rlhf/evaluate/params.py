@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from rlhf.core.params import Section
-from rlhf.evaluate.judge.params import JudgeParams
+from rlhf.judge.params import JudgeParams
 from rlhf.measure.params import MeasureParams
 
 

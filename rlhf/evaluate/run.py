@@ -8,13 +8,13 @@ from pathlib import Path
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.evaluate.inputs import read_inputs
-from rlhf.evaluate.judge.pairwise import Duel
-from rlhf.evaluate.judge.preflight import Bench
 from rlhf.evaluate.overoptimisation import CurvePoint, Episode, overoptimisation, summary
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.people import Asked, Sheet, make_sheet
 from rlhf.evaluate.probing import probe
 from rlhf.evaluate.samples import Row, side_by_side, write_samples
+from rlhf.judge.pairwise import Duel
+from rlhf.judge.preflight import Bench
 from rlhf.measure.forgetting import tax
 from rlhf.measure.metrics import all_metrics
 from rlhf.measure.pairwise import pairing_metrics

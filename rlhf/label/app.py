@@ -13,6 +13,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.text import printable
 from rlhf.label.queue import Turn
 from rlhf.label.session import Session, check_name
+from rlhf.label.turns import turns_of
 
 TEMPLATES = Path(__file__).with_name("templates")
 HOSTS = ("127.0.0.1", "localhost")
@@ -123,8 +124,8 @@ def shown_turn(turn: Turn) -> dict[str, Any]:
     """Give what the template shows of a question: turns of the prompt, both replies by side."""
     texts = (turn.question.a, turn.question.b) if turn.left == "A" else (turn.question.b, turn.question.a)
     left, right = (printable(text.strip(), lines=True) for text in texts)
-    prompt = printable(turn.question.prompt.strip(), lines=True)
-    return {"id": turn.question.id, "look": turn.look, "prompt": prompt, "left": left, "right": right}
+    turns = turns_of(turn.question)
+    return {"id": turn.question.id, "look": turn.look, "turns": turns, "left": left, "right": right}
 
 
 def _form(body: bytes) -> dict[str, str]:

@@ -29,6 +29,19 @@ class Queue:
     overlap: int
     answered: dict[tuple[str, int], dict[str, Answer]] = field(default_factory=dict)  # (question, look) -> annotator
     _history: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    _known: dict[str, Question] = field(default_factory=dict)  # by id, in the order of the overlap's draw
+    _shared: frozenset[str] = frozenset()  # ids of the overlap
+    _orders: dict[str, list[str]] = field(default_factory=dict)  # of ids, by annotator
+
+    def __post_init__(self) -> None:
+        order = list(self.questions)
+        rng(self.seed, "label", "overlap").shuffle(order)
+        self._known = {one.id: one for one in order}
+        self._shared = frozenset(list(self._known)[: self.overlap])
+
+    def find(self, question: str) -> Question | None:
+        """Find a question by its id; None where there is none."""
+        return self._known.get(question)
 
     def take(self, label: Label) -> None:
         """Note an answer."""
@@ -47,15 +60,19 @@ class Queue:
 
     def next(self, annotator: str) -> Turn | None:
         """The question that comes next; None when all are answered."""
-        left = self._left(annotator)
-        return self.turn(*left[0], annotator) if left else None
+        for question in self._order(annotator):
+            if self._is_open(question, annotator):
+                return self.turn(self._known[question], 1, annotator)
+        own = [one for one in self._order(annotator) if self.has(one, 1, annotator)]
+        again = sorted(own, key=lambda one: rng(self.seed, "label", "again", annotator, one).random())
+        left = [one for one in again[:SECOND_LOOKS] if not self.has(one, 2, annotator)]
+        return self.turn(self._known[left[0]], 2, annotator) if left else None
 
     def remaining(self, annotator: str) -> int:
         """Count the questions that are left for an annotator, second looks included."""
-        done = sum(look == 1 for _, look in self._history.get(annotator, []))
-        fresh = [one for one in self._left(annotator) if one[1] == 1]
-        again = [look for _, look in self._history.get(annotator, []) if look == 2]
-        return len(fresh) + max(0, min(SECOND_LOOKS, done + len(fresh)) - len(again))
+        looks = [look for _, look in self._history.get(annotator, [])]
+        fresh = sum(self._is_open(one, annotator) for one in self._order(annotator))
+        return fresh + max(0, min(SECOND_LOOKS, looks.count(1) + fresh) - looks.count(2))
 
     def turn(self, question: Question, look: int, annotator: str) -> Turn:
         """Show a question to an annotator, sides drawn by the seed for each of both."""
@@ -68,18 +85,21 @@ class Queue:
         if not history:
             return None
         name, look = history[-1]
-        found = next((one for one in self.questions if one.id == name), None)
+        found = self.find(name)
         return None if found is None else self.turn(found, look, annotator)
 
-    def _left(self, annotator: str) -> list[tuple[Question, int]]:
-        order = list(self.questions)
-        rng(self.seed, "label", "overlap").shuffle(order)
-        shared, rest = order[: self.overlap], order[self.overlap :]
-        rng(self.seed, "label", "order", annotator).shuffle(rest)  # so that two people seldom meet
-        fresh = [one for one in shared if not self.has(one.id, 1, annotator)]
-        fresh += [one for one in rest if not self.answered.get((one.id, 1))]
-        if fresh:
-            return [(one, 1) for one in fresh]
-        own = [one for one in self.questions if self.has(one.id, 1, annotator)]
-        again = sorted(own, key=lambda one: rng(self.seed, "label", "again", annotator, one.id).random())
-        return [(one, 2) for one in again[:SECOND_LOOKS] if not self.has(one.id, 2, annotator)]
+    def _order(self, annotator: str) -> list[str]:
+        """All questions in an annotator's order, the overlap first."""
+        if annotator not in self._orders:
+            ids = list(self._known)
+            shared, rest = ids[: self.overlap], ids[self.overlap :]
+            rng(self.seed, "label", "order", annotator).shuffle(rest)  # so that two people seldom meet
+            self._orders[annotator] = shared + rest
+        return self._orders[annotator]
+
+    def _is_open(self, question: str, annotator: str) -> bool:
+        """Say whether an annotator is still to answer a question: one of the overlap, or one that nobody has."""
+        answers = self.answered.get((question, 1))
+        if not answers:
+            return True
+        return annotator not in answers and question in self._shared

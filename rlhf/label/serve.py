@@ -13,6 +13,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.params import check
 from rlhf.label.app import HOSTS, make_app
 from rlhf.label.session import Session
+from rlhf.label.turns import Asked
 from rlhf.labels.record import Question
 
 GUIDELINES = (
@@ -22,15 +23,16 @@ GUIDELINES = (
 
 
 def read_pairs(path: Path) -> list[Question]:
-    """Read the pairs to ask about: JSON lines with prompt, a, b, and where known policy_a, policy_b and round.
+    """Read the pairs to ask about: JSON lines with prompt, a, b, and where known policy_a, policy_b, round and the
+    prompt's turns (`conversation`).
 
     Raises:
         UserError: file:line, what was found and what is expected.
     """
-    questions = []
+    questions: list[Question] = []
     for number, row in iter_jsonl(path):
         try:
-            questions.append(check(Question, row, where=f"{path}:{number}"))
+            questions.append(check(Asked, row, where=f"{path}:{number}"))
         except UserError as error:
             raise UserError(str(error).split("\n")[0].replace(" (null takes the profile's)", "")[:400]) from None
         one = questions[-1]

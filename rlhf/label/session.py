@@ -49,7 +49,7 @@ class Session:
             raise UserError("label: no pairs to ask about; at least one is needed")
         ids = [one.id for one in questions]
         if len(set(ids)) < len(ids):
-            twice = next(one for one in questions if ids.count(one.id) > 1)
+            twice = questions[next(k for k, one in enumerate(ids) if one in ids[:k])]
             raise UserError(f"label: the pair of the prompt {twice.prompt!r:.60} stands among the pairs twice")
         session = cls(Queue(questions, seed, overlap), folder)
         if folder.exists():
@@ -70,7 +70,7 @@ class Session:
         Raises:
             UserError: the question was not asked, or the answer or the name is none; or the disk is full.
         """
-        asked = next((one for one in self.queue.questions if one.id == question), None)
+        asked = self.queue.find(question)
         if asked is None or look not in (1, 2):
             raise UserError("label: this question was not asked")
         check_name(annotator)
@@ -104,7 +104,7 @@ class Session:
 
     def _write(self, annotator: str, turn: Turn, answer: Answer) -> None:
         label = Label(
-            **turn.question.model_dump(),
+            **turn.question.model_dump(include=set(Question.model_fields)),
             answer=answer,
             annotator=annotator,
             kind="people",

@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from rlhf.core.errors import UserError
-from rlhf.evaluate.judge import client, http
-from rlhf.evaluate.judge.cache import Cache
-from rlhf.evaluate.judge.client import BudgetSpent, Malformed
-from rlhf.evaluate.judge.completion import NoCompletion, read_completion
-from rlhf.evaluate.judge.keys import headers, repeats
-from rlhf.evaluate.judge.pairwise import Duel, judge, question, read_choice
+from rlhf.judge import client, http
+from rlhf.judge.cache import Cache
+from rlhf.judge.client import BudgetSpent, Malformed
+from rlhf.judge.completion import NoCompletion, read_completion
+from rlhf.judge.keys import headers, repeats
+from rlhf.judge.pairwise import Duel, judge, question, read_choice
 from tests.evaluate.test_judge import FakeClock, make
 from tests.judge_server import Answer, JudgeServer, completion, status
 

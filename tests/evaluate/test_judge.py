@@ -12,10 +12,10 @@ import pytest
 
 from rlhf.core.errors import UserError
 from rlhf.core.params import check
-from rlhf.evaluate.judge.cache import Cache
-from rlhf.evaluate.judge.client import BudgetSpent, Clock, Endpoint
-from rlhf.evaluate.judge.pairwise import Choice, Duel, Judged, Judgement, judge, question, read_choice
-from rlhf.evaluate.judge.params import JudgeParams
+from rlhf.judge.cache import Cache
+from rlhf.judge.client import BudgetSpent, Clock, Endpoint
+from rlhf.judge.pairwise import Choice, Duel, Judged, Judgement, judge, question, read_choice
+from rlhf.judge.params import JudgeParams
 from tests.judge_server import SILENCE, Answer, JudgeServer, completion, status
 
 KEY = "sk-very-secret"

@@ -10,9 +10,9 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.evaluate import inputs
-from rlhf.evaluate.judge import client
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.run import evaluate
+from rlhf.judge import client
 from tests.evaluate.conftest import World, params
 from tests.judge_server import SILENCE, Answer, JudgeServer, completion, status
 

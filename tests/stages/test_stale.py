@@ -104,7 +104,7 @@ def test_caches_swap_files_and_notes_make_nothing_stale(project: Path) -> None:
     ("name", "room"),
     [
         ("rlhf/ppo/brand_new.py", "rlhf/ppo"),
-        ("rlhf/evaluate/judge/deeper/brand_new.py", "rlhf/evaluate"),
+        ("rlhf/judge/deeper/brand_new.py", "rlhf/judge"),
         ("rlhf/report/templates/extra.html", "rlhf/report"),
         ("rlhf/evaluate/people.py", "rlhf/evaluate"),
         ("rlhf/reward/fit.py", "rlhf/reward"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rlhf.core.stats import mean_interval, tied_rate, wilson
-from rlhf.evaluate.judge.client import BudgetSpent, Malformed, Message
-from rlhf.evaluate.judge.completion import NoCompletion, Reply, strict_json
+from rlhf.judge.client import BudgetSpent, Malformed, Message
+from rlhf.judge.completion import NoCompletion, Reply, strict_json
 
 Choice = Literal["A", "B", "tie"]
 Ask = Callable[[Sequence[Message]], Reply]
@@ -103,7 +103,7 @@ def judge(duels: Sequence[Duel], ask: Ask) -> Judged:
     """Put each duel to the judge in both orders. When the budget is spent, what is in the cache still counts.
 
     Raises:
-        UserError: the endpoint fails for good (`rlhf.evaluate.judge.client`).
+        UserError: the endpoint fails for good (`rlhf.judge.client`).
     """
     judgements: list[Judgement] = []
     malformed = unasked = identical = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf.core.errors import UserError
-from rlhf.evaluate.judge.params import is_local
+from rlhf.judge.params import is_local
 
 MOST_BYTES = 4 << 20  # of an answer, packed and unpacked; one of a thousand tokens takes a thousandth of it
 _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}

@@ -10,10 +10,10 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from rlhf.core.errors import UserError
-from rlhf.evaluate.judge.completion import NoCompletion, Reply, error_said, quoted, read_completion
-from rlhf.evaluate.judge.http import Answer, Broken, Connection, Late, Unreachable
-from rlhf.evaluate.judge.keys import headers, read_key
-from rlhf.evaluate.judge.params import JudgeParams
+from rlhf.judge.completion import NoCompletion, Reply, error_said, quoted, read_completion
+from rlhf.judge.http import Answer, Broken, Connection, Late, Unreachable
+from rlhf.judge.keys import headers, read_key
+from rlhf.judge.params import JudgeParams
 
 Message = dict[str, str]  # {"role": ..., "content": ...}
 

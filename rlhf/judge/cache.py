@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rlhf.core.artifacts import read_json, write_json
 from rlhf.core.errors import UserError
-from rlhf.evaluate.judge.client import Message
-from rlhf.evaluate.judge.completion import Reply
-from rlhf.evaluate.judge.http import MOST_BYTES
-from rlhf.evaluate.judge.params import JudgeParams
+from rlhf.judge.client import Message
+from rlhf.judge.completion import Reply
+from rlhf.judge.http import MOST_BYTES
+from rlhf.judge.params import JudgeParams
 
 LARGEST = 8 * MOST_BYTES  # bytes of a file: every letter of an answer may be an escape
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf.evaluate.judge.cache import Cache
-from rlhf.evaluate.judge.client import BudgetSpent, Endpoint, Message, RateLimited
-from rlhf.evaluate.judge.completion import Reply
-from rlhf.evaluate.judge.pairwise import Duel, Judged, judge, question
+from rlhf.judge.cache import Cache
+from rlhf.judge.client import BudgetSpent, Endpoint, Message, RateLimited
+from rlhf.judge.completion import Reply
+from rlhf.judge.pairwise import Duel, Judged, judge, question
 
 _FIRST = question("What is 2 + 2?", "4", "5")  # in the judge's own form: its verdict is not looked at
 
@@ -31,7 +31,7 @@ class Bench:
         have passed by then.
 
         Raises:
-            UserError: the endpoint, its key or its model is of no use (`rlhf.evaluate.judge.client`).
+            UserError: the endpoint, its key or its model is of no use (`rlhf.judge.client`).
         """
         if self.cache.settled(self.plan):
             return

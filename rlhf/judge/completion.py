@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from rlhf.core.secrets import redacted
 from rlhf.core.text import printable
-from rlhf.evaluate.judge.keys import repeats
+from rlhf.judge.keys import repeats
 
 SHOWN = 80  # characters of what came instead
 
