@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from rlhf.acquire.params import AcquireParams
 from rlhf.base.params import BaseParams
 from rlhf.core.errors import UserError
 from rlhf.core.escapes import check_escapes
@@ -63,6 +64,7 @@ class Params(Section):
     reward: RewardParams
     ppo: PPOParams
     offline: OfflineParams
+    acquire: AcquireParams
     evaluate: EvaluateSection
     diagnose: Thresholds
     report: ReportParams
@@ -155,5 +157,22 @@ def _together(resolved: Params, params: Path) -> None:
     fallback, path = resolved.ppo.fallback, resolved.ppo.fallback_path
     if path != (where := FALLBACKS[fallback]):
         raise UserError(f"{params}: ppo.fallback_path: found {path!r}; with ppo.fallback {fallback} it must be {where}")
+    _strategy_has_its_head(resolved, params)
     if fallback == "dpo" and not resolved.offline.dpo.run:
         raise UserError(f"{params}: ppo.fallback: found 'dpo', which needs offline.dpo.run: true (found false)")
+
+
+def _strategy_has_its_head(resolved: Params, params: Path) -> None:
+    acquire, reward = resolved.acquire, resolved.reward
+    if not acquire.run:
+        return
+    if acquire.strategy == "ensemble" and reward.members == 1:
+        raise UserError(
+            f"{params}: acquire.strategy: found 'ensemble' with reward.members 1, and one head differs from nobody; "
+            "allowed: reward.members of 2 or more"
+        )
+    if acquire.strategy == "d_optimal" and (reward.head_units or reward.train == "lora"):
+        raise UserError(
+            f"{params}: acquire.strategy: found 'd_optimal', which is for a linear head on frozen features; allowed: "
+            "reward.train head and reward.head_units 0"
+        )

@@ -71,7 +71,54 @@ def read(run: Run, sheet: Path, labels: Path) -> None:
     click.echo(f"{to}")
 
 
+@stage_command("label", costs=False)
+@click.option(
+    "--pairs", type=click.Path(path_type=Path), default=Path("artifacts/acquire/pairs.jsonl"), show_default=True,
+    help="The pairs to ask about: JSON lines with prompt, a and b.",
+)  # fmt: skip
+@click.option(
+    "--labels", type=click.Path(path_type=Path), default=LABELS, show_default=True,
+    help="The folder that keeps the answers.",
+)  # fmt: skip
+@click.option("--annotators", type=click.IntRange(1, 100), default=1, show_default=True, help="How many there are.")
+@click.option(
+    "--temperature", type=click.FloatRange(0, min_open=True), help="Their noise; data.synthetic's by default."
+)
+@click.option("--flattery", type=float, help="Logits for a reply that flatters; data.synthetic.biases' by default.")
+@click.option("--length", type=float, help="Logits for every ten words; data.synthetic.biases' by default.")
+@click.option("--keyword-logit", type=float, help="Logits for the keyword; data.synthetic.biases' by default.")
+@click.option(
+    "--tie-band", type=click.FloatRange(0, 0.5), default=0.0, show_default=True,
+    help="A probability this near to one half is a tie.",
+)  # fmt: skip
+def simulate(run: Run, pairs: Path, labels: Path, annotators: int, tie_band: float, **own: float | None) -> None:
+    """Let simulated annotators of the offline task answer: gold with noise, and the biases that are planted."""
+    from rlhf.core.errors import UserError
+    from rlhf.core.params import check
+    from rlhf.label.serve import read_pairs
+    from rlhf.label.simulate import Person
+    from rlhf.label.simulate import simulate as answer
+    from rlhf.synthetic.annotator import Annotator
+    from rlhf.synthetic.params import SyntheticParams
+
+    if run.value("data.source") != "synthetic":
+        raise UserError(
+            f"label simulate: data.source is {run.value('data.source')!r}; only the synthetic task has a gold"
+        )
+    task = run.section("data.synthetic", SyntheticParams)
+    names = {"flattery": "flattery", "length": "length_per_10_words", "keyword_logit": "keyword_logit"}
+    planted = {name: own[key] for key, name in names.items() if own[key] is not None}
+    values = task.model_dump() | {"biases": task.biases.model_dump() | planted}
+    values |= {} if own["temperature"] is None else {"annotator_temperature": own["temperature"]}
+    task = check(SyntheticParams, values, where="label simulate", key="data.synthetic")
+    annotator = Annotator(task.annotator_temperature, task.biases)
+    people = [Person(f"sim-{number}", annotator, tie_band) for number in range(1, annotators + 1)]
+    given = answer(read_pairs(pairs), labels, people, seed=run.seed)
+    click.echo(f"{labels}: {given} answers by {annotators} simulated annotators")
+
+
 main.add_command(serve, "serve")
+main.add_command(simulate, "simulate")
 main.add_command(export, "export")
 main.add_command(read, "import")
 

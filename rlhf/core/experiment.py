@@ -13,8 +13,10 @@ from typing import Any
 from rlhf.core.errors import UserError
 from rlhf.core.params import dug
 
-INPUTS = {  # a path in params.yaml -> what makes a run read it: (key, value), or always
+# A path in params.yaml -> what makes a run read it: (key, value), or always.
+INPUTS: dict[str, tuple[str, object] | None] = {
     "data.path": ("data.source", "files"),
+    "data.labels.path": ("data.labels.use", True),
     "base.path": ("base.source", "path"),
     "ppo.function_path": ("ppo.source", "function"),
     "evaluate.people.path": None,

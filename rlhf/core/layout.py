@@ -75,6 +75,11 @@ class Layout:
         """Episodes logged by PPO, one JSON object a line."""
         return self.artifacts / "rollouts" / "ppo.jsonl"
 
+    @property
+    def acquire(self) -> Path:
+        """The pairs to ask annotators about next, one JSON object a line; none where acquire is off."""
+        return self.artifacts / "acquire" / "pairs.jsonl"
+
     def offline(self, method: str) -> Path:
         """The output of PPO's alternative `method`: an adapter as in artifacts/sft, or only policy.json."""
         return self.artifacts / "offline" / method

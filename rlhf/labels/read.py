@@ -21,6 +21,7 @@ class Labels:
 
     answers: list[Label]
     left_out: dict[str, int]  # by RULES
+    places: dict[str, str]  # file:line of the first answer to each question, by its id
 
     def summary(self) -> str:
         """Say in one line what was read."""
@@ -43,8 +44,10 @@ def read_labels(path: Path, *, asked: Collection[str] | None = None) -> Labels:
         raise UserError(f"data.labels: {path}: no such file or folder")
     counts = Counter[str]()
     held: dict[Key, list[Label]] = {}
+    places: dict[str, str] = {}
     for file in [path] if path.is_file() else sorted(path.glob("*.jsonl")):
-        for label in _lines(file, counts):
+        for where, label in _lines(file, counts):
+            places.setdefault(label.question.id, where)
             _take(label, held, counts)
     answers: list[Label] = []
     for labels in held.values():
@@ -54,7 +57,7 @@ def read_labels(path: Path, *, asked: Collection[str] | None = None) -> Labels:
             counts["unasked"] += 1
         elif labels:
             answers.append(labels[-1])
-    return Labels(answers, {rule: counts[rule] for rule in RULES})
+    return Labels(answers, {rule: counts[rule] for rule in RULES}, places)
 
 
 def _take(label: Label, held: dict[Key, list[Label]], counts: Counter[str]) -> None:
@@ -68,7 +71,7 @@ def _take(label: Label, held: dict[Key, list[Label]], counts: Counter[str]) -> N
         before.append(label)
 
 
-def _lines(file: Path, counts: Counter[str]) -> Iterator[Label]:
+def _lines(file: Path, counts: Counter[str]) -> Iterator[tuple[str, Label]]:
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -78,7 +81,7 @@ def _lines(file: Path, counts: Counter[str]) -> Iterator[Label]:
         if not line.strip():
             continue
         try:
-            yield _label(f"{file}:{number}", line)
+            yield f"{file}:{number}", _label(f"{file}:{number}", line)
         except _NotJson as error:
             if number == len(lines):  # no line end follows
                 counts["half_written"] += 1

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlhf.core.params import Section
 
@@ -58,6 +58,15 @@ class Label(Section):
         if not NAME.fullmatch(name):
             raise ValueError(f"an annotator's name has {NAME_RULE}")
         return name
+
+    @model_validator(mode="after")
+    def _soft_agrees(self) -> "Label":
+        said = {"A": 1.0, "B": 0.0}.get(self.answer)
+        if said is not None and self.soft is not None and abs(self.soft - said) > 0.5:
+            raise ValueError(
+                f"soft: found {self.soft:g}, the probability that A is better, with the answer {self.answer}"
+            )
+        return self
 
     @property
     def question(self) -> Question:

@@ -17,14 +17,15 @@ from rlhf.training.batches import Batch, response_batch
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """A prompt and K responses to it as token ids, and (if they were scored) their rewards. Of a pair: its weight, and
-    the margin by which the first response should lead, in logits."""
+    """A prompt and K responses to it as token ids, and (if they were scored) their rewards. Of a pair: its weight,
+    the margin by which the first response should lead, in logits, and the probability that the first is the better."""
 
     prompt: list[int]
     responses: tuple[list[int], ...]
     scores: tuple[float, ...] = ()
     weight: float = 1.0
     margin: float = 0.0
+    target: float = 1.0
 
     def __len__(self) -> int:
         """Return the tokens of the longest row, prompt and response."""
@@ -69,7 +70,10 @@ def _pair(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase
     prompt = encode_prompt(tokenizer, texts[0])
     responses = tuple(encode_response(tokenizer, text) for text in texts[1:])
     weight, margin = (_number(row, key, where, default) for key, default in (("weight", 1.0), ("margin", 0.0)))
-    pair = Candidates(prompt, responses, weight=weight, margin=margin)
+    target = _number(row, "target", where, 1.0)
+    if not 0.5 <= target <= 1 or (target < 1 and margin):
+        raise UserError(f"{where}: target: expected 0.5 to 1, and 1 beside a margin, found {target:g}")
+    pair = Candidates(prompt, responses, weight=weight, margin=margin, target=target)
     if len(pair) > context:
         raise UserError(
             f"{where}: prompt and reply have {len(pair)} tokens; the model's context is {context}: "
@@ -79,7 +83,7 @@ def _pair(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase
 
 
 def _number(row: dict[str, object], key: str, where: str, default: float) -> float:
-    """Read a weight, which is above 0, or a margin, which is not below 0."""
+    """Read a weight, which is above 0, or a margin or target, which are not below 0."""
     value = row.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise UserError(f"{where}: {key}: expected a number of 0 or more, found {value!r:.40}")

@@ -96,7 +96,14 @@ def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTra
             ratios, tokens = _log_ratios(self, model, inputs)
             right = (ratios[0] > ratios[1]).float().mean()
             self._metrics["train" if model.training else "eval"]["rewards/accuracies"].append(float(right))
-            losses = preference_loss(cast(Loss, self.loss_types[0]), self.beta, ratios, tokens, inputs["margins"])
+            losses = preference_loss(
+                cast(Loss, self.loss_types[0]),
+                self.beta,
+                ratios,
+                tokens,
+                inputs["margins"],
+                targets=inputs.get("targets"),
+            )
             return (losses * inputs["weights"]).mean()
 
         def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -112,13 +119,15 @@ def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTra
 
 def collate_pairs(rows: list[dict[str, Any]], *, pad_id: int) -> Batch:
     """Make trl's batch of pairs: all chosen rows, then all rejected ones, (2 B, T) ids, mask and completion mask; and,
-    where a pair has a weight other than 1 or a margin, (B,) weights and margins."""
+    where a pair has a weight other than 1, a margin or a target other than 1, (B,) weights, margins and targets."""
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     batch: Batch = DataCollatorForPreference(pad_token_id=pad_id)(rows)
-    if any(row["weight"] != 1 or row["margin"] for row in rows):
+    if any(row["weight"] != 1 or row["margin"] or row["target"] != 1 for row in rows):
         batch["weights"] = torch.tensor([row["weight"] for row in rows])
         batch["margins"] = torch.tensor([row["margin"] for row in rows])
+    if any(row["target"] != 1 for row in rows):
+        batch["targets"] = torch.tensor([row["target"] for row in rows])
     return batch
 
 
@@ -145,14 +154,28 @@ def relative(pairs: Sequence[Candidates]) -> Sequence[Candidates]:
 
 
 def preference_loss(
-    loss: Loss, beta: float, ratios: Float[Tensor, "2 B"], tokens: Float[Tensor, "2 B"], margins: Float[Tensor, " B"]
+    loss: Loss,
+    beta: float,
+    ratios: Float[Tensor, "2 B"],
+    tokens: Float[Tensor, "2 B"],
+    margins: Float[Tensor, " B"],
+    *,
+    targets: Float[Tensor, " B"] | None = None,
 ) -> Float[Tensor, " B"]:
     """Compute the loss of each pair from log p / ref of chosen and rejected (sums over tokens, nats).
 
     DPO with the margin m of the reward model's loss (Touvron et al. 2023, eq. 2) on its implied rewards, the offset of
     Amini et al. 2024 (arXiv 2402.10571): -log sigmoid(beta (chosen - rejected) - m). IPO (eq. 17, on means over
     tokens) has its own margin, 1 / (2 beta), and takes no other.
+
+    `targets` t: the probability that chosen is the better one. The loss is then its expectation over both orders, t
+    loss(chosen, rejected) + (1 - t) loss(rejected, chosen): of DPO the cross-entropy of soft labels (Mitchell 2023, A
+    note on DPO with noisy preferences), of IPO the square that is least at a margin of (2 t - 1) / (2 beta).
     """
+    if targets is not None:
+        one_way = preference_loss(loss, beta, ratios, tokens, margins)
+        other = preference_loss(loss, beta, ratios.flip(0), tokens.flip(0), margins)
+        return targets * one_way + (1 - targets) * other
     if loss == "ipo":
         chosen, rejected = ratios / tokens.clamp_min(1)
         squares: Tensor = (chosen - rejected - 1 / (2 * beta)) ** 2
@@ -164,7 +187,7 @@ def preference_loss(
 def _row(pair: Candidates) -> dict[str, Any]:
     chosen, rejected = pair.responses
     row = {"prompt_ids": pair.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
-    return row | {"weight": pair.weight, "margin": pair.margin}
+    return row | {"weight": pair.weight, "margin": pair.margin, "target": pair.target}
 
 
 def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float, float]:

@@ -18,6 +18,8 @@ from rlhf.models.text.model_folder import check_model_folder
 from rlhf.models.text.tokens import encode_prompt
 from rlhf.prepare.accept import accepted
 from rlhf.prepare.annotators import Annotators, compare_annotators, pair_ranking
+from rlhf.prepare.label_metrics import pair_metrics
+from rlhf.prepare.labels import Labelled, labelled_pairs
 from rlhf.prepare.lengths import Lengths, PromptRoom, check_prompts, token_lengths
 from rlhf.prepare.params import AS_IT_IS, DataParams
 from rlhf.prepare.report import Metrics, data_report
@@ -64,6 +66,7 @@ class Prepared:
     ceiling: float | None
     metrics: Metrics
     notes: list[str]  # what is no error and must be said
+    label_annotators: Annotators | None = None  # of data.labels; None where they are not read
 
 
 def prepare(
@@ -97,8 +100,10 @@ def prepare(
         corpus = list(_corpus(data, pairs, seed))
         tokenizer = train_tokenizer(corpus, data.vocabulary)
     kept = _filtered(pairs, token_lengths(pairs, tokenizer), data, seed, ledger)
-    splits = _split([pair for pair, _ in kept], data, seed, ledger)
-    of_prompt = {pair.prompt: lengths.prompt for pair, lengths in kept}
+    labels = labelled_pairs(data, pairs, writer)
+    added = _labels_kept(labels, tokenizer, data, seed) if labels else []
+    splits = _split([pair for pair, _ in kept + added], data, seed, ledger)
+    of_prompt = {pair.prompt: lengths.prompt for pair, lengths in kept + added}
     in_splits = {name: [of_prompt[pair.prompt] for pair in pairs] for name, pairs in splits.items()}
     if room is not None:
         check_some_asked(in_splits, room.longest, room.splits)
@@ -110,17 +115,20 @@ def prepare(
     ceiling = _ceiling(splits["test"])
     ranked = map(pair_ranking, pairs) if source.rankings is None else written_rankings(source.rankings, writer)
     annotators = compare_annotators(ranked)
-    metrics = data_report(ledger, splits, [lengths for _, lengths in kept])
+    metrics = data_report(ledger, splits, [lengths for _, lengths in kept + added])
     metrics |= annotators.metrics | {
         "prepare_noise_ceiling": ceiling,
         "prepare_prompts_ood": len(ood),
         "prepare_corpus_documents": len(corpus),
         "prepare_vocabulary": len(tokenizer),
     }
+    if labels:
+        sizes = {name: sum(pair.labelled_by is not None for pair in members) for name, members in splits.items()}
+        metrics |= labels.answers.metrics | pair_metrics([pair for pair, _ in added], sizes, labels.ledger)
     gold: Literal["synthetic"] | None = "synthetic" if data.source == "synthetic" else None
     return Prepared(
         splits, ood, read_probes(data, writer), corpus, tokenizer, ledger, annotators, gold, ceiling, metrics,
-        source.notes.lines(),
+        source.notes.lines() + (labels.said() if labels else []), labels.answers.annotators if labels else None,
     )  # fmt: skip
 
 
@@ -136,6 +144,7 @@ def asked_replies(sampled: int | None, measured: int, split: str) -> list[Reply]
 def read_from(data: DataParams, base: BaseChoice) -> list[Path]:
     """List the user's own files and folders that the stage reads."""
     own = [data.path] if data.source == "files" else []
+    own += [data.labels.path] if data.labels.use else []
     return [Path(path) for path in (*own, base.path if base.source == "path" else None) if path]
 
 
@@ -202,13 +211,7 @@ def _filtered(
 ) -> list[tuple[Pair, Lengths]]:
     """Keep pairs whose sequences both have an allowed length, at most `max_pairs` of them (0: all), drawn by the
     seed."""
-    kept = []
-    for pair, length in zip(pairs, lengths, strict=True):
-        reason = length.dropped_by(data.min_tokens, data.max_tokens)
-        if reason is None:
-            kept.append((pair, length))
-        else:
-            ledger.dropped[reason] += 1
+    kept = _fitting(pairs, lengths, data, ledger)
     if data.max_pairs and len(kept) > data.max_pairs:
         ledger.dropped["over_max_pairs"] = len(kept) - data.max_pairs
         drawn = sorted(range(len(kept)), key=lambda index: derive(seed, "max_pairs", index))[: data.max_pairs]
@@ -222,6 +225,32 @@ def _filtered(
 
 def _of_turn_marker(ledger: Ledger) -> str:
     return ", and data.on_turn_marker=cut" if ledger.dropped["turn_marker"] else ""
+
+
+def _fitting(
+    pairs: Sequence[Pair], lengths: Sequence[Lengths], data: DataParams, ledger: Ledger
+) -> list[tuple[Pair, Lengths]]:
+    kept = []
+    for pair, length in zip(pairs, lengths, strict=True):
+        reason = length.dropped_by(data.min_tokens, data.max_tokens)
+        if reason is None:
+            kept.append((pair, length))
+        else:
+            ledger.dropped[reason] += 1
+    return kept
+
+
+def _labels_kept(
+    labels: Labelled, tokenizer: PreTrainedTokenizerBase, data: DataParams, seed: int
+) -> list[tuple[Pair, Lengths]]:
+    """Filter the pairs of answers. `max_pairs` is about the source. A tie can be learnt from, and measures nothing."""
+    ledger = labels.ledger
+    kept = _fitting(labels.pairs, token_lengths(labels.pairs, tokenizer), data, ledger)
+    useful = [one for one in kept if one[0].target > 0.5 or _split_of(one[0].prompt, data, seed) == "train"]
+    ledger.dropped["held_out_tie"] += len(kept) - len(useful)
+    ledger.kept = len(useful)
+    ledger.check()
+    return useful
 
 
 def _split(pairs: Sequence[Pair], data: DataParams, seed: int, ledger: Ledger) -> Splits:

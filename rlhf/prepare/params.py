@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlhf.core.params import Section
 from rlhf.synthetic.params import SyntheticParams
@@ -48,6 +48,25 @@ class HubParams(Section):
     split: str = Field(min_length=1)
 
 
+LabelKind = Literal["people", "model", "constitution", "simulated"]
+
+
+class LabelParams(Section):
+    """Answers of annotators to the project's own questions, which are read beside the source."""
+
+    use: bool
+    path: str = Field(min_length=1)
+    round: int = Field(ge=0, le=1000)
+    kinds: list[LabelKind] = Field(min_length=1)
+
+    @field_validator("kinds")
+    @classmethod
+    def _each_once(cls, value: list[LabelKind]) -> list[LabelKind]:
+        if len(set(value)) < len(value):
+            raise ValueError("each kind of annotator once")
+        return value
+
+
 class DataParams(Section):
     """The `data` section; `params.yaml` says what each key means."""
 
@@ -55,6 +74,7 @@ class DataParams(Section):
     path: str = Field(min_length=1)
     format: Literal["auto", "hh", "pairs", "messages", "conversations", "unpaired", "winner", "ratings", "rankings"]
     columns: ColumnParams
+    labels: LabelParams
     template: TemplateName
     prompt_template: str
     on_turn_marker: OnTurnMarker

@@ -24,7 +24,7 @@ def data_report(ledger: Ledger, splits: Mapping[str, Sequence[Pair]], lengths: S
         "prepare_prompts": len(set.union(*prompts.values())),
         "prepare_prompts_on_two_sides": _shared(prompts),
         "prepare_contradictions": _contradictions(pairs),
-        "prepare_longer_chosen": _longer(pairs),
+        "prepare_longer_chosen": _longer([pair for pair in pairs if pair.target > 0.5]),
         "prepare_several_turns": _share(pair.turns > 1 for pair in pairs),
     }
     report |= {f"prepare_dropped_{name}": ledger.dropped[name] for name in FILTERS}

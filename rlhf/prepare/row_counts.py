@@ -50,7 +50,7 @@ class Ledger:
 
     def summary(self) -> str:
         """Sum up the counts in one line."""
-        dropped = [f"{self.dropped[name]} {name}" for name in FILTERS if self.dropped[name]]
+        dropped = [f"{self.dropped[name]} {name}" for name in (*FILTERS, "held_out_tie") if self.dropped[name]]
         aside = [f"{count} {rule}" for rule, count in self.by_rule().items() if count]
         changed = [f"; {self.changed[name]} {meaning}" for name, meaning in CHANGES.items() if self.changed[name]]
         if self.foreign:

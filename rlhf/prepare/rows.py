@@ -93,7 +93,9 @@ class Pair:
     The prompt ends where the reply begins, and replies begin as they follow it: with a space in the usual dialogue.
     `probability` is the true probability of this label, where the data are simulated and it is known. `weight` is what
     the pair should count in training: below 1 where several come of one ranking. `margin` as in `Comparison`.
-    `conversation` holds the turns of the prompt where a chat template wrote it.
+    `conversation` holds the turns of the prompt where a chat template wrote it. `target` is the probability that the
+    chosen reply is the better one, by those who were asked: below 1 where they differ, one half where nobody is ahead.
+    `labelled_by` is the kind of annotator who answered a question of the project's own; None for a pair of the source.
     """
 
     prompt: str
@@ -107,6 +109,8 @@ class Pair:
     annotator: str | None = None
     margin: float | None = None
     conversation: tuple[Turn, ...] = ()
+    target: float = 1.0
+    labelled_by: str | None = None
 
 
 def _encodable(text: str) -> str:

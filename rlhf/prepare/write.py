@@ -26,6 +26,9 @@ def write_prepared(prepared: Prepared, layout: Layout) -> None:
         if prepared.annotators.couples:
             write_json(folder / "annotators.json", prepared.annotators.couples)
             write_jsonl(folder / "disagreements.jsonl", prepared.annotators.disputed)
+        if prepared.label_annotators is not None:
+            write_json(folder / "label_annotators.json", prepared.label_annotators.couples)
+            write_jsonl(folder / "label_disagreements.jsonl", prepared.label_annotators.disputed)
         write_json(folder / "task.json", {"gold": prepared.gold, "noise_ceiling": prepared.ceiling})
     write_jsonl(layout.corpus, ({"text": text} for text in prepared.corpus))
     with atomic_dir(layout.tokenizer) as folder:
@@ -53,6 +56,10 @@ def _pair_rows(name: str, pairs: Sequence[Pair]) -> Iterator[dict[str, object]]:
             row["margin"] = pair.margin
         if pair.annotator is not None:
             row["annotator"] = pair.annotator
+        if pair.target != 1:
+            row["target"] = pair.target
+        if pair.labelled_by is not None:
+            row["labelled_by"] = pair.labelled_by
         yield row
 
 

@@ -41,15 +41,16 @@ class Writer:
             raise RefusedError("unclear_dialogue", "prompt: a user's turn is itself a whole dialogue written as text")
         return self.template.prompt(turns)
 
-    def pair(self, given: Comparison, ledger: Ledger) -> Pair | BadRow | None:
-        """Write a comparison; None for one that is dropped. The ledger counts what was changed.
+    def pair(self, given: Comparison, ledger: Ledger, known: Written | None = None) -> Pair | BadRow | None:
+        """Write a comparison; None for one that is dropped. The ledger counts what was changed. `known`: its prompt,
+        where that was written before.
 
         Raises:
             UserError: a reply holds a turn marker, and on_turn_marker is stop.
         """
         counts: dict[str, int] = {}
         try:
-            prompt = self.prompt(given.prompt, counts)
+            prompt = known or self.prompt(given.prompt, counts)
             replies = [self._clean(text, "reply", counts) for text in (given.chosen, given.rejected)]
             kept = [self._one_turn(text, prompt, given.origin, counts) for text in replies]
             if None in kept:

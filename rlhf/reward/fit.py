@@ -84,13 +84,15 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weight of each pair, in training and in the loss that chooses the epoch, and its margin in both, in logits;
-    margins of None are 0."""
+    """The weight of each pair, in training and in the loss that chooses the epoch, its margin in both, in logits, and
+    its target: the probability that its chosen response is the better one. Margins of None are 0, targets of None 1."""
 
     train: Float[Tensor, " N"]
     validation: Float[Tensor, " M"]
     train_margins: Float[Tensor, " N"] | None = None
     validation_margins: Float[Tensor, " M"] | None = None
+    train_targets: Float[Tensor, " N"] | None = None
+    validation_targets: Float[Tensor, " M"] | None = None
 
     def relative(self) -> "Weights":
         """Divide the weights by their means, in float64."""
@@ -99,23 +101,32 @@ class Weights:
     def drawn(self, rows: Int[Tensor, " R"]) -> "Weights":
         """Select training pairs, as for an ensemble's member or a mini-batch."""
         margins = None if self.train_margins is None else self.train_margins[rows]
-        return replace(self, train=self.train[rows], train_margins=margins)
+        targets = None if self.train_targets is None else self.train_targets[rows]
+        return replace(self, train=self.train[rows], train_margins=margins, train_targets=targets)
 
 
 def pair_loss(
     leads: Float[Tensor, " N"],
     weights: Float[Tensor, " N"] | None = None,
     margins: Float[Tensor, " N"] | None = None,
+    targets: Float[Tensor, " N"] | None = None,
 ) -> Float[Tensor, ""]:
     """Average -log sigmoid(r_chosen - r_rejected - m), in nats, over `leads`, which are r_chosen - r_rejected.
 
     Bradley & Terry 1952; Ouyang et al. 2022, eq. 1; with the margin m of Touvron et al. 2023 (Llama 2), eq. 2, 0 where
     none is given.
 
+    `targets` t make it the cross-entropy of soft labels, -t log sigmoid(x) - (1 - t) log sigmoid(-x) with x =
+    r_chosen - r_rejected - m, as Lee et al. 2023 (arXiv 2309.00267, section 3.2) train on an annotator's probabilities:
+    least where sigmoid(x) = t, so that a tie, t = 1/2, asks for equal rewards. Without targets t = 1.
+
     Any constant reward gives log 2 = .6931 without margins. `weights` of mean 1 over all pairs (`relative`) make it a
     weighted mean: a ranking of K responses, of which each pair weighs 1 / (K choose 2), then counts as one.
     """
-    losses = -logsigmoid(leads if margins is None else leads - margins)
+    ahead = leads if margins is None else leads - margins
+    losses = -logsigmoid(ahead)
+    if targets is not None:
+        losses = targets * losses - (1 - targets) * logsigmoid(-ahead)
     return losses.mean() if weights is None else (losses * weights).mean()
 
 
@@ -174,7 +185,7 @@ def batch_loss(leads: Float[Tensor, " R"], of: Weights | None, rows: Int[Tensor,
     if of is None:
         return pair_loss(leads)
     batch = of.drawn(rows)
-    return pair_loss(leads, batch.train, batch.train_margins)
+    return pair_loss(leads, batch.train, batch.train_margins, batch.train_targets)
 
 
 def run_epochs(
@@ -227,8 +238,8 @@ def epoch_row(
     losses = pair_loss(train), pair_loss(validation)
     if weights:
         losses = (
-            pair_loss(train, weights.train, weights.train_margins),
-            pair_loss(validation, weights.validation, weights.validation_margins),
+            pair_loss(train, weights.train, weights.train_margins, weights.train_targets),
+            pair_loss(validation, weights.validation, weights.validation_margins, weights.validation_targets),
         )
     return EpochRow(
         epoch,

@@ -20,7 +20,7 @@ from rlhf.reward.fit import FitSettings, HeadFit, Weights
 from rlhf.reward.fit_ensemble import fit_ensemble
 from rlhf.reward.fit_mlp import MlpFit
 from rlhf.reward.metrics import member_metrics
-from rlhf.reward.pairs import TextPair, pair_margins, pair_weights
+from rlhf.reward.pairs import TextPair, pair_margins, pair_targets, pair_weights
 from rlhf.reward.params import RewardParams
 from rlhf.reward.referee import features_for_second
 from rlhf.reward.types import Fitted, Folders
@@ -75,8 +75,11 @@ def fit_frozen(
 
 
 def weights_of(train: Sequence[TextPair], validation: Sequence[TextPair]) -> Weights:
-    """Read weights and margins off the pairs."""
-    return Weights(pair_weights(train), pair_weights(validation), pair_margins(train), pair_margins(validation))
+    """Read weights, margins and targets off the pairs."""
+    return Weights(
+        pair_weights(train), pair_weights(validation), pair_margins(train), pair_margins(validation),
+        pair_targets(train), pair_targets(validation),
+    )  # fmt: skip
 
 
 def fit_settings(params: RewardParams) -> FitSettings:

@@ -13,7 +13,7 @@ from rlhf.reward.calibration import expected_calibration_error, fit_temperature,
 from rlhf.reward.fit import pair_loss
 from rlhf.reward.length import Sides, length_labels, length_metrics
 from rlhf.reward.metrics import accuracy, agreement, by_slice, length_baseline, share_of_ceiling, turns_label
-from rlhf.reward.pairs import TextPair
+from rlhf.reward.pairs import TextPair, pair_targets
 from rlhf.synthetic.gold import gold_reward
 
 
@@ -45,7 +45,7 @@ def held_out_metrics(held: Held, *, bins: int, seed: int) -> dict[str, object]:
     over_length = paired_difference(wins(margins), wins(lengths), seed)
     metrics: dict[str, object] = {
         **rate.named("reward_accuracy"),
-        "reward_loss": _loss(margins),
+        "reward_loss": _loss(margins, pair_targets(pairs)),
         "reward_margin_mean": math.fsum(margins) / len(margins),
         **length_baseline([p.chosen for p in pairs], [p.rejected for p in pairs]).named("reward_length_baseline"),
         **over_length.named("reward_over_length"),
@@ -55,6 +55,7 @@ def held_out_metrics(held: Held, *, bins: int, seed: int) -> dict[str, object]:
         **by_slice(margins, [pair.kind for pair in pairs], "kind"),
         **by_slice(margins, [turns_label(pair.turns) for pair in pairs], "turns"),
         **by_slice(margins, length_labels(held.tokens), "length"),
+        **by_slice(margins, [pair.labelled_by for pair in pairs], "labelled_by"),
     }
     golds = _golds(held)
     labels = Sides([1.0] * len(pairs), [0.0] * len(pairs))
@@ -72,8 +73,8 @@ def write_reliability(path: Path, margins: list[float], bins: int) -> None:
             curve.append(row | {"low": one.low, "high": one.high})
 
 
-def _loss(margins: list[float]) -> float:
-    return float(pair_loss(torch.tensor(margins, dtype=torch.float64)))
+def _loss(margins: list[float], targets: torch.Tensor | None = None) -> float:
+    return float(pair_loss(torch.tensor(margins, dtype=torch.float64), targets=targets))
 
 
 def _tempered(margins: list[float], validation: list[float], bins: int, seed: int) -> dict[str, float | None]:

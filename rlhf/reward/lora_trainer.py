@@ -32,12 +32,14 @@ from rlhf.training.trainer import Fit, Plan, fit
 
 @dataclass(frozen=True, slots=True)
 class PairRows:
-    """Token rows of a pair, its weight in training, and its margin in logits."""
+    """Token rows of a pair, its weight in training, its margin in logits, and the probability that its chosen response
+    is the better one."""
 
     chosen: Row
     rejected: Row
     weight: float
     margin: float = 0.0
+    target: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Pairwise(nn.Module):
         mask: Tensor,
         weights: Tensor,
         margins: Tensor,
+        targets: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute the weighted mean of -log sigmoid(r_chosen - r_rejected - margin) over pairs of rows, chosen first
         (Ouyang et al. 2022, eq. 1; Touvron et al. 2023, eq. 2). Rewards are raw: a length correction comes after
@@ -74,7 +77,7 @@ class Pairwise(nn.Module):
         episodes = Episodes(prompt_ids, prompt_mask, response_ids, mask)
         features = pooled_episodes(self._backbone, episodes, model=self.reward, adapter=REWARD)
         scores = self.reward.member_scores(features).view(-1, 2)
-        return {"loss": pair_loss(scores[:, 0] - scores[:, 1], weights, margins)}
+        return {"loss": pair_loss(scores[:, 0] - scores[:, 1], weights, margins, targets)}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # all its overloads
         """Return adapter, head and query: the frozen base is neither copied into checkpoints nor read back."""
@@ -111,11 +114,12 @@ def tune(
     scorer, module = Scorer(backbone, model, REWARD), Pairwise(backbone, model)
     shares = relative(torch.tensor([pair.weight for pair in sides.validation]))
     margins = torch.tensor([pair.margin for pair in sides.validation], dtype=torch.float64)
+    targets = _targets(sides.validation)
 
     def validate(_: nn.Module) -> float:
         module.eval()  # the Trainer sets train mode again at each step
         scores = side_scores(scorer, sides.validation, params.batch_tokens)
-        return float(pair_loss(scores[:, 0] - scores[:, 1], shares, margins))
+        return float(pair_loss(scores[:, 0] - scores[:, 1], shares, margins, targets))
 
     found = fit(
         module,
@@ -158,8 +162,17 @@ def side_scores(scorer: Scorer, pairs: Sequence[PairRows], batch_tokens: int) ->
 def by_split(rows: Sequence[Row], pairs: Sequence[TextPair], sizes: Mapping[str, int]) -> dict[str, list[PairRows]]:
     """Regroup rows of all pairs, chosen and rejected in turn, as pairs of each split."""
     sides = zip(rows[::2], rows[1::2], pairs, strict=True)
-    every = iter([PairRows(chosen, rejected, pair.weight, pair.margin) for chosen, rejected, pair in sides])
+    every = iter(
+        [PairRows(chosen, rejected, pair.weight, pair.margin, pair.target) for chosen, rejected, pair in sides]
+    )
     return {name: list(islice(every, size)) for name, size in sizes.items()}
+
+
+def _targets(pairs: Sequence[PairRows]) -> Tensor | None:
+    """Return the pairs' targets in float64; None where all are 1."""
+    if all(pair.target == 1 for pair in pairs):
+        return None
+    return torch.tensor([pair.target for pair in pairs], dtype=torch.float64)
 
 
 def _order(pairs: int, used: int, epochs: int, seed: int) -> list[int]:
@@ -172,7 +185,9 @@ def _collator(pad_id: int) -> Any:
     def collate(pairs: list[PairRows]) -> Batch:
         rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
         episodes = Episodes.of([p for p, _ in rows], [r for _, r in rows], pad_id=pad_id, device="cpu")
-        return {
+        targets = _targets(pairs)
+        soft = {} if targets is None else {"targets": targets.float()}
+        return soft | {
             "prompt_ids": episodes.prompt_ids,
             "prompt_mask": episodes.prompt_mask,
             "response_ids": episodes.response_ids,

@@ -28,6 +28,8 @@ class TextPair:
     weight: float = 1.0  # in training: below 1 where several pairs come of one ranking
     margin: float = 0.0  # by which the chosen reward should lead, in logits
     shown: str = ""  # the prompt as readers see it, where that is not its text
+    target: float = 1.0  # probability that `chosen` is the better one, by those who were asked; one half = a tie
+    labelled_by: str | None = None  # kind of annotator, where the project asked
     asked: str = ""  # the last turn of a conversation, where the row has its turns
 
     @property
@@ -66,7 +68,14 @@ def _pair(path: Path, number: int, row: dict[str, object]) -> TextPair:
     turns = row.get("conversation")
     asked = str(turns[-1]["content"]) if isinstance(turns, list) and turns else ""
     checked |= {"shown": shown(row, "") if asked else "", "asked": asked}
-    return TextPair(**checked, weight=float(weight), margin=float(margin))
+    target = row.get("target", 1.0)
+    if isinstance(target, bool) or not isinstance(target, int | float) or not 0.5 <= target <= 1:
+        raise UserError(f"{path}:{number}: target: expected a number from 0.5 to 1, found {target!r:.40}")
+    if target != 1 and margin:
+        raise UserError(f"{path}:{number}: margin: found {margin:g} beside a target of {target:g}; one of them only")
+    by = row.get("labelled_by")
+    by = by if isinstance(by, str) else None
+    return TextPair(**checked, weight=float(weight), margin=float(margin), target=float(target), labelled_by=by)
 
 
 def _names(kind: type | tuple[type, ...]) -> str:
@@ -82,6 +91,13 @@ def unique_prompts(pairs: Sequence[TextPair]) -> list[str]:
 def pair_weights(pairs: Sequence[TextPair]) -> Float[Tensor, " N"]:
     """Return the weight of each pair in training."""
     return torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)
+
+
+def pair_targets(pairs: Sequence[TextPair]) -> Float[Tensor, " N"] | None:
+    """Return the probability that each pair's chosen response is the better one; None where all are 1."""
+    if all(pair.target == 1 for pair in pairs):
+        return None
+    return torch.tensor([pair.target for pair in pairs], dtype=torch.float64)
 
 
 def pair_margins(pairs: Sequence[TextPair]) -> Float[Tensor, " N"] | None:

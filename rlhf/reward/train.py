@@ -67,10 +67,11 @@ def train_reward(
     model.mean, model.std = _scale(scorer, samples, params)
     scores = fitted.scores(lengths)
     margins = {name: (own[:, 0] - own[:, 1]).tolist() for name, own in scores.items()}
+    decided = [lead for lead, pair in zip(margins["train"], splits["train"], strict=True) if pair.target > 0.5]
     rewards, tokens = _sides(scores["test"]), _sides(lengths["test"])
     held = Held(splits["test"], rewards, tokens, margins["validation"], task)
     metrics = held_out_metrics(held, bins=params.calibration_bins, seed=runtime.seed)
-    metrics |= {**fitted.numbers} | _sizes(splits) | _scale_metrics(margins, model)
+    metrics |= {**fitted.numbers} | _sizes(splits) | _scale_metrics(decided, margins["validation"], model)
     second, own = (
         _second(at, fitted, splits, samples, params=params, seed=runtime.seed) if splits[REFEREE] else (None, [])
     )
@@ -138,10 +139,11 @@ def _sizes(splits: Mapping[str, list[TextPair]]) -> dict[str, object]:
     return {f"reward_{name}_pairs": len(splits[name]) for name in SPLITS}
 
 
-def _scale_metrics(margins: Mapping[str, list[float]], model: RewardModel) -> dict[str, object]:
+def _scale_metrics(train: list[float], validation: list[float], model: RewardModel) -> dict[str, object]:
+    """Measure accuracy on margins of pairs in which a response is ahead, and the scale."""
     return {
-        "reward_train_accuracy": accuracy(margins["train"]).mean,
-        "reward_validation_accuracy": accuracy(margins["validation"]).mean,
+        "reward_train_accuracy": accuracy(train).mean if train else None,
+        "reward_validation_accuracy": accuracy(validation).mean,
         "reward_sft_mean": model.mean,
         "reward_sft_std": model.std,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rlhf.core.artifacts import read_jsonl
+from rlhf.core.artifacts import iter_jsonl
 from rlhf.core.conversation import shown
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
@@ -35,17 +35,20 @@ def read_examples(
 ) -> list[Example]:
     """Read the prompts and chosen responses of a pairs file: a drawn `limit` of them (0: all), in the file's order.
 
+    Rows that annotators of the project's own questions have labelled are left out: that one of a policy's replies was
+    preferred to another makes it no demonstration, and what PPO starts from stays the same when answers are added.
+
     Raises:
         UserError: the file is empty; a field is missing or no string; a sequence is longer than the context.
     """
-    rows = read_jsonl(path)
+    rows = [(number, row) for number, row in iter_jsonl(path) if row.get("labelled_by") is None]
     if not rows:
         raise UserError(f"{path}: empty; at least one pair is needed (see the counts in metrics/prepare.json)")
     kept = list(range(len(rows)))
     if 0 < limit < len(rows):
         drawn = torch.randperm(len(rows), generator=generator(seed, "sft", "examples", path.stem))[:limit]
         kept = sorted(drawn.tolist())
-    return [_example(rows[index], f"{path}:{index + 1}", tokenizer, context) for index in kept]
+    return [_example(rows[index][1], f"{path}:{rows[index][0]}", tokenizer, context) for index in kept]
 
 
 def _example(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase, context: int) -> Example:

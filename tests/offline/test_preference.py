@@ -64,6 +64,31 @@ def test_weights_and_margins_of_pairs_by_hand(project: Make, method: str) -> Non
     assert abs(by_hand - sum(losses) / 5) > 1e-3  # the weights show
 
 
+@pytest.mark.parametrize("method", ["dpo", "ipo"])
+def test_targets_of_pairs_by_hand(project: Make, method: str) -> None:
+    """The expected loss where chosen is the better one with the probability `target`."""
+    at = project()
+    targets = [(0.5, 0.75, 1.0)[index % 3] for index in range(12)]
+    for split, start, count in (("train", 0, 12), ("validation", 100, 5)):
+        write_jsonl(at.pairs / f"{split}.jsonl", [row(start + k) | {"target": targets[k]} for k in range(count)])
+    metrics = run(at, method, beta=0.3)
+    losses = []
+    for target, (total, mean) in zip(targets, margins(at, method, "validation"), strict=False):
+        if method == "dpo":
+            both = math.log1p(math.exp(-0.3 * total)), math.log1p(math.exp(0.3 * total))
+        else:
+            both = (mean - 1 / 0.6) ** 2, (-mean - 1 / 0.6) ** 2
+        losses.append(target * both[0] + (1 - target) * both[1])
+    assert metrics["validation_loss"] == pytest.approx(sum(losses) / 5, rel=1e-4)
+
+
+def test_a_target_out_of_range_is_named(project: Make) -> None:
+    at = project()
+    write_jsonl(at.pairs / "train.jsonl", [row(0), row(1) | {"target": 0.2}])
+    with pytest.raises(UserError, match=r"train.jsonl:2: target: expected 0.5 to 1"):
+        run(at, "dpo")
+
+
 def test_weights_of_one_train_as_without_them(project: Make) -> None:
     """Our own loss, which weights need, against trl's."""
     found = []

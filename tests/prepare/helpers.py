@@ -30,6 +30,7 @@ VALUES: dict[str, Any] = {
     "test_share": 0.2,
     "vocabulary": 300,
     "columns": dict.fromkeys(COLUMNS),
+    "labels": {"use": False, "path": "nowhere", "round": 0, "kinds": ["people", "model", "constitution", "simulated"]},
     "hub": {"repo": None, "revision": None, "data_dir": None, "split": "train"},
     "synthetic": {
         "prompts": 40,

@@ -38,6 +38,19 @@ def test_a_prompt_longer_than_the_context(tmp_path: Path, tiny_model_dir: Path) 
         read_examples(tmp_path / "train.jsonl", tokenizer, context=128, limit=0, seed=0)
 
 
+def test_replies_that_annotators_compared_are_no_demonstrations(tmp_path: Path, tiny_model_dir: Path) -> None:
+    plain, path = [row(number) for number in range(9)], tmp_path / "train.jsonl"
+    tokenizer = load_tokenizer(tiny_model_dir)
+    write_jsonl(path, plain)
+    before = [read_examples(path, tokenizer, context=128, limit=limit, seed=0) for limit in (0, 4)]
+    answers = [row(50 + number) | {"labelled_by": "people", "target": 0.75} for number in range(5)]
+    write_jsonl(path, plain[:4] + answers + plain[4:])
+    assert [read_examples(path, tokenizer, context=128, limit=limit, seed=0) for limit in (0, 4)] == before
+    write_jsonl(path, answers)
+    with pytest.raises(UserError, match=r"train.jsonl: empty; at least one pair is needed"):
+        read_examples(path, tokenizer, context=128, limit=0, seed=0)
+
+
 def test_an_empty_training_set(tmp_path: Path, tiny_model_dir: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", [])
     with pytest.raises(UserError, match=r"train.jsonl: empty; at least one pair is needed"):
