@@ -17,6 +17,7 @@ INPUTS = {  # a path in params.yaml -> what makes a run read it: (key, value), o
     "data.path": ("data.source", "files"),
     "base.path": ("base.source", "path"),
     "ppo.function_path": ("ppo.source", "function"),
+    "referee.function_path": None,
     "evaluate.people.path": None,
     "evaluate.tax.path": None,
 }
