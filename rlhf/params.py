@@ -18,6 +18,7 @@ from rlhf.core.runtime import RuntimeParams
 from rlhf.core.yaml import read_yaml
 from rlhf.diagnose.params import Thresholds, VerdictName
 from rlhf.evaluate.params import EvaluateParams
+from rlhf.measure.params import RefereeParams
 from rlhf.offline.params import OfflineParams
 from rlhf.ppo.params import PPOParams
 from rlhf.prepare.params import DataParams
@@ -63,6 +64,7 @@ class Params(Section):
     sft: SFTParams
     reward: RewardParams
     ppo: PPOParams
+    referee: RefereeParams
     offline: OfflineParams
     acquire: AcquireParams
     evaluate: EvaluateSection

@@ -17,12 +17,16 @@ def main(run: Run) -> None:
     from rlhf.core.artifacts import atomic_dir
     from rlhf.core.curves import Curve
     from rlhf.evaluate.params import EvaluateParams
+    from rlhf.measure.functions import Functions
+    from rlhf.measure.params import RefereeParams
     from rlhf.offline.methods import METHODS
 
     at = run.layout
     params, base = run.section("evaluate", EvaluateParams), run.section("base", BaseParams)
     share = base.pretrain.validation_share if base.source == "pretrain" else None
-    found = compare(at, read_methods(at, METHODS), params, run.runtime, corpus_share=share)
+    own = (run.value("ppo.source"), run.value("ppo.function"), run.value("ppo.function_path"))
+    functions = Functions.of(*own, run.value("ppo.function_timeout_s"), run.section("referee", RefereeParams))
+    found = compare(at, read_methods(at, METHODS), params, run.runtime, functions, corpus_share=share)
     rows = found.rows()
     with atomic_dir(at.compare) as folder:
         write_table(folder, rows)

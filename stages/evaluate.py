@@ -18,10 +18,14 @@ def main(run: Run) -> None:
     from rlhf.core.curves import Curve
     from rlhf.evaluate.params import EvaluateParams
     from rlhf.evaluate.run import evaluate, write
+    from rlhf.measure.functions import Functions
+    from rlhf.measure.params import RefereeParams
 
     params, base, at = run.section("evaluate", EvaluateParams), run.section("base", BaseParams), run.layout
     share = base.pretrain.validation_share if base.source == "pretrain" else None
-    found = evaluate(at, params, run.runtime(), corpus_share=share)
+    own = (run.value("ppo.source"), run.value("ppo.function"), run.value("ppo.function_path"))
+    functions = Functions.of(*own, run.value("ppo.function_timeout_s"), run.section("referee", RefereeParams))
+    found = evaluate(at, params, run.runtime(), functions, corpus_share=share)
     with atomic_dir(at.evaluate) as folder:
         write(found, folder, params.split)
     Curve(at.plot("overoptimisation"), [asdict(point) for point in found.overoptimisation]).write()

@@ -1,6 +1,7 @@
 """Measure the alternatives to PPO with the prompts, random numbers and measures by which `evaluate` measures PPO."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from rlhf.core.runtime import Runtime
 from rlhf.core.stats import mean_interval
 from rlhf.measure.drift import response_logprobs
 from rlhf.measure.forgetting import document_logprobs, perplexity, validation_documents
+from rlhf.measure.functions import REWARD_MODELS, Functions
 from rlhf.measure.metrics import comparison_metrics, policy_metrics
 from rlhf.measure.panel import Panel, load_panel
 from rlhf.measure.params import MeasureParams
@@ -30,6 +32,7 @@ def measure_alternatives(
     methods: Mapping[str, Mapping[str, Any]],
     params: MeasureParams,
     runtime: Runtime,
+    functions: Functions = REWARD_MODELS,
     *,
     corpus_share: float | None,
 ) -> dict[str, Metrics]:
@@ -39,7 +42,15 @@ def measure_alternatives(
         UserError: an artifact is missing, or the reward model is of another backbone.
     """
     trained = {name: at.offline(name) for name, policy in methods.items() if policy["kind"] == "adapter"}
-    panel = load_panel(at, {f"offline_{name}": folder for name, folder in trained.items()}, params, runtime)
+    panel = load_panel(at, {f"offline_{name}": folder for name, folder in trained.items()}, params, runtime, functions)
+    with closing(panel):
+        return _measured(at, panel, methods, corpus_share)
+
+
+def _measured(
+    at: Layout, panel: Panel, methods: Mapping[str, Mapping[str, Any]], corpus_share: float | None
+) -> dict[str, Metrics]:
+    params = panel.params
     read = read_prompts(at.pairs / f"{params.split}.jsonl")
     prompts = choose_fitting(panel, read, params.prompts, SPLIT_PROMPTS).chosen
     documents = validation_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=panel.seed)

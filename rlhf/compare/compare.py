@@ -12,6 +12,7 @@ from rlhf.core.curves import Cell
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
+from rlhf.measure.functions import REWARD_MODELS, Functions
 from rlhf.measure.params import MeasureParams
 
 Metrics = dict[str, object]
@@ -60,6 +61,7 @@ def compare(
     methods: Mapping[str, Metrics],
     params: MeasureParams,
     start: Callable[[], Runtime],
+    functions: Functions = REWARD_MODELS,
     *,
     corpus_share: float | None,
 ) -> Comparison:
@@ -75,7 +77,7 @@ def compare(
     if on:
         from rlhf.compare.alternatives import measure_alternatives
 
-        found = measure_alternatives(at, on, params, start(), corpus_share=corpus_share)
+        found = measure_alternatives(at, on, params, start(), functions, corpus_share=corpus_share)
         policies += found
         for name, numbers in found.items():
             metrics |= named(numbers, name)

@@ -19,6 +19,7 @@ INPUTS: dict[str, tuple[str, object] | None] = {
     "data.labels.path": ("data.labels.use", True),
     "base.path": ("base.source", "path"),
     "ppo.function_path": ("ppo.source", "function"),
+    "referee.function_path": None,
     "evaluate.people.path": None,
     "evaluate.tax.path": None,
 }

@@ -125,8 +125,12 @@ def _rows(path: Path) -> Rows:
 def evidence_of(metrics: Metrics, updates: Rows, overoptimisation: Rows) -> Evidence:
     """From the metrics of all stages together, the rows of plots/ppo.csv and those of plots/overoptimisation.csv.
 
-    A key or column that is not there, or holds no finite number, counts as not measured.
+    A key or column that is not there, or holds no finite number, counts as not measured. Where a function gave PPO its
+    rewards (`eval_reward_by`), they are divided by the standard deviation of SFT's, the unit that the thresholds have,
+    and the reward model, which nothing followed, is no evidence.
     """
+    function = isinstance(metrics.get("eval_reward_by"), str)
+    unit = (_number(metrics.get("eval_reward_std_sft")) or 1.0) if function else 1.0
     rates: dict[JudgeName, Estimate | None] = {name: _estimate(metrics, f"eval_{name}_winrate") for name in JUDGES}
 
     def change(measure: str) -> Change:
@@ -134,10 +138,10 @@ def evidence_of(metrics: Metrics, updates: Rows, overoptimisation: Rows) -> Evid
 
     reason = metrics.get("ppo_stop_reason")
     return Evidence(
-        accuracy=_estimate(metrics, "reward_accuracy"),
-        over_length=_estimate(metrics, "reward_over_length"),
-        length_r2=_number(metrics.get("reward_length_r2")),
-        proxy_gain=_estimate(metrics, "eval_reward_gain"),
+        accuracy=None if function else _estimate(metrics, "reward_accuracy"),
+        over_length=None if function else _estimate(metrics, "reward_over_length"),
+        length_r2=None if function else _number(metrics.get("reward_length_r2")),
+        proxy_gain=_over(_estimate(metrics, "eval_reward_gain"), unit),
         proxy_winrate=_estimate(metrics, "eval_rm_winrate"),
         proxy_lc_winrate=_estimate(metrics, "eval_rm_lc_winrate"),
         judges={name: rate for name, rate in rates.items() if rate is not None},
@@ -150,7 +154,7 @@ def evidence_of(metrics: Metrics, updates: Rows, overoptimisation: Rows) -> Evid
         beliefs=_estimate(metrics, "eval_sycophancy_effect_gain") or _estimate(metrics, "eval_sycophancy_gain"),
         kl=_number(metrics.get("eval_kl")),
         stop_reason=reason if isinstance(reason, str) else None,
-        updates=tuple(_update(row) for row in updates),
+        updates=tuple(_update(row, unit) for row in updates),
         points=tuple(point for row in overoptimisation if (point := _point(row))),
     )
 
@@ -162,9 +166,14 @@ def _estimate(metrics: Metrics, name: str) -> Estimate | None:
     return Estimate(value, value if low is None else low, value if high is None else high)
 
 
-def _update(row: Mapping[str, str]) -> Update:
-    names = ("score", "clip_fraction", "approx_kl", "grad_norm", "value_loss")
-    return Update(*(_number(row.get(name)) for name in names))
+def _over(estimate: Estimate | None, unit: float) -> Estimate | None:
+    return estimate and Estimate(estimate.value / unit, estimate.low / unit, estimate.high / unit)
+
+
+def _update(row: Mapping[str, str], unit: float) -> Update:
+    units = {"score": unit, "clip_fraction": 1.0, "approx_kl": 1.0, "grad_norm": 1.0, "value_loss": unit**2}
+    found = {name: (_number(row.get(name)), by) for name, by in units.items()}
+    return Update(*(None if value is None else value / by for value, by in found.values()))
 
 
 def _point(row: Mapping[str, str]) -> Point | None:

@@ -16,6 +16,7 @@ from rlhf.judge.client import Endpoint
 from rlhf.judge.keys import read_key
 from rlhf.judge.preflight import Bench
 from rlhf.measure.forgetting import validation_documents
+from rlhf.measure.functions import Functions
 from rlhf.measure.panel import Panel, known_gold, load_panel
 from rlhf.measure.prompts import OOD_PROMPTS, SPLIT_PROMPTS, Prompts, choose_fitting
 from rlhf.measure.tax import Item, read_benchmarks
@@ -39,12 +40,14 @@ class EvaluateInputs:
     shown: dict[str, str]  # each prompt of evaluate.split, as readers see it
 
 
-def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_share: float | None) -> EvaluateInputs:
+def read_inputs(
+    at: Layout, params: EvaluateParams, runtime: Runtime, functions: Functions, *, corpus_share: float | None
+) -> EvaluateInputs:
     """Read and check everything. `corpus_share`: the validation share of pretraining; None if there was none.
 
     Raises:
         UserError: an artifact is missing, a reward model is of another backbone, no prompt fits the context, a row of a
-            benchmark, probe or sheet is broken (file:line), or the judge does not answer.
+            benchmark, probe or sheet is broken (file:line), the judge does not answer, or a function cannot be had.
     """
     seed = runtime.seed
     if params.judge.prompts:
@@ -60,7 +63,7 @@ def read_inputs(at: Layout, params: EvaluateParams, runtime: Runtime, *, corpus_
     people = read_sheets(Path(params.people.path))
     judge = ready_judge(at, params, runtime) if params.judge.prompts else None
 
-    panel = load_panel(at, {"policy": at.ppo}, params, runtime)
+    panel = load_panel(at, {"policy": at.ppo}, params, runtime, functions)
     return EvaluateInputs(
         panel,
         choose_fitting(panel, prompts, params.prompts, SPLIT_PROMPTS),

@@ -15,6 +15,14 @@ class TaxParams(Section):
     documents: int = Field(ge=0)
 
 
+class RefereeParams(Section):
+    """A function that judges in the place of the second reward model."""
+
+    function: str
+    function_path: str = Field(min_length=1)
+    function_timeout_s: float = Field(gt=0)
+
+
 class MeasureParams(Section):
     """How policies are sampled and scored; `params.yaml` explains each key."""
 

@@ -12,9 +12,9 @@ from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.models.fast.allocator import keep_memory
+from rlhf.models.reward.function_source import FunctionSource
 from rlhf.ppo.actors import load_actors
 from rlhf.ppo.episodes import EpisodeLog
-from rlhf.ppo.function_source import FunctionSource
 from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.prompts import PromptStream, check_fits, load_prompts

@@ -19,6 +19,7 @@ RESOLVED = {
     "data": {"source": "synthetic", "path": "inputs/preferences"},
     "base": {"source": "pretrain", "path": "inputs/model"},
     "ppo": {"source": "model", "function_path": "inputs/reward"},
+    "referee": {"function_path": "inputs/referee"},
     "evaluate": {"people": {"path": "inputs/people"}, "tax": {"path": "inputs/benchmarks"}},
 }
 
@@ -33,7 +34,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.temporary = folder, folder / ".dvc" / "tmp" / "exps" / "standalone" / "tmpx"
-        for name in ("preferences", "model", "reward", "people", "benchmarks"):
+        for name in ("preferences", "model", "reward", "referee", "people", "benchmarks"):
             self.write(f"inputs/{name}/.gitkeep")
         self.write(".gitignore", (ROOT / ".gitignore").read_text() + "/.dvc\n")
         git(folder, "init", "-q")

@@ -75,3 +75,20 @@ def test_curves_may_be_missing_and_metrics_may_not(tmp_path: Path) -> None:
         read_evidence(at)
     write_json(at.metrics(STAGES[-1]), {})
     assert read_evidence(at) == NOTHING
+
+
+def test_a_functions_rewards_are_in_standard_deviations_of_sfts_and_no_reward_model_is_evidence() -> None:
+    metrics: dict[str, object] = {
+        "eval_reward_gain": 0.3, "eval_reward_gain_low": 0.2, "eval_reward_gain_high": 0.5, "reward_accuracy": 0.4,
+        "reward_over_length": -0.1, "reward_length_r2": 0.5,
+    }  # fmt: skip
+    row = {"score": "0.2", "value_loss": "0.08", "approx_kl": "0.01"}
+    of_model = evidence_of(metrics, [row], [])
+    assert (of_model.proxy_gain, of_model.accuracy) == (Estimate(0.3, 0.2, 0.5), Estimate(0.4, 0.4, 0.4))
+    found = evidence_of(metrics | {"eval_reward_by": "vader:compound", "eval_reward_std_sft": 0.4}, [row], [])
+    assert found.proxy_gain is not None
+    assert (found.proxy_gain.value, found.proxy_gain.low) == (pytest.approx(0.75), pytest.approx(0.5))
+    assert found.updates[0].score == pytest.approx(0.5)
+    assert found.updates[0].value_loss == pytest.approx(0.5)
+    assert found.updates[0].approx_kl == 0.01
+    assert found.accuracy is found.over_length is found.length_r2 is None

@@ -144,7 +144,7 @@ def test_policies_draw_with_the_same_numbers_on_the_same_prompts(world: World) -
     at = world(policy_seed=5)
     backbone = Backbone.load(at.base, {ADAPTER: at.sft, "policy": at.ppo}, dtype=torch.float32, device="cpu")
     model = RewardModel(32, pooling="mean", pool_over="sequence", backbone_adapter="artifacts/sft")
-    panel = Panel(Scorer(backbone, model, ADAPTER), None, None, params(), 0)
+    panel = Panel(backbone, Scorer(backbone, model, ADAPTER), None, None, params(), 0)
     prompts = choose(read_prompts(at.pairs / "test.jsonl"), 8, 0, "held-out")
     answers = measure_policies(panel, prompts, "held-out")
     assert answers["sft"].samples == answers["ppo"].samples

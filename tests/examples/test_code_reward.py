@@ -7,7 +7,7 @@ import pytest
 
 from examples import code_reward
 from rlhf.core.errors import UserError
-from rlhf.ppo.function_source import FunctionSource
+from rlhf.models.reward.function_source import FunctionSource
 from rlhf.ppo.sandbox import check_sandbox
 from tests.ppo.test_sandbox import needs_bwrap
 

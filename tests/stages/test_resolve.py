@@ -56,7 +56,9 @@ def test_every_profile_resolves_and_pins_its_sources(project: Path, profile: str
 
 
 def test_the_profiles_of_the_charter_are_there() -> None:
-    assert set(PROFILES) == {"gpt2", "own", "pythia-160m", "pythia-70m", "tiny", "tinyllama"}
+    assert set(PROFILES) == {
+        "gpt2", "llama-3.2-1b", "own", "pythia-160m", "pythia-70m", "qwen2.5-0.5b", "smollm2", "tiny", "tinyllama"
+    }  # fmt: skip
 
 
 def test_every_knob_has_a_comment() -> None:

@@ -14,9 +14,9 @@ import torch
 
 from rlhf.core.errors import UserError
 from rlhf.models.policy.outputs import Forward
+from rlhf.models.reward import function_worker
+from rlhf.models.reward.function_source import FunctionSource
 from rlhf.models.text.tokens import Episodes
-from rlhf.ppo import function_worker
-from rlhf.ppo.function_source import FunctionSource
 from rlhf.ppo.reward_sources import RewardSource, Scorable
 
 MODULE = r"""
@@ -477,10 +477,10 @@ def test_it_ends_with_the_process_that_asked(folder: Path, tmp_path: Path, numbe
     told = tmp_path / "told"
     script = f"""
 from pathlib import Path
-from rlhf.ppo.function_source import FunctionSource
+from rlhf.models.reward.function_source import FunctionSource
 FunctionSource("rewards:starts", timeout_s=600, folder=Path({str(folder)!r})).score_texts([{str(told)!r}], ["r"])
 """
-    asks = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).resolve().parents[2])
+    asks = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).resolve().parents[3])
     assert wait_for(lambda: told.exists() and len(told.read_text().split()) == 2)
     asks.send_signal(number)
     asks.wait()

@@ -1,6 +1,6 @@
 """A reward function in a process of its own, so that one that hangs, crashes or prints does no harm to training.
 
-    python -m rlhf.ppo.function_worker module:function PARENT ALIVE
+    python -m rlhf.models.reward.function_worker module:function PARENT ALIVE
 
 One JSON object a line. It says {"ready": true} or {"error": ...} once, then answers each {"number": n, "prompts":
 [...], "responses": [...]} with {"number": n, "scores": [...]} or {"error": ...}: an answer is taken for its own

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,13 +22,30 @@ from torch import Tensor
 from rlhf.core.errors import UserError
 from rlhf.core.secrets import hide_keys
 from rlhf.core.text import printable
+from rlhf.models.reward import function_worker
 from rlhf.models.text.control import unsigned
-from rlhf.ppo import function_worker
-from rlhf.ppo.reward_sources import Scorable
+from rlhf.models.text.tokens import Episodes
 
 TIMEOUT = "RLHF_FUNCTION_TIMEOUT_S"  # where the function finds how long it may take
 LONGEST_LINE = 1 << 16  # characters of what the function prints that are shown at once
 LONGEST_ANSWER = 1 << 26  # characters of a line; the scores of a batch are a thousandth of it
+
+
+@runtime_checkable
+class Texts(Protocol):
+    """Prompts with their responses, as text and as tokens."""
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Return the prompts."""
+
+    @property
+    def responses(self) -> Sequence[str]:
+        """Return a response to each."""
+
+    @property
+    def episodes(self) -> Episodes:
+        """Return both as tokens."""
 
 
 class FunctionSource:
@@ -70,7 +87,7 @@ class FunctionSource:
         threading.Thread(target=self._send, args=[cast(TextIOWrapper, self._process.stdin)], daemon=True).start()
         self._answer(60 + timeout_s, "importing it")
 
-    def score(self, batch: Scorable) -> Float[Tensor, " B"]:
+    def score(self, batch: Texts) -> Float[Tensor, " B"]:
         """Scores, on the device of `batch.episodes`. Raises UserError as `score_texts` does."""
         found = self.score_texts(batch.prompts, batch.responses)
         return torch.tensor(found, dtype=torch.float32, device=batch.episodes.mask.device)
@@ -179,4 +196,4 @@ def _environment(folder: Path, timeout_s: float) -> dict[str, str]:
 
 def _roots() -> list[str]:
     """Where this package itself was found, for a worker that is started elsewhere."""
-    return [str(Path(__file__).resolve().parents[2])]
+    return [str(Path(__file__).resolve().parents[3])]
