@@ -57,8 +57,8 @@ def load_panel(
     `policies`, by name. A function takes the place of the reward model of its role.
 
     Raises:
-        UserError: an artifact is missing, a reward model is of another backbone, a function cannot be had, or the engine
-            does not compute the model's own probabilities under one of the adapters.
+        UserError: an artifact is missing, a reward model is of another backbone, a function cannot be had, or the
+            engine does not compute the model's own probabilities under one of the adapters.
     """
     own = start(functions.reward) if functions.reward else None
     other = start(functions.referee) if functions.referee else None

@@ -137,8 +137,10 @@ def test_the_source_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_what_is_written(tmp_path: Path) -> None:
     prepared = ready(
-        tmp_path, *(asked(n, answer="A" if n % 3 else "B") for n in range(30)), *(asked(n, annotator="ben") for n in range(30))
-    )  # fmt: skip
+        tmp_path,
+        *(asked(n, answer="A" if n % 3 else "B") for n in range(30)),
+        *(asked(n, annotator="ben") for n in range(30)),
+    )
     layout = Layout(tmp_path)
     write_prepared(prepared, layout)
     rows = [row for split in ("train", "validation") for row in read_jsonl(layout.pairs / f"{split}.jsonl")]
