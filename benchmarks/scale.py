@@ -60,11 +60,13 @@ def one(what: str, shards: int, steps: int) -> None:
     from rlhf.core import processes
     from rlhf.core.launcher import Shared, meet
 
+    with tempfile.TemporaryDirectory() as folder:  # before the processes meet: afterwards only one of them can write
+        setup = _setup(shards, Path(folder)) if what == "ppo" else None
     here = meet(Shared(processes.launched(), 0, 600.0))
     if not here.is_main:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - to the end
     with tempfile.TemporaryDirectory() as folder:
-        marks = list((_base if what == "base" else _ppo)(shards, steps, Path(folder)))
+        marks = list(_ppo(setup, steps) if setup else _base(shards, steps, Path(folder)))
     apart = [[after - before for before, after in zip(a, b, strict=True)] for a, b in pairwise(marks)]
     rows = here.numbers(*(statistics.median(column) for column in zip(*apart, strict=True)))
     if here.is_main:
@@ -116,13 +118,11 @@ def _base(shards: int, steps: int, folder: Path) -> Iterator[Mark]:
     yield from marks[1:]
 
 
-def _ppo(shards: int, steps: int, folder: Path) -> Iterator[Mark]:
-    """Iterate on replies of 8 to 24 tokens; a mark after every iteration but the first."""
+def _setup(shards: int, folder: Path) -> Any:
+    """Make the default run's sizes of PPO, with replies of 8 to 24 tokens."""
     from benchmarks.workload import Shape, make_setup
     from rlhf.models.fast.allocator import keep_memory
     from rlhf.params import resolve
-    from rlhf.ppo.state import Progress
-    from rlhf.ppo.step import step
 
     keep_memory()
     ppo = resolve(ROOT / "params.yaml", ROOT / "profiles").ppo
@@ -131,6 +131,14 @@ def _ppo(shards: int, steps: int, folder: Path) -> Iterator[Mark]:
     params = setup.params.model_copy(update={"shards": shards, "minibatch": ppo.minibatch})
     setup = replace(setup, params=params)
     object.__setattr__(setup, "shape", shape)
+    return setup
+
+
+def _ppo(setup: Any, steps: int) -> Iterator[Mark]:
+    """Iterate; a mark after every iteration."""
+    from rlhf.ppo.state import Progress
+    from rlhf.ppo.step import step
+
     for iteration in range(steps + 1):
         step(setup, Progress(kl_coef=0.1, iteration=iteration))
         yield _mark()
@@ -166,7 +174,7 @@ def main() -> None:
     for _ in range(given.repeats):
         for case, times in found.items():
             times.append(measure(case, given.steps))
-    print(table(found))
+        print(table(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ def meet(shared: Shared) -> Processes:
     if shared.place is None:
         processes.hide()
         return processes.ALONE
-    follow_parent()
-    folder = started()
+    if folder := started():
+        follow_parent()
     meeting = str(folder / "processes") if folder else None
     return processes.join(*shared.place, timeout_s=shared.timeout_s, meeting=meeting)
 
