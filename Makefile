@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles smollm2-weights real bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread readme experiments clean
+.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles smollm2-weights real bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread scale readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench-peer: $(STAMP) ## Time the PPO step side by side with trl 1.12.0, in an en
 
 bench-reward: $(STAMP) ## Time reward-model training against the naive loop and trl's RewardTrainer (40 minutes)
 	python -m benchmarks.reward_training
+
+scale: $(STAMP) ## Time a step over numbers of processes and shards, and count what they send (15 minutes)
+	python -m benchmarks.scale
 
 bench-slopes: $(STAMP) ## Time the PPO step over batch, response length and width
 	python -m benchmarks.slopes

@@ -110,9 +110,10 @@ class Run:
         """How many processes do this stage's work, and which of them this is. Raises UserError if it cannot be shared
         so."""
         from rlhf.core.artifacts import read_json
-        from rlhf.core.launcher import shared
+        from rlhf.core.launcher import BATCHED, SHARDS, shared
 
-        return shared(self.stage, read_json(self.layout.resolved) if self.layout.resolved.is_file() else {})
+        known = self.stage in (*SHARDS, *BATCHED) and self.layout.resolved.is_file()
+        return shared(self.stage, read_json(self.layout.resolved) if known else {})
 
     def launch(self, count: int) -> int:
         """Run this stage as `count` processes; returns the exit status."""
@@ -193,22 +194,32 @@ class Run:
         Cards and provenance tell the sections that this run has read. Cards come first, since the hashes of the outputs
         cover them; the checkpoints go last, so that a run that is killed here resumes.
         """
+        from rlhf.core.processes import current
+
+        name = self.stage.replace("@", "_")
+        if current().is_main:  # others would hash what is being written
+            self._write_end(name, metrics, inputs, outputs, cards)
+        if self._checkpoints is not None:
+            self._checkpoints.clear()
+
+    def _write_end(
+        self,
+        name: str,
+        metrics: Mapping[str, object],
+        inputs: Sequence[Path],
+        outputs: Sequence[Path],
+        cards: Sequence[Path],
+    ) -> None:
         from rlhf.core.artifacts import write_metrics
         from rlhf.core.card import write_card
-        from rlhf.core.processes import current
         from rlhf.core.provenance import write_provenance
 
-        if not current().is_main:  # it would hash what is being written
-            return
-        name = self.stage.replace("@", "_")
         write_metrics(self.layout.metrics(name), metrics)
         for folder in cards:
             write_card(folder, stage=folder.name, params=self._sections, metrics=metrics)
         path = self.layout.provenance(name)
         written = self.declared.outs if self.declared else (*outputs, self.layout.metrics(name))
         write_provenance(path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs, written=written)
-        if self._checkpoints is not None:
-            self._checkpoints.clear()
 
     def costs(self, meter: "Meter") -> None:
         """Write .costs/<stage>.json: what the run cost, on which machine, and which provenance it has left. That is

@@ -150,6 +150,7 @@ class Checkpoints:
 
         At one stroke: what a kill in the middle of it leaves is nothing that anyone would resume.
         """
+        current().wait()  # others may still read the best weights
         if not current().is_main:
             return
         done = self.folder.with_name(f".{self.folder.name}.done")

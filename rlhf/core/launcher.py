@@ -31,14 +31,13 @@ from rlhf.core.failures import report
 from rlhf.core.params import Section, check, dug
 from rlhf.core.processes import Lost, Processes
 
-SHARDS: dict[
-    str, tuple[str, str, object]
-] = {  # stage -> (what cuts its work, a choice and where that is shared, or "")
+# stage -> (the parameter that cuts its work, a choice, and the value of it with which there is such work; "" = always)
+SHARDS: dict[str, tuple[str, str, object]] = {
     "base": ("base.pretrain.shards", "base.source", "pretrain"),
     "sft": ("sft.shards", "", ""),
     "ppo": ("ppo.shards", "", ""),
 }
-BATCHED = {"evaluate": ("evaluate.judge.prompts", 0)}  # stage -> the same; batches are shared, whatever their number
+BATCHED = {"evaluate": ("evaluate.judge.prompts", 0)}  # stage -> the latter two; it has batches, whatever their number
 RESOLVED = "params.resolved.json"
 FOLDER = "RLHF_PROCESSES"  # where the processes that this module starts meet, and leave what went wrong
 LOST = 75  # exit status of a process that ended because another one did
@@ -105,9 +104,10 @@ def shared(stage: str, resolved: Mapping[str, Any]) -> Shared:
 def meet(shared: Shared) -> Processes:
     """Join the processes that a launcher has started, if one has. Raises Lost if they do not come."""
     if shared.place is None:
+        processes.hide()
         return processes.ALONE
-    follow_parent()
-    folder = started()
+    if folder := started():
+        follow_parent()
     meeting = str(folder / "processes") if folder else None
     return processes.join(*shared.place, timeout_s=shared.timeout_s, meeting=meeting)
 

@@ -10,9 +10,10 @@ depends on the number of processes (docs/adr/0020). A process that joins hides t
 libraries would find them and distribute the work a second time.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # all of them: torchrun's, and those a cluster's script sets
+_MPI = ("PMI", "OMPI_COMM_WORLD", "MV2_COMM_WORLD")  # whose sizes accelerate takes for its own launcher's
 _HIDDEN = (*LAUNCHED, "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_HIDDEN += tuple(f"{prefix}_{name}" for prefix in _MPI for name in ("SIZE", "RANK", "LOCAL_RANK", "LOCAL_SIZE"))
 
 
 class Lost(Exception):  # noqa: N818 - what another process's end looks like from here
@@ -139,18 +142,26 @@ class Processes:
             distributed.broadcast(content, 0)
         return bytes(content.numpy()).decode()
 
-    def check_same(self, digest: str, what: str) -> None:
-        """Check that all processes hold the same thing, by a SHA-256 of it in hex.
+    def check_same(self, weights: "Mapping[str, Tensor]") -> None:
+        """Check that all processes hold the same weights, byte for byte, before they are saved.
 
         Raises:
-            UserError: they do not, on every process alike. A fault of the program; nothing may be saved.
+            UserError: they do not; on every process alike.
         """
+        if self.size == 1:
+            return
+        import torch
+
+        sha = hashlib.sha256()
+        for name in sorted(weights):
+            sha.update(weights[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest = sha.hexdigest()
         found = self.numbers(*(int(digest[at : at + 12], 16) for at in range(0, 60, 12)))
         for rank, numbers in enumerate(found):
             if numbers != found[0]:
                 raise UserError(
-                    f"process {rank} of {self.size} holds other {what} than process 0: this is a fault of the program, "
-                    "or of a machine; nothing was saved"
+                    f"process {rank} of {self.size} holds other weights than process 0: this is a fault of the "
+                    "program, or of a machine; nothing was saved"
                 )
 
     def wait(self) -> None:
@@ -231,10 +242,19 @@ def join(rank: int, size: int, *, timeout_s: float, meeting: str | None = None) 
         distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=limit)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
-    for name in _HIDDEN:
-        os.environ.pop(name, None)
+    hide()
     _current[0] = Processes(rank, size)
     return _current[0]
+
+
+def hide() -> None:
+    """Take a launcher's variables out of this process's environment, where libraries would find them.
+
+    Also of a process on its own: accelerate would wrap the model for one process that `torchrun` has started, and wait
+    for others in a container whose platform has set WORLD_SIZE.
+    """
+    for name in _HIDDEN:
+        os.environ.pop(name, None)
 
 
 def leave() -> None:

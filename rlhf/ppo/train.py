@@ -1,20 +1,16 @@
 """The loop over iterations: schedules, guards, validation, checkpoints, curves."""
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import Curve
-from rlhf.core.processes import Processes
 from rlhf.core.progress import say_resumed, track
 from rlhf.ppo.episodes import EpisodeLog
 from rlhf.ppo.guards import Tripped
-from rlhf.ppo.learner import Weights, learning_rate_factor
+from rlhf.ppo.learner import learning_rate_factor
 from rlhf.ppo.state import Kept, Progress, restore, save
 from rlhf.ppo.step import Experience, Setup, explore, step
 from rlhf.ppo.types import Measures, Prompt
@@ -145,21 +141,12 @@ def _finish(setup: Setup, progress: Progress, reason: str, detail: str, log: Epi
             reason, detail = tripped.reason, tripped.detail
             saved = _return_to(progress.sound, setup, progress)
             final = _measure(setup, progress)
-    check_together(setup.learner.weights(), setup.runtime.processes)
+    setup.runtime.processes.check_same(setup.learner.weights())
     if saved == len(progress.rows):  # a policy whose episodes are not in the log yet
         log.write(setup.actors, final.rollout, saved)
     if reason != COMPLETED:
         sys.stderr.write(f"ppo: stopped by {reason} ({detail}); keeping the policy of iteration {saved}\n")
     return Outcome(progress=progress, reason=reason, detail=detail, final=final.measures, saved_iteration=saved)
-
-
-def check_together(weights: Weights, processes: Processes) -> None:
-    """Check that processes that have shared the work hold the same weights. Raises UserError if they do not."""
-    if processes.size > 1:
-        digest = hashlib.sha256()
-        for name in sorted(weights):
-            digest.update(weights[name].cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        processes.check_same(digest.hexdigest(), "weights")
 
 
 def _is_guard(reason: str) -> bool:

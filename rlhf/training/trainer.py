@@ -233,6 +233,7 @@ def fit(
     state = loop.state
     if not state.best_global_step or state.best_metric is None or record.last_train_loss is None:
         raise RuntimeError(f"{plan.stream}: the last step was not validated")
+    processes.check_same({name: weight for name, weight in model.named_parameters() if weight.requires_grad})
     model.eval()
     return Fit(state.best_global_step, state.best_metric, record.last_train_loss)
 

@@ -63,6 +63,15 @@ def test_processes_share_units_and_agree(tmp_path: Path) -> None:
     together(2, tmp_path / "meeting", work)
 
 
+def test_processes_whose_weights_differ_save_nothing(tmp_path: Path) -> None:
+    def work(here: Processes) -> None:
+        here.check_same({"a": torch.ones(2, 3), "b": torch.ones((), dtype=torch.bfloat16)})
+        with pytest.raises(UserError, match="process 1 of 2 holds other weights than process 0"):
+            here.check_same({"a": torch.ones(3) + here.rank * 2e-7})
+
+    together(2, tmp_path / "meeting", work)
+
+
 def test_only_the_first_process_writes(tmp_path: Path) -> None:
     def work(here: Processes) -> None:
         artifacts.write_text(tmp_path / f"file-{here.rank}", "x")
@@ -169,6 +178,20 @@ def test_who_shares_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "4")
     with pytest.raises(UserError, match="RANK='4'"):
         shared("base", RESOLVED)
+
+
+def test_libraries_see_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate makes a process one of several where any of these says so."""
+    for name in ("RANK", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK"):
+        monkeypatch.setenv(name, "0")
+    for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1" if name == "WORLD_SIZE" else "2")
+    assert launcher.meet(shared("base", {})) is ALONE
+    from accelerate.utils import get_int_from_env
+
+    sizes = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"]
+    assert get_int_from_env(sizes, 1) == 1
+    assert "LOCAL_RANK" not in os.environ
 
 
 def test_alone_nothing_is_sent() -> None:

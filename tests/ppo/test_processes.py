@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rlhf.core import processes as core
+from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.processes import Processes
 from rlhf.core.runtime import Runtime
@@ -20,7 +21,6 @@ from rlhf.core.seeding import generator
 from rlhf.ppo import step as step_module
 from rlhf.ppo import update as update_module
 from rlhf.ppo.reward_sources import RewardModelSource
-from rlhf.ppo.train import check_together
 from rlhf.ppo.types import Advantages
 from tests.ppo import disk
 from tests.ppo.worlds import make_params
@@ -132,15 +132,6 @@ def test_other_shards_are_another_run(template: Path, tmp_path: Path, alone: dic
     assert run(template, tmp_path / "run", 1, shards=2)[WEIGHTS] != alone[WEIGHTS]
 
 
-def test_processes_whose_weights_differ_save_nothing(tmp_path: Path) -> None:
-    def work(here: Processes) -> None:
-        check_together({"a": torch.ones(3)}, here)
-        with pytest.raises(UserError, match="process 1 of 2 holds other weights than process 0"):
-            check_together({"a": torch.ones(3) + here.rank * 1e-7}, here)
-
-    together(2, tmp_path / "meeting", work)
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize("victims", [[0], [1], [0, 1]], ids=["main", "other", "all"])
 @pytest.mark.parametrize("size", [1, 4])
@@ -167,6 +158,29 @@ def test_killed_at_two_and_resumed_at_one_and_four(
     together(size, tmp_path / "second", work)
     assert "resuming after iteration" in said(tmp_path / "second", 0)
     assert disk.outputs(broken) == whole
+
+
+@pytest.mark.thorough
+def test_a_guard_stops_all_at_the_same_iteration(template: Path, tmp_path: Path) -> None:
+    """Where one process goes on alone, the others never answer it (trl#254)."""
+    runs = [run(template, tmp_path / f"run{size}", size, iterations=6, kl_limit=0.05) for size in (1, 2)]
+    assert runs[0] == runs[1]
+    assert b'"ppo_stop_reason": "kl_limit"' in runs[0]["metrics/ppo.json"]
+
+
+def test_a_full_disk_in_the_one_that_writes_ends_all(template: Path, tmp_path: Path) -> None:
+    shutil.copytree(template, tmp_path / "run")
+
+    def work(here: Processes) -> None:
+        def full(*args: object) -> None:
+            if here.is_main:
+                raise UserError("no space left")
+
+        Checkpoints.save = full  # type: ignore[method-assign, assignment] # in a child that ends
+        disk.run(tmp_path / "run", make_params(**SHARED), tmp_path / "checkpoints", within=tmp_path / "run")
+
+    assert ended(start(2, tmp_path / "meeting", work)) == [1, 75]
+    assert "no space left" in said(tmp_path / "meeting", 0)
 
 
 def test_a_function_reward_that_fails_in_one_process_ends_all(template: Path, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def sample_texts(
             uniforms=uniforms(stream, batch, sampling.max_new_tokens).to(backbone.device) if stream else None,
         )
         lengths = generation.mask.sum(1).tolist()
-        rows = zip(generation.response_ids.tolist(), lengths, generation.ended.tolist(), strict=True)
-        return [(ids[:length], bool(ended)) for ids, length, ended in rows]
+        columns = generation.response_ids.tolist(), lengths, generation.ended.tolist()
+        return [(ids[:length], bool(ended)) for ids, length, ended in zip(*columns, strict=True)]
 
     samples: dict[int, Sample] = {}
     for batch, answers in zip(batches, current().map(batches, answer), strict=True):
