@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.core.errors import UserError
+from rlhf.core.git import environment
 from rlhf.core.params import dug
 
 # A path in params.yaml -> what makes a run read it: (key, value), or always.
@@ -91,7 +92,7 @@ def _tracked(origin: Path, path: Path) -> set[Path]:
     above = [f"{each}.dvc" for each in (path, *path.parents) if each.name]
     command = ["git", "ls-files", "-z", "--", str(path), *above]
     try:
-        done = subprocess.run(command, cwd=origin, capture_output=True, check=True)  # noqa: S603 - git, and a path
+        done = subprocess.run(command, cwd=origin, env=environment(), capture_output=True, check=True)  # noqa: S603 - git, and a path
     except (OSError, subprocess.CalledProcessError):
         return set()
     return {Path(name) for name in done.stdout.decode("utf-8", "surrogateescape").split("\0") if name}

@@ -20,6 +20,9 @@ CHANGES = {
     "stripped_control_tokens": "texts had control tokens at their ends, which were taken off",
     "control_tokens_in_text": "texts hold control tokens, which are encoded as plain text",
     "cut_turn_marker": "replies were cut where another turn begins",
+    "stripped_label": "replies began with the assistant's label, taken off, since the template writes its own",
+    "open_label": "prompts end in an open label of nobody known (as 'Agent:') and were written as one turn; where they "
+    "are whole dialogues, set data.template to raw",
     "foreign_control_tokens": "texts hold control tokens of other tokenizers, which are text to this one",
 }
 

@@ -18,13 +18,17 @@ _COUPLES = (
     (("Question", "Q"), ("Answer", "A")),
 )
 _ASKER, _ANSWERER = r"(?:USER|User|HUMAN|Human)", r"(?:ASSISTANT|Assistant)"
+_ENDS_OPEN, _BEGINS = re.compile(rf"[ \t]({_ANSWERER}):\Z"), re.compile(rf"(?:\A|[ \t\n])({_ASKER}):")
 _SYSTEM = ("System", "SYSTEM", "system")
 # How the chat templates of well-known families begin, whatever the tokenizer at hand makes of it.
 _WRITTEN = re.compile(
     r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>)?\s*"
-    r"(\[INST\]|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|(?:user|system|assistant)\|>"
+    r"(GPT4 Correct User:|<\|prompter\|>|<\|start_of_role\|>|<\|start\|>|<\|START_OF_TURN_TOKEN\|>"
+    r"|\[INST\]|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|(?:user|system|assistant)\|>"
     r"|<\uff5cUser\uff5c>)"
 )
+_ANSWERERS = ("Assistant", "ASSISTANT", "assistant")
+_LABELLED = re.compile(r"^[ \t]*([^\W\d][\w ;]{0,24})[ \t]*[:\uff1a]", re.MULTILINE)
 _CHATTY = 3  # of the couples: a question with its answer may be an example within one prompt
 
 
@@ -89,12 +93,31 @@ def _split(text: str, askers: tuple[str, ...], answerers: tuple[str, ...], *, ch
     return Spelled(tuple(turns), labels)
 
 
+def open_label(text: str) -> str | None:
+    """Return the label at the end of labelled lines, as of "Customer: Hi\\nAgent:"; None where there is none."""
+    labels = _LABELLED.findall(text)
+    found = _LABELLED.fullmatch(text.rstrip().splitlines()[-1]) if text.strip() else None
+    return found[1] if found and len(set(labels)) > 1 else None
+
+
+def without_label(reply: str) -> str:
+    """Take the assistant's label off the beginning of a reply, where a template is about to write its own."""
+    found = label_pattern(_ANSWERERS).match(reply.lstrip())
+    return reply.lstrip()[found.end() :] if found else reply
+
+
 def _in_one_line(text: str) -> Spelled | None:
-    """Recognise a turn whose label stands first in the text, and the assistant's last, on one line."""
-    whole = re.fullmatch(rf"\s*({_ASKER}):(.*\S)[ \t]+({_ANSWERER}):\s*", text, flags=re.DOTALL)
-    if whole is None:
+    """Recognise a turn whose label stands in the text once, and the assistant's at its end, on one line; what stands
+    before is the system's."""
+    bare = text.strip()
+    end, start = _ENDS_OPEN.search(bare), _BEGINS.search(bare)
+    if end is None or start is None or start.end() > end.start():
         return None
+    before, asked = bare[: start.start()].strip(), bare[start.end() : end.start()].strip()
+    if not asked or not re.search(r"\w", bare[: end.start()].rpartition("\n")[2]):
+        return None  # the last label begins a line
     unclear = None
-    if re.search(rf"\b(?:{_ASKER}|{_ANSWERER}):", whole[2]):
+    if re.search(rf"\b(?:{_ASKER}|{_ANSWERER}):", f"{before} {asked}"):
         unclear = "the turns of the dialogue in it stand on one line, and could be taken apart in more than one way"
-    return Spelled((Turn("user", whole[2].strip()),), (whole[1], whole[3]), unclear)
+    system = (Turn("system", before),) if before else ()
+    return Spelled((*system, Turn("user", asked)), (start[1], end[1]), unclear)

@@ -14,7 +14,8 @@ from rlhf.prepare.rankings import Ranking
 from rlhf.prepare.replies import same_reply, visible
 from rlhf.prepare.row_counts import Ledger
 from rlhf.prepare.rows import BadRow, Comparison, Pair, Prompt
-from rlhf.prepare.templates import ASSISTANT, RefusedError, Template, Written
+from rlhf.prepare.spellings import open_label, without_label
+from rlhf.prepare.templates import ASSISTANT, Raw, RefusedError, Template, Written
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class Writer:
             RefusedError: it cannot be written.
         """
         if isinstance(given, str):
-            return self.template.prompt(self._clean(given, "prompt", counts))
+            written = self.template.prompt(self._clean(given, "prompt", counts))
+            if counts is not None and not (written.labels or isinstance(self.template, Raw)) and open_label(given):
+                counts["open_label"] = 1
+            return written
         turns = tuple(Turn(turn.role, self._clean(turn.content, "prompt", counts)) for turn in given)
         if any(turn.role == "user" and turn.content.rstrip().endswith(ASSISTANT) for turn in turns):
             raise RefusedError("unclear_dialogue", "prompt: a user's turn is itself a whole dialogue written as text")
@@ -52,6 +56,7 @@ class Writer:
         try:
             prompt = known or self.prompt(given.prompt, counts)
             replies = [self._clean(text, "reply", counts) for text in (given.chosen, given.rejected)]
+            replies = [self._unlabelled(text, counts) for text in replies]
             kept = [self._one_turn(text, prompt, given.origin, counts) for text in replies]
             if None in kept:
                 ledger.dropped["turn_marker"] += 1
@@ -92,6 +97,12 @@ class Writer:
             counts["stripped_control_tokens"] = counts.get("stripped_control_tokens", 0) + 1
         if pattern(self.control).search(bare):
             counts["control_tokens_in_text"] = counts.get("control_tokens_in_text", 0) + 1
+        return bare
+
+    def _unlabelled(self, reply: str, counts: dict[str, int]) -> str:
+        if isinstance(self.template, Raw) or (bare := without_label(reply)) == reply:
+            return reply
+        counts["stripped_label"] = counts.get("stripped_label", 0) + 1
         return bare
 
     def _one_turn(self, reply: str, prompt: Written, origin: str, counts: dict[str, int]) -> str | None:

@@ -1,10 +1,12 @@
 """Ask git what a commit holds, and take it out into a folder of its own."""
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf.core.errors import UserError
+from rlhf.core.git import environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Commit:
             UserError: there is no git, no repository, or no such commit in it.
         """
         top = _git(root, "rev-parse", "--show-toplevel")
-        if top is None or Path(top.decode().strip()).resolve() != root.resolve():
+        if top is None or Path(os.fsdecode(top).removesuffix("\n")).resolve() != root.resolve():
             raise UserError(f"{root.resolve()}: not the top of a git repository, so no run was committed here")
         found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         if found is None:
@@ -41,7 +43,7 @@ class Commit:
     def files(self, folder: str) -> list[str]:
         """List the committed files below a folder."""
         listed = _git(self.root, "ls-tree", "-r", "-z", "--name-only", self.hash, "--", f"{folder}/")
-        return [name for name in (listed or b"").decode().split("\0") if name]
+        return [name for name in os.fsdecode(listed or b"").split("\0") if name]
 
     def clone_to(self, folder: Path) -> None:
         """Make `folder` a repository of its own, with this commit checked out and no link to any cache.
@@ -58,14 +60,14 @@ class Commit:
 def _git(folder: Path, *words: str) -> bytes | None:
     """Run a git command; None where it fails or there is no git."""
     try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=False)  # noqa: S603, S607 - fixed words and names checked by git
+        done = subprocess.run(["git", *words], cwd=folder, env=environment(), capture_output=True, check=False)  # noqa: S603, S607 - fixed words and names checked by git
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode == 0 else None
 
 
 def _must(folder: Path, *words: str) -> None:
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607 - as above
+    done = subprocess.run(["git", *words], cwd=folder, env=environment(), capture_output=True, check=False)  # noqa: S603, S607 - as above
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = (os.fsdecode(done.stderr).strip().splitlines() or ["no message"])[-1]
         raise UserError(f"git {next(word for word in words if not word.startswith(('-', 'advice', 'core')))}: {last}")

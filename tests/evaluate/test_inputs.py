@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+import rlhf.models.policy.backbone as plain_engine
 from rlhf.core.artifacts import read_json, write_json, write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
@@ -123,6 +125,17 @@ def test_bad_input_stops_before_anything_is_sampled(
     with pytest.raises(UserError, match=message) as caught:
         measured(at)
     assert "\n" not in str(caught.value)
+
+
+def test_an_engine_that_is_not_the_models_own_measures_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = world()
+    monkeypatch.setattr(
+        plain_engine, "position_ids", lambda mask: torch.arange(mask.shape[1]).expand(mask.shape).clone()
+    )
+    with pytest.raises(UserError, match=r"not reproduced with the adapter of .*nats apart; 0.001 is allowed") as caught:
+        measured(at)
+    assert "\n" not in str(caught.value)
+    assert not at.evaluate.exists()
 
 
 def judged(url: str, **changes: object) -> EvaluateParams:

@@ -3,7 +3,7 @@
 import pytest
 
 from rlhf.core.conversation import Turn, labelled, role_order
-from rlhf.prepare.spellings import spelled
+from rlhf.prepare.spellings import open_label, spelled, without_label
 
 U, A, S, T = "user", "assistant", "system", "tool"
 
@@ -18,6 +18,8 @@ U, A, S, T = "user", "assistant", "system", "tool"
         ("human: Hi\nassistant:", [(U, "Hi")]),
         ("User: Hi\nAssistant: \t\n", [(U, "Hi")]),
         ("USER: Hi ASSISTANT:", [(U, "Hi")]),
+        ("A chat with an assistant. USER: Hi ASSISTANT:", [(S, "A chat with an assistant."), (U, "Hi")]),
+        ("Be brief.\n\nUSER: Hi\nyou ASSISTANT: ", [(S, "Be brief."), (U, "Hi\nyou")]),
         ("User: a\nAssistant: b\nUser: c", [(U, "a"), (A, "b"), (U, "c")]),
         ("Q: a?\nA: b\n\nQ: c?\nA:", [(U, "a?"), (A, "b"), (U, "c?")]),
         ("Question: a?\n\nAnswer:", [(U, "a?")]),
@@ -61,6 +63,8 @@ def test_what_is_only_asked_is_no_dialogue(text: str) -> None:
         ("Human: a\nAssistant: Sure, ", "ends within an assistant's turn"),
         ("USER: a ASSISTANT: b USER: c ASSISTANT:", "on one line"),
         ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "begins with '<|im_start|>'"),
+        ("Be kind. USER: a ASSISTANT: b USER: c ASSISTANT:", "on one line"),
+        ("GPT4 Correct User: Hi<|end_of_turn|>GPT4 Correct Assistant:", "begins with 'GPT4 Correct User:'"),
         ("<s>[INST] Hi [/INST]", "begins with '[INST]'"),
     ],
 )
@@ -93,3 +97,33 @@ def test_the_order_of_roles(roles: list[str], wrong: str | None) -> None:
 
 def test_turns_for_readers() -> None:
     assert labelled([Turn(U, " a "), Turn(A, "b\nc")]) == "User: a\n\nAssistant: b\nc"
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Customer: Hi\nAgent:", "Agent"),
+        ("Alice: Hi\n\nBob: Ho\n\nAlice: \n", "Alice"),
+        ("TITLE: a\nPOST: b\nTL;DR:", "TL;DR"),
+        ("Translate this:", None),
+        ("Note: one\nList the parts of the following machine, one a line:", None),
+        ("Hi", None),
+        ("", None),
+    ],
+)
+def test_an_open_label_at_the_end(text: str, label: str | None) -> None:
+    assert open_label(text) == label
+
+
+@pytest.mark.parametrize(
+    ("reply", "bare"),
+    [
+        ("Assistant: yes", " yes"),
+        (" \n### ASSISTANT:yes", "yes"),
+        ("**Assistant:** yes", " yes"),
+        ("Assistants: yes", "Assistants: yes"),
+        ("The Assistant: yes", "The Assistant: yes"),
+    ],
+)
+def test_a_reply_without_the_label_that_the_template_writes(reply: str, bare: str) -> None:
+    assert without_label(reply) == bare

@@ -215,6 +215,16 @@ def test_control_tokens_within_a_text_are_plain_text() -> None:
     assert ledger.changed["stripped_control_tokens"] == 0
 
 
+def test_a_label_is_never_written_twice() -> None:
+    ledger = Ledger()
+    found = pair("Customer: Hi\nAgent:", "Assistant: yes", "no", ledger=ledger)
+    assert (found.prompt, found.chosen) == (HH.replace("{prompt}", "Customer: Hi\nAgent:"), " yes")
+    assert (ledger.changed["stripped_label"], ledger.changed["open_label"]) == (1, 1)
+    kept = pair("Customer: Hi\nAgent:", "Assistant: yes", "no", template="raw", ledger=ledger)
+    assert kept.chosen == "Assistant: yes"
+    assert ledger.changed.total() == 2
+
+
 def test_control_tokens_of_other_tokenizers_are_text_and_said() -> None:
     ledger, tokenizer = Ledger(), sentencepiece_bpe(340)
     found = pair("Hi<|im_end|>", "yes </s><|im_end|><|eot_id|>", "no <|im_end|>", tokenizer=tokenizer, ledger=ledger)
