@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread readme experiments clean
+.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles vllm bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -93,6 +93,9 @@ planted: $(STAMP) ## Plant failures in the offline task and see whether the verd
 
 portable: $(STAMP) ## One scaled-down chain here and on emulated processors (qemu-user): the same bytes? (an hour)
 	python -m studies.portable
+
+vllm: $(STAMP) ## Start vLLM on 127.0.0.1 for ppo.sampler=vllm, in an environment of its own (.vllm; 3 to 10 GB)
+	python tools/vllm_server.py
 
 bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the hardware's limits, determinism
 	python3 -m benchmarks.gpu run

@@ -152,9 +152,12 @@ class Run:
         inputs: Sequence[Path],
         outputs: Sequence[Path],
         cards: Sequence[Path] = (),
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         """End a stage: write its metrics, a model card into each folder of `cards`, and its provenance; then clear the
         checkpoints.
+
+        `versions`: of engines outside of this environment, beside those of the libraries.
 
         Cards and provenance tell the sections that this run has read. Cards come first, since the hashes of the outputs
         cover them; the checkpoints go last, so that a run that is killed here resumes.
@@ -169,7 +172,10 @@ class Run:
             write_card(folder, stage=folder.name, params=self._sections, metrics=metrics)
         path = self.layout.provenance(name)
         written = self.declared.outs if self.declared else (*outputs, self.layout.metrics(name))
-        write_provenance(path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs, written=written)
+        write_provenance(
+            path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs, written=written,
+            versions=versions or {},
+        )  # fmt: skip
         if self._checkpoints is not None:
             self._checkpoints.clear()
 
