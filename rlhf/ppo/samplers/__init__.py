@@ -1,1 +1,0 @@
-"""Where responses are sampled: by the trainer's own passes, or by a server."""
