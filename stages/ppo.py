@@ -19,9 +19,16 @@ def main(run: Run) -> None:
 
     params = run.section("ppo", PPOParams)
     at, checkpoints = run.layout, run.checkpoints()
-    metrics = run_ppo(at, params, run.runtime(), checkpoints)
+    versions: dict[str, str] = {}
+    metrics = run_ppo(at, params, run.runtime(), checkpoints, versions)
     handed_on = [] if metrics["ppo_fallback"] == "none" else [Path(params.fallback_path)]
-    run.finish(metrics, inputs=[at.base, at.sft, at.reward, at.pairs, *handed_on], outputs=[at.ppo], cards=[at.ppo])
+    run.finish(
+        metrics,
+        inputs=[at.base, at.sft, at.reward, at.pairs, *handed_on],
+        outputs=[at.ppo],
+        cards=[at.ppo],
+        versions=versions,
+    )
 
 
 if __name__ == "__main__":

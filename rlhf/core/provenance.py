@@ -24,12 +24,14 @@ def write_provenance(
     inputs: Iterable[Path],
     outputs: Iterable[Path],
     written: Iterable[Path] = (),
+    versions: Mapping[str, str] | None = None,
 ) -> None:
     """Write the provenance of one stage's outputs: JSON with sorted keys and no timestamp.
 
     `inputs` and `outputs` (the models and data that others start from) are files or folders; they are named by the
     paths given and hashed with SHA-256. `written` is all that the stage writes, this record aside: each of its files is
-    hashed on its own, so that `rlhf.core.intact` can name the one that is not what it was.
+    hashed on its own, so that `rlhf.core.intact` can name the one that is not what it was. `versions` are those of
+    engines outside of this environment.
     """
     record = {
         "stage": stage,
@@ -37,7 +39,7 @@ def write_provenance(
         "inputs": {item.as_posix(): sha256_tree(item) for item in inputs},
         "outputs": {item.as_posix(): sha256_tree(item) for item in outputs},
         "files": {file.as_posix(): sha256_file(file) for item in written if item != path for file in files_of(item)},
-        "versions": {"python": platform.python_version(), **library_versions()},
+        "versions": {"python": platform.python_version(), **library_versions(), **(versions or {})},
     }
     write_json(path, record)
 

@@ -15,6 +15,7 @@ from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, REWARD, read_under, reward_adapters
 from rlhf.ppo.reward_sources import OwnPassSource, RewardModelSource, RewardSource
+from rlhf.ppo.samplers.interface import NativeSampler, Sampler
 from rlhf.ppo.value_head import ValueHead
 
 POLICY, REFERENCE = "policy", ADAPTER  # adapter names on the shared backbone
@@ -32,6 +33,12 @@ class Actors:
     value_head: ValueHead
     source: RewardSource
     referee: RewardSource | None = None  # gives the validation scores, where the policy is chosen by them
+    engine_elsewhere: Sampler | None = None  # samples in place of the backbone
+
+    @property
+    def sampler(self) -> Sampler:
+        """Return what samples the responses: the backbone itself, unless an engine elsewhere does."""
+        return self.engine_elsewhere or NativeSampler(self.backbone)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name exactly what PPO changes: the policy's LoRA weights ("policy/...") and the value head ("value/...")."""

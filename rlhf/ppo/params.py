@@ -29,6 +29,8 @@ class PPOParams(Section):
     temperature: float = Field(gt=0, le=10)
     engine: Literal["fast", "plain"]
     rescore: Literal["auto", "always", "never"]
+    sampler: Literal["native", "vllm"]
+    sampler_url: str
 
     lr: float = Field(ge=0, le=1)
     value_lr: float = Field(ge=0, le=1)
@@ -71,6 +73,15 @@ class PPOParams(Section):
     validation_prompts: int = Field(ge=1, le=65_536)
     validation_patience: int = Field(ge=1)
     logged_episodes: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _what_a_server_samples_is_rescored(self) -> "PPOParams":
+        if self.sampler != "native" and self.rescore == "never":
+            raise ValueError(
+                f"rescore: found never with sampler {self.sampler}, whose logprobs no ratio is taken against; allowed "
+                "are auto, always"
+            )
+        return self
 
     @model_validator(mode="after")
     def _minibatches_fill_the_batch(self) -> "PPOParams":

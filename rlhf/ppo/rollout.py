@@ -14,6 +14,8 @@ from rlhf.ppo.actors import POLICY, REFERENCE, Actors, chunks
 from rlhf.ppo.advantages import explained_variance
 from rlhf.ppo.kl import k1, k2, k3
 from rlhf.ppo.reward_sources import Scorable
+from rlhf.ppo.samplers.freshness import check_fresh, holding
+from rlhf.ppo.samplers.interface import Sampled
 from rlhf.ppo.types import Advantages, Answers, Measures, Prompt, Rollout
 
 
@@ -32,18 +34,29 @@ def respond(
     `uniforms` in [0, 1) decide the tokens (`Backbone.generate`). With `rescore`, logprobs, entropies and values come
     from the forward pass that training uses, so that the ratio starts at 1 in any precision; the sampler's logprobs are
     kept to be compared. Without it they are the sampler's, which saves that pass: in float32 the two differ by
-    rounding, and the self-check of the first minibatch holds them to it.
+    rounding, and the self-check of the first minibatch holds them to it. A sampler elsewhere has no states: what it
+    gave is always rescored.
+
+    Raises:
+        UserError: a sampler elsewhere does not answer.
+        SelfCheckError: it answers with weights that are not the newest.
     """
-    backbone = actors.backbone
+    backbone, sampler = actors.backbone, actors.sampler
     prompt_ids, prompt_mask = pad_left([prompt.ids for prompt in prompts], backbone.pad_id, backbone.device)
-    sampled = backbone.generate(
-        prompt_ids,
-        prompt_mask,
-        Sampling(uniforms.shape[1], temperature),
-        adapter=POLICY,
-        uniforms=uniforms.to(backbone.device),
+    sampler.publish(POLICY)
+    sampled = sampler.generate(
+        prompt_ids, prompt_mask, Sampling(uniforms.shape[1], temperature), uniforms=uniforms.to(backbone.device)
     )
     episodes = Episodes(prompt_ids, prompt_mask, sampled.response_ids, sampled.mask)
+    if isinstance(sampled, Sampled):
+        blank = torch.zeros_like(sampled.logprobs)
+        answers = Answers(
+            tuple(prompts), episodes, sampled.ended, sampler_logprobs=sampled.logprobs, logprobs=blank, entropy=blank,
+            values=blank,
+        )  # fmt: skip
+        answers = _rescored(actors, answers, temperature=temperature, microbatch=microbatch)
+        _check_newest(actors, answers, temperature=temperature, microbatch=microbatch)
+        return answers
     answers = Answers(
         prompts=tuple(prompts),
         episodes=episodes,
@@ -67,6 +80,18 @@ def _rescored(actors: Actors, answers: Answers, *, temperature: float, microbatc
         entropy.append(forward.entropy)
         values.append(keep(actors.value_head(forward.hidden, width), piece.mask))
     return replace(answers, logprobs=torch.cat(logprobs), entropy=torch.cat(entropy), values=torch.cat(values))
+
+
+def _check_newest(actors: Actors, answers: Answers, *, temperature: float, microbatch: int) -> None:
+    """Check on the first microbatch that what sampled elsewhere is the policy now: neither SFT's nor the one before."""
+    part, backbone = slice(0, microbatch), actors.backbone
+    episodes = answers.episodes.select(part)
+    others = {"the SFT policy": backbone.forward(episodes, adapter=REFERENCE, temperature=temperature).logprobs}
+    if previous := actors.sampler.previous:
+        with holding(backbone.parameters_of(POLICY), previous):
+            before = backbone.forward(episodes, adapter=POLICY, temperature=temperature, states="response")
+        others["the policy before the newest"] = before.logprobs
+    check_fresh(answers.sampler_logprobs[part], answers.logprobs[part], others, episodes.mask)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from rlhf.ppo.learner import Learner
 from rlhf.ppo.params import PPOParams
 from rlhf.ppo.prompts import PromptStream, check_fits, load_prompts
 from rlhf.ppo.reward_sources import RewardSource
+from rlhf.ppo.samplers.client import check_address
+from rlhf.ppo.samplers.vllm import VllmSampler, note
 from rlhf.ppo.state import finite
 from rlhf.ppo.step import Setup
 from rlhf.ppo.train import Outcome, train
@@ -29,8 +31,16 @@ _NO_FALLBACK = "none"  # ppo.fallback, and what metrics/ppo.json says of a run t
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Checkpoints) -> dict[str, object]:
+def run_ppo(
+    layout: Layout,
+    params: PPOParams,
+    runtime: Runtime,
+    checkpoints: Checkpoints,
+    versions: dict[str, str] | None = None,
+) -> dict[str, object]:
     """Train, and write artifacts/ppo, artifacts/rollouts/ppo.jsonl and plots/ppo.csv; return the metrics.
+
+    `versions` is filled with those of engines outside of this environment, for provenance.
 
     Raises:
         UserError: an input is missing or does not fit, before any work; a self-check failed; a reward function gave
@@ -38,8 +48,17 @@ def run_ppo(layout: Layout, params: PPOParams, runtime: Runtime, checkpoints: Ch
         Stopped: a signal came; the next run resumes.
     """
     check_fallback(params)
-    with _reward_function(params) as function:
+    if params.sampler == "vllm":
+        check_address(params.sampler_url)
+    with _reward_function(params) as function, ExitStack() as engines:
         setup, validation, counts = _prepare(layout, params, runtime, function)
+        if params.sampler == "vllm":
+            sampler = engines.enter_context(
+                closing(VllmSampler(params.sampler_url, setup.actors.backbone, layout.base))
+            )
+            sys.stderr.write(f"ppo: {note(sampler, params.sampler_url)}\n")
+            setup = replace(setup, actors=replace(setup.actors, engine_elsewhere=sampler))
+            (versions if versions is not None else {}).update(sampler.version)
         outcome = train(setup, validation, checkpoints=checkpoints, curve=layout.plot("ppo"))
     setup.actors.save(layout.ppo)
     fallback = apply_fallback(layout.ppo, params, guarded=outcome.guarded)

@@ -10,13 +10,16 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf.core.artifacts import load_tensors, read_json, read_jsonl, sha256_tree, write_json
+from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.models.text.tokens import Episodes
 from rlhf.ppo.actors import load_actors
 from rlhf.ppo.reward_sources import Scorable
+from rlhf.ppo.run import run_ppo
 from tests.model_fixtures import make_adapter
 from tests.ppo import disk
+from tests.ppo.vllm_server import VllmServer
 from tests.ppo.worlds import make_params, make_runtime
 
 
@@ -43,6 +46,22 @@ def test_a_run_writes_everything_and_changes_no_input(root: Path) -> None:
     assert set(episodes[0]) == {"iteration", "prompt", "response", "ended", "score", "kl"}
     assert all(row["kl"] == pytest.approx(0, abs=1e-4) for row in episodes[:3])
     assert not any((root / "checkpoints").iterdir())
+
+
+def test_a_run_sampled_by_a_server_says_so_and_leaves_nothing_there(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions: dict[str, str] = {}
+    layout = Layout()
+    with VllmServer(layout.base.resolve(), merged=True) as server:
+        params = make_params(sampler="vllm", sampler_url=server.url, iterations=2, response_tokens=4)
+        checkpoints = Checkpoints(root / "checkpoints", every_s=1e9, every_steps=0)
+        run_ppo(layout, params, make_runtime(), checkpoints, versions)
+        assert server.log.count("reload") == 3  # SFT's, and after each of two updates
+    assert versions == {"vllm": "0.32.0", "vllm_weights": "merged in float32"}
+    said = capsys.readouterr().err
+    assert "vLLM 0.32.0" in said
+    assert "bytes again are not promised" in said
 
 
 def test_the_policy_loads_with_plain_peft_and_is_not_merged(root: Path) -> None:
