@@ -90,7 +90,7 @@ def ai(  # noqa: PLR0917 - click passes them by name
     from rlhf.label.endpoint import check_key, make_endpoint
     from rlhf.label.serve import read_guidelines, read_pairs
 
-    endpoint = make_endpoint(run.value("evaluate.judge"), options, logprobs=logprobs)
+    endpoint = make_endpoint(run.value("evaluate.judge") or {}, options, logprobs=logprobs)
     questions, name = read_pairs(pairs), annotator or annotator_name(endpoint.params.model)
     say = lambda text: click.echo(text, err=True)  # noqa: E731
     machine = Annotator(name, endpoint, Cache(run.layout.judge_cache), read_guidelines(guidelines), say)

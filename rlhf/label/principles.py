@@ -3,8 +3,10 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
@@ -79,7 +81,7 @@ def _principle(where: str, row: object) -> Principle:
     return Principle(*(row[name].strip() for name in FIELDS))
 
 
-def _keys(where: str, values: dict[object, object], allowed: tuple[str, ...]) -> None:
+def _keys(where: str, values: Mapping[Any, object], allowed: tuple[str, ...]) -> None:
     for name in allowed:
         if name not in values:
             raise UserError(f"{where}: {name} is missing")
