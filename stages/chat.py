@@ -22,10 +22,11 @@ def main(  # noqa: PLR0917 - click passes them by name
 
     Reads artifacts/base, sft, ppo, offline and reward, and params.resolved.json; writes nothing.
     """
-    from rlhf.chat.dialogue import Dialogue, Settings, turn_template
+    from rlhf.chat.dialogue import Dialogue, Settings
     from rlhf.chat.load import load_cast
     from rlhf.chat.terminal import answer, converse, scores
     from rlhf.core.params import read_resolved
+    from rlhf.models.text.spoken import turn_template
 
     at, known = run.layout, read_resolved(run.layout.resolved)
     run.check_inputs(at.base, at.sft, at.reward, at.ppo, at.artifacts / "offline")

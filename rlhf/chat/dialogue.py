@@ -1,23 +1,19 @@
 """Keep a dialogue with each policy, in the form of the training prompts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rlhf.chat.load import Cast
 from rlhf.chat.measure import Measured, measure
 from rlhf.chat.streaming import ReplyStream
-from rlhf.core.conversation import Turn, labelled, turn_break
+from rlhf.core.conversation import Turn, labelled
 from rlhf.core.errors import UserError
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.policy.settings import Sampling
-from rlhf.models.text.chat_mark import has_tokens
-from rlhf.models.text.chat_template import ChatTemplate, UnwritableError
-from rlhf.models.text.control import as_plain, control_tokens, unsigned
-from rlhf.models.text.load import load_tokenizer
+from rlhf.models.text.chat_template import ChatTemplate
+from rlhf.models.text.control import unsigned
+from rlhf.models.text.spoken import write_turns
 from rlhf.models.text.tokens import encode_prompt
-
-_TURN = "\n\nHuman: {prompt}\n\nAssistant:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +86,7 @@ class Dialogue:
         self.histories[name] = unsigned(prompt) + response
 
     def _written(self, turns: Sequence[Turn]) -> str:
-        """Write a prompt from turns: what people say is plain text, whatever tokens it names."""
-        if not isinstance(self.template, str):
-            try:
-                return self.template.prompt(turns)
-            except UnwritableError as error:
-                raise UserError(str(error)) from error
-        tokenizer = self.cast.backbone.tokenizer
-        names = control_tokens(tokenizer) if has_tokens(tokenizer) else ()
-        contents = [as_plain(turn.content, names) for turn in turns]
-        return "".join(
-            (turn_break(self.template) if number else "") + self.template.replace("{prompt}", content)
-            if turn.role == "user"
-            else content
-            for number, (turn, content) in enumerate(zip(turns, contents, strict=True))
-        )
+        return write_turns(turns, self.template, self.cast.backbone.tokenizer)
 
     def _fitting(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         """Drop the oldest questions with their replies where the dialogue does not fit the context."""
@@ -117,17 +99,3 @@ class Dialogue:
                 )
             turns = turns[2:]
         return turns
-
-
-def turn_template(data: Mapping[str, object], base: Path) -> str | ChatTemplate:
-    """Find the form of a turn by the section `data`: the chat template of the model in `base` where prompts are written
-    by it, the prompt template where bare prompts are put into one, else HH's.
-
-    Raises:
-        UserError: there is no chat template.
-    """
-    if data.get("template") == "chat":
-        return ChatTemplate.of(load_tokenizer(base), str(base))
-    if data["source"] == "synthetic" or data["format"] in ("hh", "messages", "conversations"):
-        return _TURN
-    return "{prompt}" if data.get("template") == "raw" else str(data["prompt_template"])

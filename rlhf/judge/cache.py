@@ -11,7 +11,7 @@ from pathlib import Path
 from rlhf.core.artifacts import read_json, write_json
 from rlhf.core.errors import UserError
 from rlhf.judge.client import Message
-from rlhf.judge.completion import Reply
+from rlhf.judge.completion import Place, Reply
 from rlhf.judge.http import MOST_BYTES
 from rlhf.judge.params import JudgeParams
 
@@ -25,15 +25,17 @@ class Cache:
 
     folder: Path
 
-    def name(self, params: JudgeParams, messages: Sequence[Message]) -> Path:
-        """Where the answer to this question lies."""
-        content = {
+    def name(self, params: JudgeParams, messages: Sequence[Message], logprobs: int = 0) -> Path:
+        """Where the answer to this question lies. `logprobs`: as of `Endpoint`."""
+        content: dict[str, object] = {
             "endpoint": params.endpoint,
             "model": params.model,
             "temperature": params.temperature,
             "max_tokens": params.max_tokens,
             "messages": list(messages),
         }
+        if logprobs:
+            content["logprobs"] = logprobs
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self._place(digest)
 
@@ -41,17 +43,18 @@ class Cache:
         return self.folder / digest[:2] / f"{digest}.json"
 
     def asking(
-        self, params: JudgeParams, ask: Callable[[Sequence[Message]], Reply]
+        self, params: JudgeParams, ask: Callable[[Sequence[Message]], Reply], logprobs: int = 0
     ) -> Callable[[Sequence[Message]], Reply]:
         """`ask`, but what was answered before is read."""
 
         def remembered(messages: Sequence[Message]) -> Reply:
-            path = self.name(params, messages)
+            path = self.name(params, messages, logprobs)
             known = read_reply(path)
             if known is None:
                 known = ask(messages)
                 with contextlib.suppress(FileNotFoundError):  # another run wrote the same answer at the same moment
-                    write_json(path, {"question": path.stem, "text": known.text, "tokens": known.tokens})
+                    held = {"question": path.stem, "text": known.text, "tokens": known.tokens}
+                    write_json(path, held | ({"places": known.places} if known.places else {}))
             return known
 
         return remembered
@@ -84,7 +87,15 @@ def read_reply(path: Path) -> Reply | None:
     text, tokens = held.get("text"), held.get("tokens")
     if not isinstance(text, str) or isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
         return None
-    return Reply(text, tokens)
+    return Reply(text, tokens, _places(held.get("places")))
+
+
+def _places(held: object) -> tuple[Place, ...]:
+    """Read what `write_json` made of alternatives; none of anything else."""
+    try:
+        return tuple((str(token), tuple((str(t), float(p)) for t, p in top)) for token, top in held)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return ()
 
 
 def _object(path: Path) -> dict[str, object] | None:

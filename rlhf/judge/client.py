@@ -13,11 +13,12 @@ from rlhf.core.errors import UserError
 from rlhf.judge.completion import NoCompletion, Reply, error_said, quoted, read_completion
 from rlhf.judge.http import Answer, Broken, Connection, Late, Unreachable
 from rlhf.judge.keys import headers, read_key
+from rlhf.judge.names import JUDGE, Names
 from rlhf.judge.params import JudgeParams
 
 Message = dict[str, str]  # {"role": ..., "content": ...}
 
-_NEEDED = "an OpenAI-compatible API that answers there is needed (evaluate.judge.prompts 0: no judge)"
+_NEEDED = "an OpenAI-compatible API that answers there is needed"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0  # the wait doubles from the first to the longest
 MOST_IN_A_ROW = 20  # questions with malformed answers: after so many nothing else will come
 
@@ -61,6 +62,8 @@ class Endpoint:
 
     params: JudgeParams
     clock: Clock = field(default_factory=Clock)
+    names: Names = JUDGE
+    logprobs: int = 0  # so many alternatives to each token of an answer are asked for, with their probabilities
     requests: int = 0
     tokens: int = 0
     malformed_in_a_row: int = 0  # questions
@@ -95,7 +98,9 @@ class Endpoint:
                 if attempt == self.params.attempts or self.clock.now() - started >= within_s:
                     self.malformed_in_a_row += again.kind is Malformed
                     times = "once" if attempt == 1 else f"{attempt} times"
-                    raise again.kind(_line(self.params, f"{again.reason}, tried {times}; {_NEEDED}")) from None
+                    raise again.kind(
+                        self._line(f"{again.reason}, tried {times}; {_NEEDED}{self.names.without}")
+                    ) from None
                 self._wait(again, attempt)
                 continue
             self.malformed_in_a_row = 0
@@ -105,12 +110,14 @@ class Endpoint:
 
     def _request(self, messages: Sequence[Message]) -> Reply:
         connection = self._connection or self._connect()
-        question = {
+        question: dict[str, object] = {
             "model": self.params.model,
             "messages": [{name: encodable(text) for name, text in message.items()} for message in messages],
             "temperature": self.params.temperature,
             "max_tokens": self.params.max_tokens,
         }
+        if self.logprobs:
+            question |= {"logprobs": True, "top_logprobs": self.logprobs}
         try:
             answer = connection.post(json.dumps(question).encode(), timeout_s=self.params.timeout_s)
         except Late:
@@ -120,7 +127,7 @@ class Endpoint:
         except Broken as error:
             raise _Again(f"the answer {quoted(str(error), self._key)}", kind=Malformed) from None
         if not 200 <= answer.status < 300:
-            raise _status(answer, self.params, self._key)
+            raise _status(answer, self.params, self._key, self.names)
         try:
             return read_completion(answer.body, self._key)
         except NoCompletion as error:
@@ -128,8 +135,9 @@ class Endpoint:
 
     def _connect(self) -> Connection:
         address = self.params.endpoint.rstrip("/")
-        self._key = read_key(self.params.key_env, address)
-        self._connection = Connection(f"{address}/chat/completions", headers(self._key, address, os.environ))
+        self._key = read_key(self.params.key_env, address, self.names)
+        to = f"{address}/chat/completions"
+        self._connection = Connection(to, headers(self._key, address, os.environ), self.names)
         return self._connection
 
     def _keep_rate(self) -> None:
@@ -142,15 +150,18 @@ class Endpoint:
     def _wait(self, again: _Again, attempt: int) -> None:
         wait = again.wait_s if again.wait_s is not None else FIRST_WAIT_S * 2 ** (attempt - 1)
         if again.wait_s is not None and wait > LONGEST_WAIT_S:
-            raise again.kind(_line(self.params, f"{again.reason}, and asks to wait {wait:g} s: try again later"))
+            raise again.kind(self._line(f"{again.reason}, and asks to wait {wait:g} s: try again later"))
         self.clock.sleep(min(wait, LONGEST_WAIT_S))
 
+    def _line(self, what: str) -> str:
+        return _line(self.params, self.names, what)
 
-def _line(params: JudgeParams, what: str, key: str = "endpoint") -> str:
-    return f"evaluate.judge.{key}: {params.endpoint}: {what}"
+
+def _line(params: JudgeParams, names: Names, what: str, setting: str = "endpoint") -> str:
+    return f"{names(setting)}: {params.endpoint}: {what}"
 
 
-def _status(answer: Answer, params: JudgeParams, key: str) -> Exception:
+def _status(answer: Answer, params: JudgeParams, key: str, names: Names) -> Exception:
     """What an HTTP status means: to be tried again, or one line."""
     status, wait = answer.status, _retry_after(answer.headers.get("retry-after", ""))
     if 300 <= status < 400:
@@ -158,23 +169,21 @@ def _status(answer: Answer, params: JudgeParams, key: str) -> Exception:
         allowed = (
             "redirects are not followed, since key and texts would go with them: endpoint must be the last address"
         )
-        return UserError(_line(params, f"redirects to {where} (HTTP {status}); {allowed}"))
+        return UserError(_line(params, names, f"redirects to {where} (HTTP {status}); {allowed}"))
     if status in (401, 403):
-        held = f"in {params.key_env}" if params.key_env else "(none was sent: evaluate.judge.key_env is empty)"
+        held = f"in {params.key_env}" if params.key_env else f"(none was sent: {names('key_env')} is empty)"
         allowed = "key_env must name an environment variable that holds one it accepts"
-        return UserError(_line(params, f"refuses the key {held} (HTTP {status}); {allowed}", "key_env"))
+        return UserError(_line(params, names, f"refuses the key {held} (HTTP {status}); {allowed}", "key_env"))
     if status == 429:
-        return _Again(
-            "refuses for its rate limit (HTTP 429); lower evaluate.judge.requests_per_minute", wait, RateLimited
-        )
+        return _Again(f"refuses for its rate limit (HTTP 429); lower {names('requests_per_minute')}", wait, RateLimited)
     if status in (408, 409) or status >= 500:
         return _Again(f"fails (HTTP {status})", wait)
     if status == 404:
         unknown = f"knows no chat model {params.model!r} at this address (HTTP 404)"
         allowed = "model must be one that it serves, endpoint the address before /chat/completions"
-        return UserError(_line(params, f"{unknown}; {allowed}", "model"))
+        return UserError(_line(params, names, f"{unknown}; {allowed}", "model"))
     kind = Malformed if status in (400, 413, 422) else UserError  # of this question, as one too long for the model
-    return kind(_line(params, f"refuses the request (HTTP {status}): {error_said(answer.body, key)}"))
+    return kind(_line(params, names, f"refuses the request (HTTP {status}): {error_said(answer.body, key)}"))
 
 
 def _place(location: str) -> str:

@@ -1,6 +1,7 @@
 """Read a chat completion strictly: whatever else comes as an answer is malformed."""
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -10,18 +11,25 @@ from rlhf.core.text import printable
 from rlhf.judge.keys import repeats
 
 SHOWN = 80  # characters of what came instead
+PLACES = 16  # tokens of an answer whose alternatives are kept
+LOOSE = 0.01  # by so much may probabilities that were rounded on their way exceed 1
 
 
 class NoCompletion(Exception):  # noqa: N818 - what the answer is
     """The answer is no chat completion; what it is."""
 
 
+Place = tuple[str, tuple[tuple[str, float], ...]]  # a token of an answer, and what might have stood in its place
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model said, and the tokens that question and answer took."""
+    """What the model said, the tokens that question and answer took, and where the endpoint gives them the natural
+    logarithms of the probabilities of each token's alternatives."""
 
     text: str
     tokens: int
+    places: tuple[Place, ...] = ()
 
 
 def read_completion(body: bytes, key: str) -> Reply:
@@ -45,7 +53,36 @@ def read_completion(body: bytes, key: str) -> Reply:
     if repeats(text, key):  # it would be kept in the cache
         raise NoCompletion("answers with the key that it was given")
     used = value["usage"].get("total_tokens") if isinstance(value.get("usage"), dict) else 0
-    return Reply(text, used if isinstance(used, int) and not isinstance(used, bool) and used > 0 else 0)
+    tokens = used if isinstance(used, int) and not isinstance(used, bool) and used > 0 else 0
+    return Reply(text, tokens, read_places(value["choices"][0].get("logprobs"), key))
+
+
+def read_places(logprobs: object, key: str = "") -> tuple[Place, ...]:
+    """Read the first PLACES tokens' alternatives, in the form of chat completions (`content`, each with `token` and
+    `top_logprobs`); none where this is anything else, is no probabilities, or repeats the key."""
+    try:
+        found = tuple(_place(one) for one in logprobs["content"][:PLACES])  # type: ignore[index]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ()
+    return () if repeats(" ".join(token for _, top in found for token, _ in top), key) else found
+
+
+def _place(one: Any) -> Place:
+    top = dict(_alternative(other) for other in one["top_logprobs"])
+    token, logprob = _alternative(one)
+    top.setdefault(token, logprob)
+    if sum(map(math.exp, top.values())) > 1 + LOOSE:
+        raise ValueError
+    return token, tuple(sorted(top.items(), key=lambda item: -item[1]))
+
+
+def _alternative(one: Any) -> tuple[str, float]:
+    token, logprob = one["token"], one["logprob"]
+    if not isinstance(token, str) or isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        raise TypeError
+    if len(token) > SHOWN or not _is_unicode(token) or not logprob <= LOOSE:
+        raise ValueError
+    return token, min(0.0, float(logprob))
 
 
 def strict_json(body: bytes, key: str) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf.core.errors import UserError
+from rlhf.judge.names import JUDGE, Names
 from rlhf.judge.params import is_local
 
 MOST_BYTES = 4 << 20  # of an answer, packed and unpacked; one of a thousand tokens takes a thousandth of it
@@ -40,13 +41,13 @@ class Answer:
 class Connection:
     """A client of one address. The connection stays open between requests."""
 
-    def __init__(self, address: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, address: str, headers: Mapping[str, str], names: Names = JUDGE) -> None:
         """Proxies are those of the environment (HTTPS_PROXY, NO_PROXY and so on); there is none before this machine.
 
         Raises:
             UserError: the environment names a proxy that cannot be used.
         """
-        self._address, self._headers = address, dict(headers)
+        self._address, self._headers, self._names = address, dict(headers), names
         self._client: Any = None
         self._sockets: list[socket.socket] = []
 
@@ -119,7 +120,8 @@ class Connection:
             )
         except (ImportError, ValueError, httpx2.InvalidURL):  # its text may hold the proxy's password
             raise UserError(
-                "evaluate.judge.endpoint: a proxy that the environment names (HTTPS_PROXY, ALL_PROXY) cannot be used; "
+                f"{self._names('endpoint')}: a proxy that the environment names (HTTPS_PROXY, ALL_PROXY) cannot be "
+                "used; "
                 "an http:// or https:// address is needed, or NO_PROXY"
             ) from None
 

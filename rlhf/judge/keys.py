@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
 from rlhf.core.errors import UserError
+from rlhf.judge.names import JUDGE, Names
 
 _OPENAI = "api.openai.com"
 _OWN = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 WINDOW = 8  # so many characters in a row of a key are a part of it, and no accident
 
 
-def read_key(key_env: str, address: str) -> str:
+def read_key(key_env: str, address: str, names: Names = JUDGE) -> str:
     """Read the key from the environment; empty where none is named.
 
     Raises:
@@ -24,15 +25,15 @@ def read_key(key_env: str, address: str) -> str:
         return ""
     key = os.environ.get(key_env, "").strip()
     if not key:
-        raise UserError(f"evaluate.judge.key_env: {address}: the environment variable {key_env} holds no key")
+        raise UserError(f"{names('key_env')}: {address}: the environment variable {key_env} holds no key")
     if not re.fullmatch(r"[!-~]+", key):
         raise UserError(
-            f"evaluate.judge.key_env: {address}: the environment variable {key_env} holds something that no key is: a "
+            f"{names('key_env')}: {address}: the environment variable {key_env} holds something that no key is: a "
             "blank, a line end or a character beyond ASCII"
         )
     if key in unquote(address):
         raise UserError(
-            f"evaluate.judge.endpoint: it holds the key that {key_env} names; parameters are kept in files and in git: "
+            f"{names('endpoint')}: it holds the key that {key_env} names; parameters are kept in files and in git: "
             "the address must be one without it"
         )
     return key

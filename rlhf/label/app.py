@@ -30,12 +30,13 @@ _FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 
 
 def make_app(session: Session, *, token: str, port: int, guidelines: str) -> Any:
-    """Make the application.
+    """Make the application. `guidelines`: Markdown, without HTML of its own.
 
     Routes below /<token>: `/` asks for a name, `/as/<name>` shows the next question, and takes answers (POST) at
     `/as/<name>/answer` and `/as/<name>/undo`.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markdown_it import MarkdownIt
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -49,8 +50,10 @@ def make_app(session: Session, *, token: str, port: int, guidelines: str) -> Any
     def answer(status: int, body: str, kind: str = "text/html") -> Response:
         return Response(body, status_code=status, media_type=f"{kind}; charset=utf-8", headers=HEADERS)
 
+    beside = MarkdownIt("commonmark", {"html": False}).render(printable(guidelines, lines=True))
+
     def page(status: int = 200, **shown: Any) -> Response:
-        values = {"turn": None, "name": None, "progress": None, "note": "", "token": token, "guidelines": guidelines}
+        values = {"turn": None, "name": None, "progress": None, "note": "", "token": token, "guidelines": beside}
         return answer(status, template.render(**(values | shown)))
 
     def guarded(work: Callable[[Request, dict[str, str]], Response]) -> Callable[[Request], Any]:

@@ -8,10 +8,11 @@ from rlhf.core.artifacts import write_jsonl, write_text
 from rlhf.core.errors import UserError
 from rlhf.core.params import check
 from rlhf.labels.combine import combine
-from rlhf.labels.record import Label, line_of
+from rlhf.labels.record import BOTH_ORDERS, Label, line_of
 
 COLUMNS = tuple(Label.model_fields)
-_NUMBERS = {"round": int, "look": int, "soft": float}
+NEEDED = tuple(name for name in COLUMNS if name not in BOTH_ORDERS)  # of a sheet that is read
+_NUMBERS = {"round": int, "look": int, "soft": float, **dict.fromkeys(BOTH_ORDERS, float)}
 
 
 def export(labels: Sequence[Label], to: Path) -> str:
@@ -56,12 +57,12 @@ def import_sheet(path: Path) -> str:
         UserError: file:line, what was found and what is allowed.
     """
     lines = []
-    for line, fields in sheets.read_rows(path, COLUMNS):
-        values: dict[str, object] = {name: fields[name] for name in COLUMNS}
+    for line, fields in sheets.read_rows(path, NEEDED):
+        values: dict[str, object] = {name: fields.get(name, "") for name in COLUMNS}
         for name, kind in _NUMBERS.items():
-            text = fields[name].strip().replace(",", ".")
+            text = str(values[name]).strip().replace(",", ".")
             try:
-                values[name] = None if not text and name == "soft" else kind(text)
+                values[name] = None if not text and kind is float else kind(text)
             except ValueError:
                 raise UserError(f"{path}:{line}: {name}: found {text!r:.40}; a number is needed") from None
         try:

@@ -17,7 +17,7 @@ from rlhf.label.turns import Asked
 from rlhf.labels.record import Question
 
 GUIDELINES = (
-    "Pick the reply that is more helpful, honest and harmless. Length by itself is no merit.\n"
+    "Pick the reply that is more helpful, honest and harmless. Length by itself is no merit.\n\n"
     "Both bad: neither answers, or both do harm. Skip: you cannot tell."
 )
 
@@ -59,7 +59,8 @@ def serve(session: Session, *, port: int, guidelines: str, say: Callable[[str], 
         UserError: the port is in use, or Starlette and uvicorn are not installed.
     """
     uvicorn: Any = _library("uvicorn")
-    _library("starlette")
+    for name in ("starlette", "markdown_it"):
+        _library(name)
     with _bound(port) as listening:
         port = listening.getsockname()[1]
         token = os.environ.get("RLHF_LABEL_TOKEN", "").strip() or secrets.token_urlsafe(16)

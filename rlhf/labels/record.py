@@ -17,6 +17,7 @@ Side = Literal["A", "B"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 NAME_RULE = "letters, digits, - and _, at most 40, the first a letter or a digit"
 CHECK = "check"
+BOTH_ORDERS = ("soft_a_first", "soft_b_first")  # only of models; nobody else's lines hold them
 
 
 class Question(Section):
@@ -51,6 +52,8 @@ class Label(Section):
     soft: float | None = Field(default=None, ge=0, le=1)  # probability that A is better, where the annotator gives one
     first: Side  # the reply that was shown first
     look: int = Field(default=1, ge=1, le=2)  # 2: the same question to the same annotator again
+    soft_a_first: float | None = Field(default=None, ge=0, le=1)  # `soft` with A shown first, of a model asked in both
+    soft_b_first: float | None = Field(default=None, ge=0, le=1)  # orders, and with B shown first
 
     @field_validator("annotator")
     @classmethod
@@ -78,11 +81,13 @@ class Label(Section):
 
 def line_of(label: Label) -> str:
     """Format a label as a line of JSON that holds a check sum of the rest, so that an edit by hand is seen."""
-    values = label.model_dump(mode="json")
+    dumped = label.model_dump(mode="json")
+    values = {name: value for name, value in dumped.items() if name not in BOTH_ORDERS or value is not None}
     return json.dumps(values | {CHECK: check_sum(values)}, ensure_ascii=True) + "\n"
 
 
 def check_sum(values: Mapping[str, Any]) -> str:
     """Hash a line's values but for the sum itself: 12 hex digits."""
-    held = json.dumps({name: value for name, value in values.items() if name != CHECK}, sort_keys=True)
+    counted = {name: v for name, v in values.items() if name != CHECK and (name not in BOTH_ORDERS or v is not None)}
+    held = json.dumps(counted, sort_keys=True)
     return hashlib.sha256(held.encode()).hexdigest()[:12]

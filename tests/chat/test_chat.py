@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoTokenizer
 
-from rlhf.chat.dialogue import Dialogue, Settings, turn_template
+from rlhf.chat.dialogue import Dialogue, Settings
 from rlhf.chat.load import load_cast
 from rlhf.chat.streaming import ReplyStream
 from rlhf.chat.terminal import answer, converse
@@ -17,6 +17,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.models.policy.sampling import sample_texts
 from rlhf.models.policy.settings import Sampling
+from rlhf.models.text.spoken import turn_template
 from stages.chat import main
 from tests.export.worlds import World
 

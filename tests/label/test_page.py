@@ -1,5 +1,6 @@
 """The page over a real socket, and in a real browser by keyboard alone: hostile replies, hostile pages, kills, two people."""
 
+import asyncio
 import http.client
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,13 +93,14 @@ def pairs(folder: Path, count: int) -> None:
     write_jsonl(folder / "pairs.jsonl", rows)
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    pairs(tmp_path, 60)
-    page = begin(tmp_path)
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One page for all tests here that do not end it; each has names of its own."""
+    folder = tmp_path_factory.mktemp("page")
+    pairs(folder, 60)
+    page = begin(folder)
     yield page
-    if page.process.poll() is None:
-        page.end(signal.SIGKILL)
+    page.end(signal.SIGKILL)
 
 
 def question_of(text: str) -> tuple[str, str]:
@@ -132,7 +135,7 @@ def test_who_may_ask_and_what_comes_with_an_answer(page: Page) -> None:
 
 @served
 def test_a_page_of_another_site_answers_nothing(page: Page) -> None:
-    status, text, _ = page.ask("GET", page.path + "as/ann")
+    status, text, _ = page.ask("GET", page.path + "as/eve")
     question, look = question_of(text)
     body = urlencode({"question": question, "look": look, "said": "left"})
     for origin in (
@@ -142,13 +145,15 @@ def test_a_page_of_another_site_answers_nothing(page: Page) -> None:
         f"https://127.0.0.1:{page.port}",
         f"http://127.0.0.1:{page.port + 1}",
     ):
-        assert page.ask("POST", page.path + "as/ann/answer", body, Origin=origin)[0] == 403, origin
-    assert page.ask("GET", page.path + "as/ann/answer?" + body)[0] == 405
-    assert page.ask("POST", page.path + "as/ann/answer", "x" * 100_000)[0] == 413
-    assert not (page.folder / "labels").exists()
-    status, _, headers = page.ask("POST", page.path + "as/ann/answer", body)
-    assert (status, headers["location"]) == (303, page.path + "as/ann")
-    assert len(read_labels(page.folder / "labels").answers) == 1  # on disk before the next pair is shown
+        assert page.ask("POST", page.path + "as/eve/answer", body, Origin=origin)[0] == 403, origin
+    assert page.ask("GET", page.path + "as/eve/answer?" + body)[0] == 405
+    assert page.ask("POST", page.path + "as/eve/answer", "x" * 100_000)[0] == 413
+    assert not (page.folder / "labels" / "people-eve.jsonl").exists()
+    status, _, headers = page.ask("POST", page.path + "as/eve/answer", body)
+    assert (status, headers["location"]) == (303, page.path + "as/eve")
+    assert (
+        len(read_labels(page.folder / "labels" / "people-eve.jsonl").answers) == 1
+    )  # on disk before the next pair is shown
 
 
 @served
@@ -157,18 +162,40 @@ def test_a_page_of_another_site_answers_nothing(page: Page) -> None:
     ["", "said=left", "question=0000000000000000&look=1&said=left", "look=9", "%ff%fe=1", "a=1&" * 50, "\x00\x01"],
 )
 def test_odd_answers(page: Page, body: str) -> None:
-    status, text, _ = page.ask("POST", page.path + "as/ann/answer", body)
+    status, text, _ = page.ask("POST", page.path + "as/odd/answer", body)
     assert status == 400
     assert 'role="alert"' in text
     assert page.ask("GET", page.path + "as/..%2F..%2Fetc")[0] in (400, 404)
     assert page.ask("GET", page.path + "?" + urlencode({"name": "../x\x1b[2J"}))[0] == 400
-    assert not (page.folder / "labels").exists()
+    assert not (page.folder / "labels" / "people-odd.jsonl").exists()
+
+
+@served
+def test_two_people_at_once(page: Page) -> None:
+    def work(name: str) -> None:
+        for _ in range(8):
+            question, look = question_of(page.ask("GET", page.path + f"as/{name}")[1])
+            body = urlencode({"question": question, "look": look, "said": "left"})
+            assert page.ask("POST", page.path + f"as/{name}/answer", body)[0] == 303
+
+    threads = [threading.Thread(target=work, args=[name]) for name in ("kim", "tom")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asked = {}
+    for name in ("kim", "tom"):
+        found = read_labels(page.folder / "labels" / f"people-{name}.jsonl")
+        assert len(found.answers) == 8
+        assert set(found.left_out.values()) == {0}
+        asked[name] = {one.prompt for one in found.answers}
+    assert len(asked["kim"] & asked["tom"]) >= 5  # the overlap
 
 
 @served
 def test_what_a_reply_holds_stays_text(page: Page) -> None:
     texts = []
-    for _ in range(61):
+    for _ in range(40):
         text = page.ask("GET", page.path + "as/ann")[1]
         texts.append(text)
         question, look = question_of(text)
@@ -187,9 +214,9 @@ def test_what_a_reply_holds_stays_text(page: Page) -> None:
     [signal.SIGKILL, *(pytest.param(one, marks=pytest.mark.thorough) for one in (signal.SIGTERM, signal.SIGINT))],
 )
 def test_a_kill_loses_nothing_and_asks_nothing_twice(tmp_path: Path, number: signal.Signals) -> None:
-    pairs(tmp_path, 12)
+    pairs(tmp_path, 8)
     seen = []
-    for _ in range(3):
+    for _ in range(2):
         page = begin(tmp_path, RLHF_LABEL_TOKEN="same-token-for-a-test")
         assert page.path == "/same-token-for-a-test/"
         for _ in range(4):
@@ -200,8 +227,39 @@ def test_a_kill_loses_nothing_and_asks_nothing_twice(tmp_path: Path, number: sig
             )
         code = page.end(number)
         assert code == (-9 if number == signal.SIGKILL else 130)
-    assert len(set(seen)) == 12
-    assert len(read_labels(tmp_path / "labels").answers) == 12
+    assert len(set(seen)) == 8
+    assert len(read_labels(tmp_path / "labels").answers) == 8
+
+
+@served
+def test_guidelines_are_markdown_and_nothing_more(tmp_path: Path) -> None:
+    from starlette.applications import Starlette
+
+    from rlhf.label.app import make_app
+
+    session = Session.start([Question(prompt="p", a="a", b="b")], tmp_path, seed=0, overlap=0)
+    text = "# Be kind\n\n- *short*\n- <script>x</script> [a](javascript:x) [b](https://x.example) \x1b[2J"
+    app = make_app(session, token="t", port=1, guidelines=text)
+    assert isinstance(app, Starlette)
+    sent: list[dict[str, Any]] = []
+
+    async def asked() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def answered(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/t/as/ann", "raw_path": b"/t/as/ann", "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"127.0.0.1")], "http_version": "1.1", "scheme": "http", "server": ("127.0.0.1", 1), "client": ("127.0.0.1", 2),
+    }  # fmt: skip
+    asyncio.run(app(scope, asked, answered))
+    page = b"".join(message.get("body", b"") for message in sent).decode()
+    assert "<h1>Be kind</h1>" in page
+    assert "<li><em>short</em></li>" in page
+    assert "&lt;script&gt;x&lt;/script&gt;" in page
+    assert 'href="javascript' not in page
+    assert "\\x1b[2J" in page
 
 
 @served
@@ -221,12 +279,12 @@ def test_a_port_in_use_is_one_line(page: Page) -> None:
 @served
 def test_a_pair_is_there_at_once(page: Page) -> None:
     times = []
-    for _ in range(40):
+    for _ in range(12):
         started = time.perf_counter()
-        question, look = question_of(page.ask("GET", page.path + "as/ann")[1])
-        page.ask("POST", page.path + "as/ann/answer", urlencode({"question": question, "look": look, "said": "tie"}))
+        question, look = question_of(page.ask("GET", page.path + "as/pace")[1])
+        page.ask("POST", page.path + "as/pace/answer", urlencode({"question": question, "look": look, "said": "tie"}))
         times.append(time.perf_counter() - started)
-    print(f"p95 of an answer and the next pair: {sorted(times)[37] * 1000:.0f} ms")
+    print(f"longest of an answer and the next pair: {sorted(times)[-1] * 1000:.0f} ms")
 
 
 def test_without_the_libraries_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +323,9 @@ def test_guidelines(tmp_path: Path) -> None:
 @served
 @pytest.mark.skipif(bool(LACKING), reason=f"the page was not opened: no {' and no '.join(LACKING)}")
 @pytest.mark.parametrize("number", [6, pytest.param(50, marks=pytest.mark.thorough)])
-def test_pairs_by_keyboard_alone_in_a_real_browser(page: Page, number: int) -> None:
+def test_pairs_by_keyboard_alone_in_a_real_browser(tmp_path: Path, number: int) -> None:
+    pairs(tmp_path, 60)
+    page = begin(tmp_path)
     webdriver = pytest.importorskip("selenium.webdriver")
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -293,6 +353,7 @@ def test_pairs_by_keyboard_alone_in_a_real_browser(page: Page, number: int) -> N
         assert [entry for entry in driver.get_log("browser") if "favicon" not in entry["message"]] == []
     finally:
         driver.quit()
+        page.end(signal.SIGKILL)
     found = read_labels(page.folder / "labels")
     assert len(found.answers) == number - 1
     assert found.left_out["undone"] == 1

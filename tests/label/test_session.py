@@ -8,6 +8,7 @@ import pytest
 from rlhf.core.errors import UserError
 from rlhf.label.queue import SECOND_LOOKS
 from rlhf.label.session import Session
+from rlhf.label.turns import Asked, Said, turns_of
 from rlhf.labels.read import read_labels
 from rlhf.labels.record import Question
 
@@ -124,3 +125,27 @@ def test_the_time_that_is_left_leaves_breaks_out(tmp_path: Path) -> None:
         prefers_good(session, "ann")
     assert session.progress("ann").minutes == pytest.approx((30 + SECOND_LOOKS - 6) * 10 / 60)
     assert session.progress("ben").minutes is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "turns"),
+    [
+        ("\n\nHuman: Why?\n\nAssistant:", [("user", "Why?")]), ("Why?", [("user", "Why?")]), (" a\n\nHuman: b", [("user", "a\n\nHuman: b")]),
+        ("\n\nHuman: a\n\nb\n\nAssistant: c\n\nHuman: d\n\nAssistant:", [("user", "a\n\nb"), ("assistant", "c"), ("user", "d")]),
+        ("System: s\n\nUser: a\n\nAssistant: b", [("system", "s"), ("user", "a"), ("assistant", "b")]), ("\n\nHuman:", [("user", "")]),
+        ("Human: \x1b[2J", [("user", "\\x1b[2J")]),
+    ],
+)  # fmt: skip
+def test_turns_of_a_prompt(prompt: str, turns: list[tuple[str, str]]) -> None:
+    assert [(turn.role, turn.content) for turn in turns_of(Question(prompt=prompt, a="", b="x"))] == turns
+
+
+def test_turns_that_are_known_are_shown_and_not_kept(tmp_path: Path) -> None:
+    said = [Said(role="system", content="s"), Said(role="user", content="u")]
+    asked = Asked(prompt="<sys>s<u>u", a="x", b="y", conversation=said)
+    assert [turn.content for turn in turns_of(asked)] == ["s", "u"]
+    session = start(tmp_path, pairs=[asked])
+    assert session.answer("ann", asked.id, 1, "left")
+    assert [one.prompt for one in read_labels(tmp_path).answers] == ["<sys>s<u>u"]
+    with pytest.raises(ValueError, match="ends with a system turn"):
+        Asked(prompt="p", a="x", b="y", conversation=said[:1])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf.core.errors import UserError
@@ -44,6 +44,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "people-ben.jsonl").answers == [given_[2]]
 
 
+@settings(max_examples=30)
 @given(st.text(min_size=1), st.text(), st.text())
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, prompt: str, a: str, b: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
