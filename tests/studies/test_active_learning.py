@@ -1,0 +1,60 @@
+"""The study of strategies: its head, its curves on a small pool, and its reading of curves, by hand."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from studies.active_learning import BUDGETS, START, STRATEGIES, Pairs, curve, fit
+from studies.active_learning_table import needed, summary, table
+
+
+def pairs(n: int, seed: int) -> Pairs:
+    rng, truth = np.random.default_rng(seed), np.random.default_rng(0).normal(size=5)
+    x = rng.normal(size=(n, 5))
+    return Pairs([f"p{k // 2}" for k in range(n)], x, 2 * x @ truth)
+
+
+def test_the_head_is_where_the_penalised_loss_is_least() -> None:
+    x, weights = pairs(40, 1).differences, np.random.default_rng(2).integers(0, 3, 40).astype(float)
+    found = minimize(
+        lambda w: float(np.sum(weights * np.log1p(np.exp(-x @ w))) + 1.5 * w @ w), np.zeros(5), tol=1e-12
+    )  # fmt: skip
+    np.testing.assert_allclose(fit(x, weights, 3.0), found.x, atol=1e-4)
+
+
+def test_curves_begin_and_end_alike_whatever_the_strategy() -> None:
+    pool, test = pairs(1100, 3), pairs(300, 4)
+    found = {name: curve(name, pool, test, 0, 1.0) for name in STRATEGIES}
+    assert {len(own["accuracy"]) for own in found.values()} == {len(BUDGETS) + 1}
+    for kind in ("accuracy", "gold"):
+        assert len({own[kind][0] for own in found.values()}) == 1  # the same first pairs
+        assert len({own[kind][-1] for own in found.values()}) == 1  # all labels
+    assert len({tuple(own["gold"]) for own in found.values()}) == len(STRATEGIES)
+    assert found["random"]["gold"][-1] > 0.95
+    assert curve("d_optimal", pool, test, 0, 1.0) == found["d_optimal"]
+    assert curve("random", pool, test, 1, 1.0) != found["random"]
+    assert BUDGETS[0] == START
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "target", "labels"),
+    [([0.5, 0.6, 0.7], 0.6, 16), ([0.5, 0.6, 0.7], 0.55, 8 * 2**0.5), ([0.7, 0.5, 0.6], 0.6, 8), ([0.5] * 3, 0.6, 32)],
+)
+def test_labels_needed_by_hand(accuracy: list[float], target: float, labels: float) -> None:
+    assert needed([8, 16, 32], accuracy, target) == pytest.approx(labels)
+
+
+def test_the_summary_by_hand() -> None:
+    """Plateau .7, so midway .6: random is there after 16 labels, the other after 8 times the root of 2, each time."""
+    curves = {
+        "random": [{"accuracy": [0.5, 0.6 + d, 0.7 + 2 * d], "gold": []} for d in (0.0, 0.0)],
+        "other": [{"accuracy": [0.55, 0.65, 0.7], "gold": []}, {"accuracy": [0.55, 0.65, 0.7], "gold": []}],
+    }
+    found = summary(curves, [8, 16, 32])
+    assert found["target"] == pytest.approx(0.6)
+    own = found["strategies"]["other"]
+    assert own["labels"] == pytest.approx(8 * 2**0.5)
+    assert (own["ratio"], own["ratio_low"]) == (pytest.approx(2**0.5), pytest.approx(2**0.5))
+    assert own["worst"]["difference"] == pytest.approx(0.05)  # the plateau is no budget
+    text = table({"budgets": [8, 16, 32], "curves": curves, **found})
+    assert "| other | 11 (11 to 11) | 1.41 (1.41 to 1.41) | 5.0 (5.0 to 5.0) points at" in text
