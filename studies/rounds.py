@@ -34,9 +34,9 @@ class Waiting(Exception):  # noqa: N818 - nothing is wrong
     """People have not answered all questions yet."""
 
 
-def plan(work: Path, number: int, acquire: dict[str, object], start: Run) -> Run:
+def plan(work: Path, number: int, changes: dict[str, object], start: Run) -> Run:
     """Plan round `number`; round 0 only asks, with the policies and the reward model of `start`."""
-    changes: dict[str, object] = {f"acquire.{name}": value for name, value in ({"run": True} | acquire).items()}
+    changes = changes | {"acquire.run": True}
     if number:
         labels = {"use": True, "round": number, "path": str(_read_by(work, number))}
         changes |= {f"data.labels.{name}": value for name, value in labels.items()}
@@ -44,16 +44,17 @@ def plan(work: Path, number: int, acquire: dict[str, object], start: Run) -> Run
 
 
 def rounds(
-    work: Path, count: int, acquire: dict[str, object], *, by: str, annotators: int, start: Run = PROJECT
+    work: Path, count: int, changes: dict[str, object], *, by: str, annotators: int, start: Run = PROJECT
 ) -> Iterator[dict[str, Any]]:
-    """Make rounds 0 to `count` one after the other, and yield the metrics of each.
+    """Make rounds 0 to `count` one after the other, and yield the metrics of each. `changes`: values by dotted keys of
+    params.yaml, as "acquire.pairs".
 
     Raises:
         UserError: a stage failed, or simulated annotators are asked about another task than theirs.
         Waiting: people have not answered all questions of a round yet.
     """
     for number in range(count + 1):
-        run = plan(work, number, acquire, start)
+        run = plan(work, number, changes, start)
         if number:
             _freeze(work, number)
         list(make([run], 1))
@@ -167,7 +168,7 @@ def main() -> None:
     given = parser.parse_args()
     found = []
     try:
-        asked: dict[str, object] = {"pairs": given.pairs, "strategy": given.strategy}
+        asked: dict[str, object] = {"acquire.pairs": given.pairs, "acquire.strategy": given.strategy}
         for own in rounds(given.work, given.rounds, asked, by=given.by, annotators=given.annotators):
             found.append(own)
             write_json(given.out / "rounds.json", found)

@@ -14,6 +14,7 @@ from rlhf.labels.store import append
 from studies.rounds import LATER, Waiting, measured, rounds, table
 from studies.run import STAGES, Run
 from tests.labels.made import label
+from tests.stages.project import MICRO
 from tests.studies.pretend import pretend_stages, write_outs
 
 PROMPTS = [f"\n\nHuman: What is the capital of Zorland, number {k}?\n\nAssistant:" for k in range(4)]
@@ -49,7 +50,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Any]:
 
 
 def go(work: Path, start: Run, count: int = 2, *, by: str = "simulated", **more: Any) -> list[dict[str, Any]]:
-    return list(rounds(work, count, {"pairs": 4}, by=by, annotators=2, start=start, **more))
+    return list(rounds(work, count, {"acquire.pairs": 4}, by=by, annotators=2, start=start, **more))
 
 
 def test_each_round_reads_all_answers_so_far_and_no_later_ones(tmp_path: Path, start: tuple[Run, Any]) -> None:
@@ -127,3 +128,25 @@ def test_simulated_annotators_know_one_task(
         UserError, match=r"data.source is 'files', and only the synthetic task has annotators of its own"
     ):
         ask(work, made, 1, by="simulated", annotators=1)
+
+
+@pytest.mark.thorough
+def test_two_small_rounds_of_the_real_stages(tmp_path: Path) -> None:
+    """From a small run: each round's reward model learns from more pairs, SFT stays, PPO begins at it."""
+    from studies.runner import make
+
+    small = MICRO | {"base.pretrain.width": 64, "runtime.portable": False}
+    run = Run(tmp_path / "start", small, STAGES)
+    list(make([run], 1))
+    changes = small | {"acquire.pairs": 6, "acquire.prompts": 20, "acquire.strategy": "d_optimal"}
+    found = list(rounds(tmp_path / "work", 2, changes, by="simulated", annotators=2, start=run))
+    assert [one.get("prepare_labels_answers", 0) for one in found] == [0, 12, 24]
+    assert [one["acquire_round"] for one in found] == [1, 2, 3]
+    pairs = [one["prepare_pairs_train"] for one in found]
+    assert pairs[0] < pairs[1] < pairs[2] <= pairs[0] + 12
+    assert len({one["prepare_pairs_test"] for one in found}) == 1  # held-out prompts are never asked about
+    for one in found[1:]:
+        folder = tmp_path / "work" / f"round-{one['round']}"
+        assert (folder / "artifacts" / "sft").resolve() == (run.folder / "artifacts" / "sft").resolve()
+        assert one["prepare_labels_left_out_unasked"] == one["prepare_labels_dropped_duplicate"] == 0
+        assert one["eval_gold_sft"] == found[0]["eval_gold_sft"]
