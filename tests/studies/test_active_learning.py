@@ -45,16 +45,18 @@ def test_labels_needed_by_hand(accuracy: list[float], target: float, labels: flo
 
 
 def test_the_summary_by_hand() -> None:
-    """Plateau .7, so midway .6: random is there after 16 labels, the other after 8 times the root of 2, each time."""
+    """Plateau .7, so midway .6: random's mean is there after 16 labels, the other's after 8 times the root of 2."""
     curves = {
-        "random": [{"accuracy": [0.5, 0.6 + d, 0.7 + 2 * d], "gold": []} for d in (0.0, 0.0)],
-        "other": [{"accuracy": [0.55, 0.65, 0.7], "gold": []}, {"accuracy": [0.55, 0.65, 0.7], "gold": []}],
+        "random": [{"accuracy": a, "gold": a} for a in ([0.4, 0.5, 0.6, 0.7], [0.6, 0.7, 0.8, 0.7])],
+        "other": [{"accuracy": a, "gold": [0.9] * 4} for a in ([0.55, 0.65, 0.7, 0.7], [0.55, 0.65, 0.7, 0.7])],
     }
-    found = summary(curves, [8, 16, 32])
-    assert found["target"] == pytest.approx(0.6)
-    own = found["strategies"]["other"]
-    assert own["labels"] == pytest.approx(8 * 2**0.5)
-    assert (own["ratio"], own["ratio_low"]) == (pytest.approx(2**0.5), pytest.approx(2**0.5))
-    assert own["worst"]["difference"] == pytest.approx(0.05)  # the plateau is no budget
-    text = table({"budgets": [8, 16, 32], "curves": curves, **found})
-    assert "| other | 11 (11 to 11) | 1.41 (1.41 to 1.41) | 5.0 (5.0 to 5.0) points at" in text
+    found = summary(curves, [8, 16, 32, 64])
+    assert (found["target"], found["plateau"]) == (pytest.approx(0.6), pytest.approx(0.7))
+    own, random = found["strategies"]["other"], found["strategies"]["random"]
+    assert random["labels"] == pytest.approx(16)  # of the mean curve .5, .6, .7
+    assert (random["labels_low"], random["labels_high"]) == (pytest.approx(8), pytest.approx(32))  # of either seed
+    assert (own["labels"], own["labels_low"]) == (pytest.approx(8 * 2**0.5), pytest.approx(8 * 2**0.5))
+    assert (own["ratio"], own["gold_ratio"]) == (pytest.approx(2**0.5), pytest.approx(2))
+    assert own["worst"]["budget"] in (16, 32)  # neither the first pairs nor the plateau
+    text = table({"budgets": [8, 16, 32, 64], "curves": curves, **found})
+    assert "| other | 11 (11 to 11) | 1.41 (0.71 to 2.83) | 2.00 (1.00 to 4.00) |" in text
