@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.core.artifacts import read_json
-from rlhf.core.dag import StageSpec, declared
+from rlhf.core.dag import StageSpec, declared_stages
 from rlhf.core.layout import Layout
 from rlhf.core.yaml import read_yaml
 
@@ -81,8 +81,13 @@ class Run:
     def spec(self, stage: str) -> StageSpec:
         """Read what dvc.yaml declares of a stage, with this run's parameters filled in."""
         if any(f"${{{key}}}" in _project_dag() for key in self.changes):
-            return declared(self.folder / "dvc.yaml", stage)
+            return self._own_specs[stage]
         return project_stages()[stage]
+
+    @functools.cached_property
+    def _own_specs(self) -> dict[str, StageSpec]:
+        """Read them all at once: a folder's parameters stay as they were furnished, and reading takes a while."""
+        return declared_stages(self.folder / "dvc.yaml", project_stages())
 
     def outs(self, step: str) -> tuple[Path, ...]:
         """List what a step writes, relative to the folder."""
@@ -136,7 +141,7 @@ def project_stages() -> dict[str, StageSpec]:
     path = ROOT / "dvc.yaml"
     items = {name: spec.get("foreach") for name, spec in read_yaml(path)["stages"].items()}
     names = [f"{name}@{item}" if item else name for name, each in items.items() for item in each or [""]]
-    return {name: declared(path, name) for name in names}
+    return declared_stages(path, names)
 
 
 @functools.cache

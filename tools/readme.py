@@ -177,6 +177,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "ensembles": lambda: stored("ensembles"),
     "reward_variants": lambda: stored("reward_variants"),
     "frontier": lambda: stored("frontier"),
+    "active_learning": lambda: stored("active_learning"),
     "speed": speed.block,
     "speed-summary": speed.summary,
 }

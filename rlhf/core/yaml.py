@@ -44,7 +44,8 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
     except RecursionError:
         raise UserError(f"{where}: not YAML that can be read: nested too deeply") from None
     except (YAMLError, ValueError, TypeError, OverflowError) as error:  # a NUL, a 13th month
-        raise UserError(f"{where}: not YAML that can be read: {' '.join(printable(str(error)).split())[:200]}") from None
+        reason = " ".join(printable(str(error)).split())[:200]
+        raise UserError(f"{where}: not YAML that can be read: {reason}") from None
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a mapping, found {type(value).__name__}")
     return value

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rlhf.core.seeding import rng
 from rlhf.labels.read import read_labels
@@ -10,7 +11,7 @@ from rlhf.labels.record import Answer, Label, Question
 from rlhf.labels.store import append, label_file
 from rlhf.synthetic.annotator import Annotator
 
-KIND = "simulated"
+KIND: Final = "simulated"
 
 
 @dataclass(frozen=True, slots=True)

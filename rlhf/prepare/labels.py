@@ -16,8 +16,9 @@ from rlhf.models.text.control import unsigned
 from rlhf.prepare.accept import accepted
 from rlhf.prepare.label_metrics import Answers, answers_of
 from rlhf.prepare.params import DataParams, LabelParams
+from rlhf.prepare.replies import check_reply, check_text
 from rlhf.prepare.row_counts import Ledger
-from rlhf.prepare.rows import BadRow, Comparison, Pair
+from rlhf.prepare.rows import BadRow, Comparison, Pair, RawRow, RuleBroken
 from rlhf.prepare.templates import Written
 from rlhf.prepare.written import Writer
 
@@ -74,12 +75,15 @@ def _asked(path: Path) -> set[str] | None:
     files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
     if not files:
         return None
-    names = tuple(Question.model_fields)
-    return {
-        check(Question, {name: row[name] for name in names if name in row}, where=f"{file}:{number}").id
-        for file in files
-        for number, row in iter_jsonl(file)
-    }
+    return {_question(row, f"{file}:{number}").id for file in files for number, row in iter_jsonl(file)}
+
+
+def _question(row: dict[str, object], where: str) -> Question:
+    known = {name: row[name] for name in Question.model_fields if name in row}
+    try:
+        return check(Question, known, where=where)
+    except UserError as error:  # one problem is enough, and a profile has no part in it
+        raise UserError(str(error).split("\n")[0].replace(" (null takes the profile's)", "")[:400]) from None
 
 
 def _unread(path: Path) -> list[str]:
@@ -126,7 +130,12 @@ def _rows(
 
 def _row(one: Preference, origin: str, known: Pair | None, writer: Writer, ledger: Ledger) -> Pair | BadRow | None:
     asked, flipped = one.question, one.winner == "B"
-    chosen, rejected = (asked.b, asked.a) if flipped else (asked.a, asked.b)
+    try:
+        check_text("prompt", asked.prompt)
+        replies = check_reply("a", asked.a), check_reply("b", asked.b)
+    except RuleBroken as broken:
+        return broken.bad_row(RawRow(origin, asked.model_dump()))
+    chosen, rejected = replies[::-1] if flipped else replies
     given = Comparison(asked.prompt, chosen, rejected, origin, known.kind if known else None)
     try:
         written = Written(known.prompt, known.conversation, asked=known.turns) if known else None

@@ -11,6 +11,7 @@ from rlhf.report.evaluation import evaluation
 from rlhf.report.fallback_notice import with_notices
 from rlhf.report.html import html
 from rlhf.report.inputs import Inputs
+from rlhf.report.labels import labels
 from rlhf.report.limits import again, limits
 from rlhf.report.lineage import lineage
 from rlhf.report.markdown import markdown
@@ -27,10 +28,12 @@ from rlhf.report.verdicts import failed_on, read_findings, verdicts
 
 def build(run: Inputs, params: ReportParams) -> Report:
     """Build every section of the report, in reading order. A section whose data are missing says so."""
+    bought = labels(run)
     sections = [
         opening(run),
         done(run),
         data(run),
+        *([bought] if bought else []),
         sft(run),
         reward(run),
         ppo(run),

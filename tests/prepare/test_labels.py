@@ -121,6 +121,10 @@ def test_rounds_kinds_and_questions_that_were_asked(tmp_path: Path) -> None:
     found = ready(tmp_path, round=1)
     assert {chosen for _, chosen, _ in added(found)} == {" First 1.", " First 2.", " First 4."}
     assert found.metrics["prepare_labels_left_out_unasked"] == 1
+    write_lines(tmp_path / "labels" / "asked" / "round-2.jsonl", [{"prompt": "", "a": "x"}])
+    with pytest.raises(UserError, match=r"round-2.jsonl:1: prompt: ") as caught:
+        ready(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_source_stays_as_it_was(tmp_path: Path) -> None:
@@ -136,11 +140,8 @@ def test_the_source_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def test_what_is_written(tmp_path: Path) -> None:
-    prepared = ready(
-        tmp_path,
-        *(asked(n, answer="A" if n % 3 else "B") for n in range(30)),
-        *(asked(n, annotator="ben") for n in range(30)),
-    )
+    both = [asked(n, answer="A" if n % 3 else "B") for n in range(30)] + [asked(n, annotator="ben") for n in range(30)]
+    prepared = ready(tmp_path, *both)
     layout = Layout(tmp_path)
     write_prepared(prepared, layout)
     rows = [row for split in ("train", "validation") for row in read_jsonl(layout.pairs / f"{split}.jsonl")]
@@ -150,7 +151,8 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert all(row["origin"].startswith(str(tmp_path / "labels" / "people-")) for row in ours)
     (two,) = read_json(layout.pairs / "label_annotators.json")
     # ben says A always, ann A in two thirds: kappa is 0, since ben's answers tell nothing
-    assert (two["first"], two["second"], two["comparisons"], two["kappa"]) == ("people-ann", "people-ben", 30, 0)
+    assert (two["first"], two["second"], two["comparisons"]) == ("people-ann", "people-ben", 30)
+    assert two["kappa"] == 0
     assert two["agreement"] == pytest.approx(2 / 3, abs=1e-5)
     assert len(read_jsonl(layout.pairs / "label_disagreements.jsonl")) == 10
     assert prepared.metrics["prepare_labels_annotator_agreement"] == pytest.approx(2 / 3)
@@ -172,6 +174,8 @@ def test_an_empty_folder_is_no_answers_yet(tmp_path: Path) -> None:
         (asked(1, a=""), r"people-ann.jsonl:1: .*empty.*\(rule empty_reply\)"),
         (asked(1, a="Same.", b=" Same. "), r"people-ann.jsonl:1: .*same reply .*\(rule tie\)"),
         (asked(1, prompt=" "), r"people-ann.jsonl:1: .*\(rule empty_prompt\)"),
+        (asked(1, b=" \u200b"), r"people-ann.jsonl:1: b: .*\(rule invisible_reply\)"),
+        (asked(1, a="\ud800"), r"people-ann.jsonl:1: a: .*half of a surrogate pair \(rule not_utf8\)"),
     ],
 )
 def test_bad_questions_stop_or_are_set_aside(tmp_path: Path, answer: Label, message: str) -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 STAGES = ("resolve", "prepare", "base", "conformance", "sft", "reward", "ppo", "offline", "evaluate", "diagnose")
-STAGES += ("compare", "report")
+STAGES += ("acquire", "compare", "report")
 WARM = (
     "rlhf.params", "rlhf.prepare.build", "rlhf.prepare.write", "rlhf.base.make",
     "rlhf.conformance.run", "rlhf.sft.run", "rlhf.reward.train", "rlhf.reward.held_out_metrics", "rlhf.ppo.run",

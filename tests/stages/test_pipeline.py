@@ -31,7 +31,8 @@ def project(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> Project
 
 
 def ran(output: str) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", output)
+    """The stages that ran, but for those that are off: they leave a note at once, in whatever order DVC likes."""
+    return [name for name in re.findall(r"Running stage '(\w+)'", output) if name != "acquire"]
 
 
 def test_metrics_are_sorted_unique_and_free_of_the_moment(project: Project) -> None:

@@ -22,7 +22,7 @@ README = ROOT / "README.md"
 PAGES = {path: path.read_text(encoding="utf-8") for path in [README, *sorted((ROOT / "docs").rglob("*.md"))]}
 TEXT = "\n".join(PAGES.values())
 METRICS = PAGES[ROOT / "docs" / "metrics.md"]
-SECTIONS = "data|base|sft|reward|ppo|evaluate|runtime|diagnose|offline|report|live"
+SECTIONS = "data|base|sft|reward|ppo|evaluate|runtime|diagnose|offline|acquire|report|live"
 HISTORY = {ROOT / "docs" / "renames.md"}  # names that are gone are its subject
 
 
