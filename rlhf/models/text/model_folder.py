@@ -22,8 +22,8 @@ def check_model_folder(folder: Path) -> None:
     Only names and small JSON files are read.
 
     Raises:
-        UserError: no config or no weights, or these only as a GGUF; a file that is a link out of the folder; weights in two forms; an adapter
-            beside the weights; quantised weights. One line that names the folder.
+        UserError: no config or no weights, or these only as a GGUF; a file that is a link out of the folder; weights in
+            two forms; an adapter beside the weights; quantised weights. One line that names the folder.
     """
     _check_gguf(folder)
     if not folder.is_dir():
@@ -120,7 +120,7 @@ def _check_gguf(folder: Path) -> None:
     found = [folder.name] if folder.is_file() else sorted(path.name for path in folder.glob("*.gguf"))
     if found and found[0].endswith(".gguf") and not list(folder.glob("*.safetensors")):
         raise UserError(
-            f"{folder}: weights only as {found[0]}, a GGUF; make safetensors and tokenizer files of it (docs/real-runs.md)"
+            f"{folder}: weights only as {found[0]}, a GGUF; make safetensors of it, as docs/real-runs.md does"
         )
 
 
