@@ -201,7 +201,7 @@ class Run:
 
         name = self.stage.replace("@", "_")
         if current().is_main:  # others would hash what is being written
-            self._write_end(name, metrics, inputs, outputs, cards, versions or {})
+            self._write_end(name, metrics, inputs, outputs, cards=cards, versions=versions or {})
         if self._checkpoints is not None:
             self._checkpoints.clear()
 
@@ -211,6 +211,7 @@ class Run:
         metrics: Mapping[str, object],
         inputs: Sequence[Path],
         outputs: Sequence[Path],
+        *,
         cards: Sequence[Path],
         versions: Mapping[str, str],
     ) -> None:

@@ -7,6 +7,7 @@ again where nothing changed; then all are asked the prompts of `evaluate`. On a 
 kl_coef and one for each beta. Writes benchmarks/results/frontier.{json,md,png}.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rlhf.core.layout import Layout
 from rlhf.core.params import read_resolved, read_section
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.evaluate.params import EvaluateParams
+from rlhf.ppo.params import PPOParams
 from studies.command import options, run_command, span
 from studies.run import PROJECT, Run
 from studies.runner import make
@@ -43,7 +45,9 @@ def adapter(run: Run) -> Path:
 def measure(policies: dict[str, Path], sizes: list[int]) -> Points:
     """Ask every policy the prompts of evaluate, with its random numbers."""
     from rlhf.compare.alternatives import best_of_n, measures, of_adapter
+    from rlhf.measure.functions import Functions
     from rlhf.measure.panel import load_panel
+    from rlhf.measure.params import RefereeParams
     from rlhf.measure.policies import measure_policy
     from rlhf.measure.prompts import SPLIT_PROMPTS, choose_fitting
     from rlhf.models.reward.best_of_n import kl_bound
@@ -55,15 +59,19 @@ def measure(policies: dict[str, Path], sizes: list[int]) -> Points:
     seed = int(read_resolved(at.resolved)["seed"])
     runtime = Runtime.start(read_section(at.resolved, "runtime", RuntimeParams), seed)
     names = {name: f"point{number}" for number, name in enumerate(policies)}
-    panel = load_panel(at, {names[name]: folder for name, folder in policies.items()}, params, runtime)
+    ppo, referee = read_section(at.resolved, "ppo", PPOParams), read_section(at.resolved, "referee", RefereeParams)
+    functions = Functions.of(ppo.source, ppo.function, ppo.function_path, ppo.function_timeout_s, referee)
+    adapters = {names[name]: folder for name, folder in policies.items()}
+    panel = load_panel(at, adapters, params, runtime, functions)
     read = read_prompts(at.pairs / f"{params.split}.jsonl")
     prompts = choose_fitting(panel, read, params.prompts, SPLIT_PROMPTS).chosen
-    sft = measure_policy(panel, prompts, SPLIT_PROMPTS, ADAPTER)
-    found: Points = {"sft": dict(measures(sft, sft, sft.drift.k1, seed))}
-    for name, loaded in names.items():
-        found[name] = dict(of_adapter(panel, prompts, loaded, sft))
-    for n, (given, kl) in best_of_n(panel, prompts, sizes, sft).items():
-        found[f"best_of_n n={n}"] = measures(given, sft, kl, seed) | {"kl_bound": kl_bound(n)}
+    with closing(panel):
+        sft = measure_policy(panel, prompts, SPLIT_PROMPTS, ADAPTER)
+        found: Points = {"sft": dict(measures(sft, sft, sft.drift.k1, seed))}
+        for name, loaded in names.items():
+            found[name] = dict(of_adapter(panel, prompts, loaded, sft))
+        for n, (given, kl) in best_of_n(panel, prompts, sizes, sft).items():
+            found[f"best_of_n n={n}"] = measures(given, sft, kl, seed) | {"kl_bound": kl_bound(n)}
     ends = ("", "_low", "_high")
     return {
         name: {key + end: numbers[key + end] for key in KEPT for end in ends if key + end in numbers}

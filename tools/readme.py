@@ -164,6 +164,12 @@ def results() -> str:
     return "\n".join(rows)
 
 
+def real_sentiment() -> str:
+    """The table of `make real`, or that it was not run."""
+    there = (ROOT / "benchmarks" / "results" / "real_sentiment.md").is_file()
+    return stored("real_sentiment") if there else "Not run yet: there is no result to report."
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "results": results,
     "cost": cost,
@@ -178,6 +184,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reward_variants": lambda: stored("reward_variants"),
     "frontier": lambda: stored("frontier"),
     "active_learning": lambda: stored("active_learning"),
+    "real_sentiment": real_sentiment,
     "speed": speed.block,
     "speed-summary": speed.summary,
 }

@@ -61,6 +61,9 @@ def _evaluation_texts(n: Numbers, split: str) -> Iterator[str]:
         f"Each policy replies to the same {n.show('eval_prompts')} prompts of the {split} split, with one sampled "
         "response each. In brackets are 95 % intervals over prompts; differences are paired."
     )
+    for role, name in (("reward model", "eval_reward_by"), ("referee", "eval_referee_by")):
+        if name in n:
+            yield f"The {role} here is the function `{n[name]}`; its scores are in its own units."
 
 
 def _moves(n: Numbers) -> Iterator[str]:

@@ -1,22 +1,18 @@
 """`make real`: RLHF on a language model that others trained, SmolLM2-135M-Instruct (`make smollm2-weights` first).
 
-    python -m studies.real [--seeds 0 1 2] [--units sentiment]
+    python -m studies.real [--seeds 0] [--ways penalty free] [--processes 1] [--work .real]
 
-Each unit is noted in benchmarks/results/real.json as soon as it is made; a stopped study goes on with the same command.
-Preferences are looked for in the folder that RLHF_SHARED_DATA names.
+The unit that is there: sentiment (studies/real/sentiment.py). Each row is noted in
+benchmarks/results/real_sentiment.{json,md} as soon as its run is made; a stopped study goes on with the same command.
+Prompts are looked for in the folder that RLHF_SHARED_DATA names. About an hour of processor time a seed and way.
 """
 
-from studies.command import options, run_command
+from studies.command import run_command, run_study
 from studies.real import sentiment
-from studies.runner import make
 
 
 def main() -> None:
-    parser = options(__doc__, ".real")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    given = parser.parse_args()
-    for run in make([sentiment.run(given.work, seed) for seed in given.seeds], given.processes):
-        print(run.folder)
+    run_study("real_sentiment", __doc__, sentiment.plan, sentiment.table, work=".real", ways=tuple(sentiment.WAYS))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,28 @@
 """Sentiment on a real model: the first task that PPO on language models was shown on (Ziegler et al. 2019).
 
 The policy begins as SmolLM2-135M-Instruct itself: SFT takes one step of no size. The reward is VADER's compound score
-of the reply alone, and TextBlob's polarity, another word list that PPO never sees, is the referee.
+of the reply alone, and TextBlob's polarity, another word list that PPO never sees, is the referee. Each seed is run
+with the KL penalty and without it: what breaks then is for the verdicts to say.
 """
 
 from pathlib import Path
+from typing import Any
 
+from rlhf.core.artifacts import iter_jsonl, read_json
+from rlhf.core.costs import machine
+from rlhf.core.curves import read_rows
+from rlhf.core.errors import UserError
+from studies.command import Entry, Found, span
 from studies.real.data import cut_short, shared
 from studies.run import ROOT, Run
 
-WORDS = 16  # of a reply in the data, which teaches nothing here
-BEFORE = ("prepare", "base", "conformance", "sft", "reward")
+MODEL = ROOT / "inputs" / "model" / "smollm2"
+WORDS = 4  # of a reply in the data, which teaches nothing here
+WAYS: dict[str, dict[str, object]] = {"penalty": {}, "free": {"ppo.kl_coef": 0.0, "ppo.kl_limit": 0.0}}
+OFFLINE = tuple(f"offline@{name}" for name in ("dpo", "ipo", "rrhf", "rejection", "best_of_n"))
+BEFORE = ("prepare", "base", "conformance", "sft", "reward", *OFFLINE)
+AFTER = ("ppo", "evaluate", "diagnose", "compare")
+SHOWN = 6  # prompts side by side
 
 # Sizes for two shared processor cores. PPO's rewards are the function's own, so no model of them is fitted with care.
 SETTINGS: dict[str, object] = {
@@ -18,13 +30,13 @@ SETTINGS: dict[str, object] = {
     "data.source": "files",
     "data.format": "pairs",
     "data.template": "dialogue",
-    "data.max_tokens": 64,
+    "data.max_tokens": 36,
     "data.min_tokens": 4,
-    "data.max_pairs": 800,
+    "data.max_pairs": 640,
     "data.validation_share": 0.05,
-    "data.test_share": 0.4,
+    "data.test_share": 0.48,
     "base.source": "path",
-    "base.path": str(ROOT / "inputs" / "model" / "smollm2"),
+    "base.path": str(MODEL),
     "sft.epochs": 1,
     "sft.max_examples": 16,
     "sft.eval_examples": 16,
@@ -33,7 +45,7 @@ SETTINGS: dict[str, object] = {
     "sft.samples": 0,
     "sft.sample_tokens": 24,
     "reward.referee_share": 0.0,
-    "reward.normalise_prompts": 32,
+    "reward.normalise_prompts": 16,
     "reward.response_tokens": 24,
     "reward.batch_tokens": 2048,
     "ppo.source": "function",
@@ -42,18 +54,23 @@ SETTINGS: dict[str, object] = {
     "ppo.batch": 32,
     "ppo.minibatch": 16,
     "ppo.microbatch": 16,
-    "ppo.epochs": 3,
-    "ppo.iterations": 20,
+    "ppo.epochs": 4,
+    "ppo.iterations": 24,
     "ppo.response_tokens": 24,
-    "ppo.max_prompt_tokens": 28,
+    "ppo.max_prompt_tokens": 26,
     "ppo.lr": 6.0e-4,
     "ppo.kl_coef": 0.03,
     "ppo.missing_eos": "keep",
     "ppo.score_clip": 0.0,
+    "referee.function": "textblob_referee:polarity",
+    "referee.function_path": "examples/textblob",
     "offline.shared.response_tokens": 24,
+    "offline.best_of_n.run": True,
+    "offline.best_of_n.n": [2, 4],
     "evaluate.prompts": 300,
     "evaluate.ood_prompts": 0,
     "evaluate.probes": 0,
+    "evaluate.samples": 50,
     "evaluate.response_tokens": 24,
     "evaluate.batch_size": 50,
     "evaluate.batch_tokens": 2048,
@@ -61,17 +78,116 @@ SETTINGS: dict[str, object] = {
 }
 
 
-def settings(work: Path) -> dict[str, object]:
-    """The parameters, with the data that they need made ready in `work`."""
-    source = shared("hh-helpful-base/test.jsonl.gz")
-    return SETTINGS | {"data.path": str(cut_short(source, work / "data" / "sentiment.jsonl", words=WORDS))}
+def plan(work: Path, seed: int, way: str) -> Entry:
+    """Plan one row: a seed with the penalty, or free of it, from the same SFT policy.
 
-
-def run(work: Path, seed: int, *, kl_coef: float | None = None) -> Run:
-    """Plan the run of a seed; with another `kl_coef` it starts from the same SFT policy."""
-    changes = settings(work) | {"seed": seed}
+    Raises:
+        UserError: the model or the prompts are not there.
+    """
+    if not (MODEL / "config.json").is_file():
+        raise UserError(f"{MODEL}: no model there; `make smollm2-weights` comes first")
+    source = cut_short(shared("hh-helpful-base/test.jsonl.gz"), work / "data" / "sentiment.jsonl", words=WORDS)
+    changes = SETTINGS | {"data.path": str(source), "seed": seed}
     start = Run(work / f"sentiment-{seed}-start", changes, BEFORE)
-    if kl_coef is None:
-        return Run(work / f"sentiment-{seed}", changes, ("ppo", "evaluate"), start)
-    more: dict[str, object] = {"ppo.kl_coef": kl_coef}
-    return Run(work / f"sentiment-{seed}-kl{kl_coef:g}", changes | more, ("ppo", "evaluate"), start)
+    run = Run(work / f"sentiment-{seed}-{way}", changes | WAYS[way], AFTER, start)
+    return Entry((start, run), lambda: read(run, seed, way))
+
+
+def read(run: Run, seed: int, way: str) -> dict[str, Any]:
+    """Take from a run what is reported: numbers, the course of PPO, verdicts, replies side by side, the machine."""
+    metrics = run.metrics()
+    kept = ("eval_", "compare_", "ppo_kl_final", "ppo_stop", "ppo_saved_iteration", "ppo_iterations", "diagnose_")
+    rows = [row for _, row in iter_jsonl(run.folder / "artifacts/evaluate/samples.jsonl")]
+    folders = [one.folder / ".costs" for one in (run.start, run) if one is not None]
+    costs = [path for folder in folders for path in sorted(folder.glob("*.json"))]
+    return {
+        "seed": seed,
+        "way": way,
+        "metrics": {name: value for name, value in sorted(metrics.items()) if name.startswith(kept)},
+        "course": [
+            {name: float(row[name]) for name in ("score", "kl", "entropy", "length") if row[name]}
+            for row in read_rows(run.folder / "plots/ppo.csv")
+        ],
+        "samples": [{name: row[name] for name in ("prompt", "sft", "ppo", "sft_reward", "ppo_reward")} for row in rows][
+            :SHOWN
+        ],
+        "processor_s": {path.stem: read_json(path).get("cpu_s") for path in costs},
+        "machine": machine(),
+    }
+
+
+def table(found: Found) -> str:
+    """Render a row for each seed and way, best of n beside, the verdicts, the course and the replies."""
+    if not found:
+        return "Not run yet.\n"
+    parts = [_numbers(found), _verdicts(found), _samples(next(iter(found.values())))]
+    return "\n".join(parts)
+
+
+def broke_at(course: list[dict[str, float]], share: float = 0.5) -> int | None:
+    """The first iteration from which on the entropy stays below `share` of the first iteration's; None if it never
+    does. Replies that say one thing again and again begin there."""
+    if not course or "entropy" not in course[0]:
+        return None
+    floor, low = share * course[0]["entropy"], None
+    for number, row in enumerate(course):
+        if row.get("entropy", 0.0) >= floor:
+            low = None
+        elif low is None:
+            low = number
+    return low
+
+
+def _numbers(found: Found) -> str:
+    lines = [
+        "| seed, way | compound SFT | PPO | gain | KL, nats | win rate (VADER) | win rate (TextBlob)"
+        " | best of 4: compound, KL |",
+        "|---" * 8 + "|",
+    ]
+    for own in _ordered(found):
+        metrics = own["metrics"]
+        cells = [
+            span(metrics, name)
+            for name in (
+                "eval_reward_sft", "eval_reward_ppo", "eval_reward_gain", "eval_kl", "eval_rm_winrate",
+                "eval_referee_winrate",
+            )
+        ]  # fmt: skip
+        best = ", ".join(span(metrics, f"compare_{name}_best_of_4") for name in ("reward", "kl"))
+        lines.append(f"| {own['seed']}, {own['way']} | " + " | ".join([*cells, best]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _verdicts(found: Found) -> str:
+    lines = ["| seed, way | verdict | not sound | PPO ended | entropy below half from iteration |", "|---" * 5 + "|"]
+    for own in _ordered(found):
+        metrics = own["metrics"]
+        states = {name: metrics.get(f"diagnose_{name}") for name in _NAMES}
+        bad = ", ".join(f"{name} ({state})" for name, state in states.items() if state in ("failed", "suspect"))
+        began = broke_at(own["course"])
+        lines.append(
+            f"| {own['seed']}, {own['way']} | {metrics.get('diagnose_overall')} | {bad or '–'} "
+            f"| {metrics.get('ppo_stop_reason')} | {'–' if began is None else began} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+_NAMES = (
+    "reward_hacking", "over_optimisation", "verbosity", "mode_collapse", "instability", "sycophancy", "undertrained",
+    "reward_model", "termination",
+)  # fmt: skip
+
+
+def _samples(own: dict[str, Any]) -> str:
+    from rlhf.evaluate.samples import cell
+
+    lines = [f"Replies of seed {own['seed']}, {own['way']}, the first prompts of the evaluation:", ""]
+    lines += ["| prompt | SFT | PPO |", "|---|---|---|"]
+    for row in own["samples"]:
+        cells = [cell(row["prompt"])] + [f"{cell(row[name])} ({row[f'{name}_reward']:.2f})" for name in ("sft", "ppo")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _ordered(found: Found) -> list[dict[str, Any]]:
+    return sorted(found.values(), key=lambda own: (own["seed"], list(WAYS).index(own["way"])))

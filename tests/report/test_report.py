@@ -274,3 +274,11 @@ def test_it_needs_no_torch(run: Run) -> None:
         [sys.executable, "-c", code], cwd=run.folder, env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_functions_that_judged_are_named(run: Run) -> None:
+    assert "is the function" not in text(run)
+    run.change("evaluate", eval_reward_by="vader_reward:compound", eval_referee_by="textblob_referee:polarity")
+    said = text(run)
+    assert "The reward model here is the function `vader_reward:compound`; its scores are in its own units." in said
+    assert "The referee here is the function `textblob_referee:polarity`" in said

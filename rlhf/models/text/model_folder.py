@@ -23,9 +23,10 @@ def check_model_folder(folder: Path) -> None:
     Only names and small JSON files are read.
 
     Raises:
-        UserError: no config or no weights; a file that is a link out of the folder; weights in two forms; an adapter
-            beside the weights; quantised weights. One line that names the folder.
+        UserError: no config or no weights, or these only as a GGUF; a file that is a link out of the folder; weights in
+            two forms; an adapter beside the weights; quantised weights. One line that names the folder.
     """
+    _check_gguf(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; a model in save_pretrained form is needed there")
     if not (folder / "config.json").is_file():
@@ -116,6 +117,15 @@ def _shards(folder: Path) -> list[str]:
     if missing:
         raise UserError(f"{folder}: {missing[0]} is missing ({len(missing)} of {len(names)} shards in {INDEX})")
     return names
+
+
+def _check_gguf(folder: Path) -> None:
+    """Refuse a GGUF, or a folder with nothing else: what it holds is quantised, and its tokenizer only named."""
+    found = [folder.name] if folder.is_file() else sorted(path.name for path in folder.glob("*.gguf"))
+    if found and found[0].endswith(".gguf") and not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{folder}: weights only as {found[0]}, a GGUF; make safetensors of it, as docs/real-runs.md does"
+        )
 
 
 def _check_adapter(folder: Path) -> None:

@@ -233,3 +233,11 @@ def test_what_stops_the_process_is_not_hidden(source: Path, monkeypatch: pytest.
 )
 def test_the_context_that_a_config_promises(found: dict[str, object], context: int) -> None:
     assert context_of(found) == context
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+def test_a_gguf_is_no_weights(source: Path, *, with_config: bool) -> None:
+    (source / "model.safetensors").rename(source / "model-q4.gguf")
+    if not with_config:
+        (source / "config.json").unlink()
+    assert "weights only as model-q4.gguf, a GGUF; make safetensors" in refusal(source)

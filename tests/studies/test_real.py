@@ -1,0 +1,138 @@
+"""The study on a real model: its data, its settings, its table; the whole of it on a tiny random model."""
+
+import copy
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf.core.artifacts import read_json, read_jsonl, write_json
+from rlhf.core.errors import UserError
+from rlhf.core.yaml import read_yaml
+from rlhf.params import resolve
+from studies.folder import put
+from studies.real import data, sentiment
+from studies.run import ROOT
+from studies.runner import make
+from tests.chat_families import make_chat_model
+
+HH = [
+    ("\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How are you?\n\nAssistant: I am very well indeed, thanks.",
+     "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How are you?\n\nAssistant: No."),
+    ("\n\nHuman: How are you?\n\nAssistant: Fine.", "\n\nHuman: How are you?\n\nAssistant: Bad."),
+    ("\n\nHuman: Why?\n\nAssistant: It is so a b c", "\n\nHuman: Why?\n\nAssistant: It is so a d"),
+    ("\n\nHuman: Who?\n\nAssistant: You.", "\n\nHuman: What?\n\nAssistant: Me."),
+    ("\n\nHuman: When?\n\nAssistant: ", "\n\nHuman: When?\n\nAssistant: Now."),
+]  # fmt: skip
+
+
+def write_hh(folder: Path, rows: list[tuple[Any, Any]]) -> Path:
+    path = folder / "hh-helpful-base" / "test.jsonl.gz"
+    path.parent.mkdir(parents=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps({"chosen": chosen, "rejected": rejected}) + "\n" for chosen, rejected in rows)
+    return path
+
+
+def test_dialogues_are_cut_to_their_last_question(tmp_path: Path) -> None:
+    source = write_hh(tmp_path, [*HH, (True, "x")])
+    target = data.cut_short(source, tmp_path / "cut" / "rows.jsonl", words=4)
+    assert read_jsonl(target) == [{"prompt": "How are you?", "chosen": "I am very well", "rejected": "No."}]
+    before = target.stat().st_mtime_ns
+    data.cut_short(source, target, words=4)
+    assert target.stat().st_mtime_ns == before
+    assert len(read_jsonl(data.cut_short(source, target, words=5))) == 2
+
+
+def test_data_and_model_that_are_not_there_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLHF_SHARED_DATA", str(tmp_path))
+    monkeypatch.setattr(sentiment, "MODEL", tmp_path / "model")
+    with pytest.raises(UserError, match="no model there; `make smollm2-weights` comes first"):
+        sentiment.plan(tmp_path, 0, "penalty")
+    write_json(tmp_path / "model" / "config.json", {})
+    with pytest.raises(UserError, match=r"test\.jsonl\.gz: not there.*RLHF_SHARED_DATA names the folder"):
+        sentiment.plan(tmp_path, 0, "penalty")
+
+
+@pytest.mark.parametrize("way", sentiment.WAYS)
+def test_the_settings_are_parameters_that_there_are(tmp_path: Path, way: str) -> None:
+    values = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+    put(values, sentiment.SETTINGS | sentiment.WAYS[way], where="params.yaml")
+    write_json(tmp_path / "params.yaml", values)
+    found = resolve(tmp_path / "params.yaml", ROOT / "profiles")
+    assert found.ppo.kl_coef == (0.03 if way == "penalty" else 0.0)
+    assert found.ppo.response_tokens == found.evaluate.response_tokens == found.sft.sample_tokens
+
+
+def test_the_collapse_begins_where_the_entropy_stays_low() -> None:
+    def course(*entropies: float) -> list[dict[str, float]]:
+        return [{"entropy": value} for value in entropies]
+
+    assert sentiment.broke_at(course(2.0, 0.9, 1.5, 0.9, 0.8)) == 3
+    assert sentiment.broke_at(course(2.0, 1.9, 1.0)) is None
+    assert sentiment.broke_at([]) is None
+
+
+def test_the_table_has_what_was_found_and_dashes_for_the_rest() -> None:
+    row = {"prompt": "Hi|", "sft": " No.", "ppo": " Great!", "sft_reward": -0.3, "ppo_reward": 0.66}
+    metrics = {
+        "eval_reward_sft": 0.17, "eval_reward_ppo": 0.5, "eval_reward_gain": 0.33, "eval_reward_gain_low": 0.3,
+        "eval_reward_gain_high": 0.36, "diagnose_overall": "failed", "diagnose_mode_collapse": "failed",
+        "ppo_stop_reason": "completed",
+    }  # fmt: skip
+    own = {"seed": 1, "way": "free", "metrics": metrics, "course": [{"entropy": 2.0}], "samples": [row]}
+    text = sentiment.table({"free-1": own})
+    assert "| 1, free | 0.17 | 0.50 | 0.33 (0.30 to 0.36) | – |" in text
+    assert "| 1, free | failed | mode_collapse (failed) | completed | – |" in text
+    assert r"| Hi\| | No. (-0.30) | Great! (0.66) |" in text
+    assert sentiment.table({}) == "Not run yet.\n"
+
+
+def test_the_word_lists_know_good_from_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vaderSentiment")
+    pytest.importorskip("textblob")
+    monkeypatch.syspath_prepend(ROOT / "examples" / "vader")
+    monkeypatch.syspath_prepend(ROOT / "examples" / "textblob")
+    from textblob_referee import polarity  # type: ignore[import-not-found]
+    from vader_reward import compound  # type: ignore[import-not-found]
+
+    for judge in (compound, polarity):
+        good, none, bad = judge(["p"] * 3, [" I love it, it is wonderful.", "", " I hate it, it is horrible."])
+        assert -1 <= bad < none == 0 < good <= 1
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+def test_the_whole_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vaderSentiment")
+    pytest.importorskip("textblob")
+    words = ("cat", "dog", "love", "hate", "good", "sad", "sun", "sea")
+    rows = [
+        (f"\n\nHuman: {a} {b} {k}?\n\nAssistant: {a} is good", f"\n\nHuman: {a} {b} {k}?\n\nAssistant: {b} is bad")
+        for a in words
+        for b in words
+        for k in range(2)
+    ]
+    write_hh(tmp_path, rows)
+    monkeypatch.setenv("RLHF_SHARED_DATA", str(tmp_path))
+    monkeypatch.setattr(sentiment, "MODEL", make_chat_model(tmp_path / "model", "smollm2"))
+    small = {
+        "base.path": str(tmp_path / "model"), "data.max_tokens": 120, "ppo.max_prompt_tokens": 100, "ppo.batch": 8,
+        "ppo.minibatch": 4, "ppo.iterations": 3, "evaluate.prompts": 20, "reward.epochs": 2,
+        "sft.lora.targets": "auto",
+    }  # fmt: skip
+    monkeypatch.setattr(sentiment, "SETTINGS", sentiment.SETTINGS | small)
+    entry = sentiment.plan(tmp_path / "work", 0, "free")
+    assert len(list(make(entry.runs, 1))) == 2
+    found = entry.read()
+    write_json(tmp_path / "found.json", {"free-0": found})
+    metrics = read_json(tmp_path / "found.json")["free-0"]["metrics"]
+    assert metrics["eval_reward_by"] == "vader_reward:compound"
+    assert metrics["eval_referee_by"] == "textblob_referee:polarity"
+    assert metrics["eval_prompts"] == 20
+    assert metrics["compare_reward_best_of_4"] >= metrics["compare_reward_best_of_2"] >= metrics["eval_reward_sft"]
+    assert metrics["diagnose_reward_model"] == "unknown"
+    assert len(found["course"]) == 3
+    assert "| 0, free |" in sentiment.table({"free-0": found})
