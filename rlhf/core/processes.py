@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # all of them: torchrun's, and those a cluster's script sets
 _MPI = ("PMI", "OMPI_COMM_WORLD", "MV2_COMM_WORLD")  # whose sizes accelerate takes for its own launcher's
-_HIDDEN = (*LAUNCHED, "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_HIDDEN: tuple[str, ...] = (*LAUNCHED, "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _HIDDEN += tuple(f"{prefix}_{name}" for prefix in _MPI for name in ("SIZE", "RANK", "LOCAL_RANK", "LOCAL_SIZE"))
 
 
@@ -83,7 +83,7 @@ class Processes:
         their branches, log2(size) messages of the sum's size each. All end with the same bytes, whatever their number.
         """
         own = self.own(shards)
-        total = _tree(part, own.start, own.stop)
+        total: Tensor = _tree(part, own.start, own.stop)
         apart = 1
         while apart < self.size:
             other = self._exchange(total, self.rank ^ apart)
@@ -154,7 +154,7 @@ class Processes:
 
         sha = hashlib.sha256()
         for name in sorted(weights):
-            sha.update(weights[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            sha.update(weights[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         digest = sha.hexdigest()
         found = self.numbers(*(int(digest[at : at + 12], 16) for at in range(0, 60, 12)))
         for rank, numbers in enumerate(found):
