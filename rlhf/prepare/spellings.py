@@ -22,7 +22,7 @@ _ENDS_OPEN, _BEGINS = re.compile(rf"[ \t]({_ANSWERER}):\Z"), re.compile(rf"(?:\A
 _SYSTEM = ("System", "SYSTEM", "system")
 # How the chat templates of well-known families begin, whatever the tokenizer at hand makes of it.
 _WRITTEN = re.compile(
-    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>)?\s*"
+    r"\s*(?:(?:<s>|<bos>|<\|begin_of_text\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>)\s*)?"
     r"(GPT4 Correct User:|<\|prompter\|>|<\|start_of_role\|>|<\|start\|>|<\|START_OF_TURN_TOKEN\|>"
     r"|\[INST\]|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|(?:user|system|assistant)\|>"
     r"|<\uff5cUser\uff5c>)"

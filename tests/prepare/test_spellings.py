@@ -20,6 +20,7 @@ U, A, S, T = "user", "assistant", "system", "tool"
         ("USER: Hi ASSISTANT:", [(U, "Hi")]),
         ("A chat with an assistant. USER: Hi ASSISTANT:", [(S, "A chat with an assistant."), (U, "Hi")]),
         ("Be brief.\n\nUSER: Hi\nyou ASSISTANT: ", [(S, "Be brief."), (U, "Hi\nyou")]),
+        (" " * 200_000 + "USER: Hi ASSISTANT:", [(U, "Hi")]),  # in a time that grows with the length alone
         ("User: a\nAssistant: b\nUser: c", [(U, "a"), (A, "b"), (U, "c")]),
         ("Q: a?\nA: b\n\nQ: c?\nA:", [(U, "a?"), (A, "b"), (U, "c?")]),
         ("Question: a?\n\nAnswer:", [(U, "a?")]),
