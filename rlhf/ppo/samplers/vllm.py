@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -102,7 +103,8 @@ class VllmSampler:
         if self._published is None:
             raise ValueError("nothing was published")
         name, end_ids = self._published[1], self._backbone.end_ids
-        vocabulary = self._backbone.model.get_input_embeddings().weight.shape[0]
+        embeddings: Any = self._backbone.model.get_input_embeddings()
+        vocabulary = int(embeddings.weight.shape[0])
         asked = [
             request(name, ids[real].tolist(), sampling, seed=seed_of(row.cpu().numpy().tobytes()), end_ids=end_ids)
             for ids, real, row in zip(prompt_ids, prompt_mask, uniforms, strict=True)
