@@ -143,7 +143,7 @@ class PolicyWriter:
         texts = [self._written(item) for item in items]
         room = self.backbone.context - self.tokens
         fits = [i for i, text in enumerate(texts) if len(encode_prompt(self.backbone.tokenizer, text)) <= room]
-        stream = (self.seed, "label", "constitution", *place)
+        stream: tuple[int, *tuple[str | int, ...]] = (self.seed, "label", "constitution", *place)
         samples = sample_texts(
             self.backbone, [texts[i] for i in fits], Sampling(self.tokens, self.temperature), adapter=self.adapter,
             stream=stream, batch_size=self.block,
