@@ -158,16 +158,19 @@ def export(run: Run, labels: Path, to: Path) -> None:
 @stage_command("label", costs=False)
 @click.argument("sheet", type=click.Path(path_type=Path))
 @click.option("--labels", type=click.Path(path_type=Path), default=LABELS, show_default=True, help="Folder.")
-def read(run: Run, sheet: Path, labels: Path) -> None:
-    """Take a sheet of answers (.csv, as `export` writes it) in among the labels, as a file of its name."""
+@click.option("--annotator", help="Of a .jsonl: whose answers these are; its name without it.")
+def read(run: Run, sheet: Path, labels: Path, annotator: str | None) -> None:
+    """Take answers in among the labels, as a file of its name: a .csv as `export` writes it, or a .jsonl of
+    preferences (prompt, chosen, rejected)."""
     from rlhf.core.artifacts import write_text
     from rlhf.core.errors import UserError
-    from rlhf.label.export import import_sheet
+    from rlhf.label.export import import_preferences, import_sheet
 
     to = labels / f"{sheet.stem}.jsonl"
     if to.exists():
         raise UserError(f"{to}: is there already; labels are only ever added: rename the sheet")
-    write_text(to, import_sheet(sheet))
+    usual = sheet.suffix == ".jsonl"
+    write_text(to, import_preferences(sheet, annotator or sheet.stem) if usual else import_sheet(sheet))
     click.echo(f"{to}")
 
 

@@ -17,6 +17,7 @@ from rlhf.judge.cache import Cache, read_reply
 from rlhf.judge.client import BudgetSpent, Endpoint, Malformed, Message
 from rlhf.judge.completion import Reply
 from rlhf.label.asking import Said, messages_for, read_answer
+from rlhf.label.claim import claimed
 from rlhf.labels.read import read_labels
 from rlhf.labels.record import NAME, Answer, Label, Question, Side
 from rlhf.labels.store import append, label_file
@@ -186,8 +187,13 @@ def label_pairs(questions: Sequence[Question], annotator: Annotator, folder: Pat
 
     Raises:
         UserError: the endpoint fails for good, answers with neither 1 nor 2 for too long, or the disk is full; what was
-            labelled stays.
+            labelled stays; or another process labels under the same name.
     """
+    with claimed(annotator.cache.folder, annotator.name, folder):
+        return _label_pairs(questions, annotator, folder)
+
+
+def _label_pairs(questions: Sequence[Question], annotator: Annotator, folder: Path) -> Done:
     have = labelled_by(annotator.name, folder)
     open_ = [one for one in questions if one.id not in have]
     of_no_use = in_a_row = 0

@@ -9,6 +9,7 @@ from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
 from rlhf.judge.cache import Cache
 from rlhf.label import revisions
+from rlhf.label.claim import claimed
 from rlhf.label.constitution import Setting, read_tasks, revise, summary
 from rlhf.label.endpoint import check_key, make_endpoint
 from rlhf.label.judges import choose_judge
@@ -33,7 +34,8 @@ def constitute(
     writer = _writer(at, known, start, options, seed)
     judge = choose_judge(at, known, options["judge"], writer, start, say)
     setting = Setting(principles, rounds, seed, labels)
-    found = revise(tasks, writer, setting)
+    with claimed(at.judge_cache, setting.annotator(writer), labels):
+        found = revise(tasks, writer, setting)
     file = label_file(labels, "constitution", setting.annotator(writer))
     yield summary(found, file)
     if judge is None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rlhf.core import sheets
-from rlhf.core.artifacts import write_jsonl, write_text
+from rlhf.core.artifacts import iter_jsonl, write_jsonl, write_text
 from rlhf.core.errors import UserError
 from rlhf.core.params import check
 from rlhf.labels.combine import combine
-from rlhf.labels.record import BOTH_ORDERS, Label, line_of
+from rlhf.labels.record import BOTH_ORDERS, NAME, NAME_RULE, Label, line_of
 
 COLUMNS = tuple(Label.model_fields)
 NEEDED = tuple(name for name in COLUMNS if name not in BOTH_ORDERS)  # of a sheet that is read
@@ -67,6 +68,40 @@ def import_sheet(path: Path) -> str:
                 raise UserError(f"{path}:{line}: {name}: found {text!r:.40}; a number is needed") from None
         try:
             lines.append(line_of(check(Label, values, where=f"{path}:{line}")))
+        except UserError as error:
+            raise UserError(str(error).split("\n")[0][:400]) from None
+    return "".join(lines)
+
+
+def import_preferences(path: Path, annotator: str) -> str:
+    """Read preferences in the usual JSON lines (prompt, chosen, rejected, all texts; weight from 0 to 1 where there is
+    one) as answers of one person, and return lines of labels. A weight w becomes the probability (1 + w) / 2.
+
+    Raises:
+        UserError: file:line, what was found and what is allowed; or this is no annotator's name.
+    """
+    if not NAME.fullmatch(annotator):
+        raise UserError(f"label: --annotator: found {annotator!r:.60}; a name has {NAME_RULE}")
+    lines = []
+    for number, row in iter_jsonl(path):
+        for name in ("prompt", "chosen", "rejected"):
+            if not isinstance(row.get(name), str):
+                found = type(row[name]).__name__ if name in row else "nothing"
+                raise UserError(
+                    f"{path}:{number}: {name}: found {found}; a text is needed (data.path reads other forms)"
+                )
+        if row["chosen"].strip() == row["rejected"].strip():
+            raise UserError(f"{path}:{number}: both replies are the same: nothing is preferred")
+        weight: Any = row.get("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+            raise UserError(f"{path}:{number}: weight: found {weight!r:.40}; a number from 0 to 1 is needed")
+        values = {
+            "prompt": row["prompt"], "a": row["chosen"], "b": row["rejected"], "policy_a": "", "policy_b": "",
+            "round": 0, "answer": "A", "annotator": annotator, "kind": "people", "first": "A",
+            "soft": None if weight == 1 else (1 + weight) / 2,
+        }  # fmt: skip
+        try:
+            lines.append(line_of(check(Label, values, where=f"{path}:{number}")))
         except UserError as error:
             raise UserError(str(error).split("\n")[0][:400]) from None
     return "".join(lines)

@@ -143,10 +143,10 @@ class PolicyWriter:
         texts = [self._written(item) for item in items]
         room = self.backbone.context - self.tokens
         fits = [i for i, text in enumerate(texts) if len(encode_prompt(self.backbone.tokenizer, text)) <= room]
-        stream = (self.seed, "label", "constitution", *place)
+        name: tuple[str | int, ...] = ("label", "constitution", *place)
         samples = sample_texts(
             self.backbone, [texts[i] for i in fits], Sampling(self.tokens, self.temperature), adapter=self.adapter,
-            stream=stream, batch_size=self.block,
+            stream=(self.seed, *name), batch_size=self.block,
         )  # fmt: skip
         found: list[str | None] = [None] * len(items)
         for i, sample in zip(fits, samples, strict=True):

@@ -20,6 +20,7 @@ from rlhf.judge.completion import Reply, read_completion, read_places
 from rlhf.label import ai
 from rlhf.label.ai import annotator_name, made
 from rlhf.label.asking import Said, messages_for, read_answer
+from rlhf.label.claim import claimed
 from rlhf.labels.combine import combine
 from rlhf.labels.read import read_labels
 from rlhf.labels.record import Question
@@ -417,6 +418,15 @@ def test_a_kill_at_any_moment_loses_nothing(folder: Path, machine: Machine, afte
     assert len(found.answers) == 6
     assert set(found.left_out.values()) == {0}
     assert 12 <= len(machine.asked) <= 13  # what was under way is asked again, nothing else
+
+
+def test_two_processes_under_one_name(folder: Path, machine: Machine) -> None:
+    with claimed(folder / ".judge_cache", "m", Path("x")):
+        assert "another process labels as m into inputs/labels" in last(run(machine.url))
+        assert run(machine.url, "--annotator", "n").exit_code == 0
+    assert {request["model"] for request in machine.asked} == {"m"}
+    assert run(machine.url).exit_code == 0
+    assert len(machine.asked) == 12  # the second annotator is the same model: its answers are known
 
 
 def test_old_lines_and_sheets_without_both_orders_are_read(folder: Path, machine: Machine) -> None:

@@ -53,7 +53,7 @@ ONE = "{name: a, critique: b, revision: c}"
         ("principles: [{name: a, critique: b}]", "principles.1: revision is missing"), ("principles: [{name: 1, critique: b, revision: c}]", "principles.1.name: found int"),
         ("principles: [{name: a, critique: '  ', revision: c}]", "found 0 characters"), ("principles: [{name: a, critique: true, revision: c}]", "found bool; text is needed"),
         ("principles: [{name: '../x', critique: b, revision: c}]", "letters, digits"), ("principles: [", "not YAML"), ("a\tb: [\x00]", "not YAML"),
-        ("principles: !!python/object:os.system x", "not YAML"), ("principles: &a [*a]", "principles.1: found list"), ("[" * 1200, "not YAML"),
+        ("principles: !!python/object:os.system x", "not YAML"), ("principles: &a [*a]", "principles.1: found list"), ("[" * 400, "not YAML"),
         ("principles: [{name: a, critique: Say: this, revision: c}]", "not YAML"), ("when: 2024-13-45", "not YAML"), ("principles: [{1: a}]", "name is missing"),
         ("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nprinciples: [*c,*c]", "principles.1: found list"),
         ("principles: [" + ", ".join([ONE] * 101) + "]", "found 101; at most 100"), ("---\na: 1\n---\nb: 2", "not YAML"), ("%YAML 9.9\n---\na: 1", ""),
@@ -283,7 +283,7 @@ def test_an_endpoint_writes_and_another_model_judges(folder: Path, author: Autho
     done = run(folder, {"endpoint": author.url, "model": "j"}, *ask)
     assert done.exit_code == 0, done.output
     assert "20 revisions of 20 prompts" in done.output
-    assert "revision 1 preferred by j: of 20 pairs" in done.output
+    assert "revision 1 preferred by j: 1.00 (0.84 to 1.00) of 20 pairs" in done.output
     assert "verdict: the constitution helps" in done.output
     (file,) = Path("inputs/labels").glob("constitution-*.jsonl")
     assert json.loads(file.with_suffix(".json").read_text())["labels_constitution_verdict"] == "helps"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rlhf.core.errors import UserError
-from rlhf.label.export import export, import_sheet
+from rlhf.label.export import export, import_preferences, import_sheet
 from rlhf.labels.combine import combine, self_agreement
 from rlhf.labels.read import read_labels
 from rlhf.labels.record import Label
@@ -89,3 +89,30 @@ def test_second_looks(tmp_path: Path) -> None:
     found = self_agreement(labels)
     assert (found["labels_second_looks"], found["labels_self_agreement"]) == (2, 0.5)
     assert self_agreement(votes("1", "A")) == {"labels_second_looks": 0, "labels_self_agreement": None}
+
+
+def test_preferences_come_back(tmp_path: Path) -> None:
+    labels = [*votes("all", "A", "A"), *votes("most", "B", "B", "tie", "A"), *votes("soft", "A", soft=0.75)]
+    export(labels, tmp_path / "p.jsonl")
+    (tmp_path / "back.jsonl").write_text(import_preferences(tmp_path / "p.jsonl", "ann"))
+    found = combine(read_labels(tmp_path / "back.jsonl").answers).preferences
+    chosen = {one.question.prompt: (one.question.a, one.target) for one in found}  # the preferred reply is A now
+    assert chosen == {"all": ("Because.", 1.0), "most": ("No.", 1 - 1.5 / 4), "soft": ("Because.", 0.75)}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "p", "chosen": "x"}, ":1: rejected: found nothing"), ({"prompt": [], "chosen": "x", "rejected": "y"}, ":1: prompt: found list"),
+        ({"prompt": "p", "chosen": "x", "rejected": " x"}, "both replies are the same"), ({"prompt": "", "chosen": "x", "rejected": "y"}, ":1: prompt: "),
+        ({"prompt": "p", "chosen": "x", "rejected": "y", "weight": 2}, "a number from 0 to 1"), ({"prompt": "p", "chosen": "x", "rejected": "y", "weight": True}, "weight"),
+    ],
+)  # fmt: skip
+def test_preferences_that_are_none(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError) as caught:
+        import_preferences(tmp_path / "p.jsonl", "ann")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"--annotator: found '\.\./x'"):
+        import_preferences(tmp_path / "p.jsonl", "../x")
