@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from rlhf.core.stats import mean_interval
+from rlhf.core.stats import Interval, mean_interval
 from rlhf.prepare.agreement import Unit, cohens_kappa, couples, disagreements, krippendorffs_alpha
 from rlhf.prepare.rankings import Ranking, comparison_units
 from rlhf.prepare.report import Metrics
@@ -62,7 +62,13 @@ def _agreement(shared: list[Unit], names: list[str]) -> Metrics:
     shares = [sum(a == b for a, b in pairs) / len(pairs) for pairs in (list(combinations(u, 2)) for u in both)]
     two = [(unit[names[0]], unit[names[1]]) for unit in shared] if len(names) == 2 else []
     return {
-        **mean_interval(shares).named("prepare_annotator_agreement"),
+        **_share(mean_interval(shares)).named("prepare_annotator_agreement"),
         "prepare_annotator_kappa": cohens_kappa([a for a, _ in two], [b for _, b in two]) if two else None,
         "prepare_annotator_alpha": krippendorffs_alpha(shared),
     }
+
+
+def _share(found: Interval) -> Interval:
+    """Keep the ends of a share's interval between 0 and 1: Student's t knows no such ends."""
+    ends = [None if end is None else min(1.0, max(0.0, end)) for end in (found.low, found.high)]
+    return Interval(found.mean, *ends)

@@ -105,3 +105,15 @@ def test_from_a_file_to_metrics_and_files(tmp_path: Path, kind: str) -> None:
     alone = [row for row in rows(kind) if row["annotator"] == "ann"]
     go("one", write_lines(tmp_path / "one.jsonl", alone))
     assert not (tmp_path / "one/artifacts/prepare/pairs/disagreements.jsonl").exists()
+
+
+def test_the_interval_of_a_share_is_one() -> None:
+    rankings = [
+        Ranking(f"p{k}", ("a", "b"), (1.0, 2.0) if k or who == "x" else (2.0, 1.0), who)
+        for k in range(3)
+        for who in "xy"
+    ]
+    found = compare_annotators(rankings).metrics
+    # 2 of 3 shares are 1: mean 2/3, deviation .577, t of 2 degrees 4.303: 2/3 -+ 1.434, beyond both ends
+    assert found["prepare_annotator_agreement"] == pytest.approx(2 / 3)
+    assert (found["prepare_annotator_agreement_low"], found["prepare_annotator_agreement_high"]) == (0, 1)

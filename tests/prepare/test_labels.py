@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 
 from rlhf.core.artifacts import read_json, read_jsonl, sha256_tree
+from rlhf.core.conversation import Turn
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.labels.record import Label
 from rlhf.labels.store import append
+from rlhf.models.text.control import SIGN
 from rlhf.prepare.build import BaseChoice, Prepared, prepare, read_from
+from rlhf.prepare.labels import labelled_pairs
+from rlhf.prepare.rows import Pair
+from rlhf.prepare.templates import Written
 from rlhf.prepare.write import write_prepared
+from rlhf.prepare.written import Writer
 from tests.labels.made import label
 from tests.prepare.helpers import ASSISTANT, HUMAN, data_params, pair_rows, write_lines
 
@@ -227,3 +233,30 @@ def test_accuracy_by_kind_is_against_the_truth(tmp_path: Path) -> None:
     assert "prepare_labels_accuracy_simulated" not in metrics
     assert metrics["prepare_noise_ceiling"] is not None
     assert Path(tmp_path) in read_from(data, SCRATCH)
+
+
+class Strict:
+    """A template that writes replies, and no prompt: those of the source are written already."""
+
+    def prompt(self, given: object) -> Written:
+        raise AssertionError(f"{given!r} is written again")
+
+    def reply(self, prompt: Written, text: str) -> str:
+        return f"<{prompt.turns[0].content}>{text.strip()}</s>"
+
+    def markers(self, prompt: Written) -> tuple[str, ...]:
+        return ()
+
+
+@pytest.mark.parametrize("shown", ["User: What is </s>?", "<|user|>What is </s>?<|assistant|>"])
+def test_a_prompt_that_was_shown_as_turns_or_without_signs_is_found_again(tmp_path: Path, shown: str) -> None:
+    written = f"<|user|>What is <{SIGN}/s>?<|assistant|>"
+    turns = (Turn("user", "What is </s>?"),)
+    source = Pair(written, "yes</s>", "no</s>", "x:1", "a kind", 1, conversation=turns)
+    append(tmp_path, label(prompt=shown, a="Good", b="Bad"))
+    data = data_params(labels={"use": True, "path": str(tmp_path), "round": 0, "kinds": KINDS})
+    found = labelled_pairs(data, [source], Writer(Strict(), ("</s>",), ("</s>",), "skip"))
+    assert found is not None
+    (pair,) = found.pairs
+    assert (pair.prompt, pair.conversation, pair.kind, pair.turns) == (written, turns, "a kind", 1)
+    assert (pair.chosen, pair.rejected) == ("<What is </s>?>Good</s>", "<What is </s>?>Bad</s>")
