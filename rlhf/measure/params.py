@@ -18,7 +18,7 @@ class TaxParams(Section):
 class RefereeParams(Section):
     """A function that judges in the place of the second reward model."""
 
-    function: str
+    function: str = Field(pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")  # empty = the second reward model
     function_path: str = Field(min_length=1)
     function_timeout_s: float = Field(gt=0)
 

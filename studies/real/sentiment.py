@@ -75,6 +75,10 @@ SETTINGS: dict[str, object] = {
     "evaluate.batch_size": 50,
     "evaluate.batch_tokens": 2048,
     "evaluate.exact_kl_prompts": 0,
+    # Replies are cut off at 24 tokens by design, so that none ends by itself is no fault.
+    "diagnose.termination.unended.suspect": 1.01,
+    "diagnose.termination.unended.failed": 1.02,
+    "diagnose.termination.unended.source": "replies of this task are cut off by design",
 }
 
 
