@@ -10,7 +10,7 @@ from rlhf.acquire.params import AcquireParams
 from rlhf.base.params import BaseParams
 from rlhf.core.errors import UserError
 from rlhf.core.escapes import check_escapes
-from rlhf.core.launcher import SHARDS, LaunchParams, shards_of
+from rlhf.core.launcher import SHARDS, LaunchParams, one_asks, shards_of
 from rlhf.core.live import LiveParams
 from rlhf.core.params import Section, by_stage, check, dug, merge
 from rlhf.core.processes import indivisible
@@ -156,6 +156,8 @@ def _together(resolved: Params, params: Path) -> None:
         parts = shards_of(stage, resolved.model_dump(mode="json"))
         if parts and (problem := indivisible(resolved.launch.processes, parts[1], parts[0])):
             raise UserError(f"{params}: {problem}")
+    if problem := one_asks(resolved.launch.processes, resolved.model_dump(mode="json")):
+        raise UserError(f"{params}: {problem}")
     fallback, path = resolved.ppo.fallback, resolved.ppo.fallback_path
     if path != (where := FALLBACKS[fallback]):
         raise UserError(f"{params}: ppo.fallback_path: found {path!r}; with ppo.fallback {fallback} it must be {where}")

@@ -84,6 +84,13 @@ def shards_of(stage: str, resolved: Mapping[str, Any]) -> tuple[str, int] | None
     return key, found
 
 
+def one_asks(count: int, resolved: Mapping[str, Any]) -> str | None:
+    """Say in one line why `count` processes cannot sample as they should; None where they can."""
+    if count == 1 or dug(resolved, "ppo.sampler") != "vllm":
+        return None
+    return f"ppo.sampler: found 'vllm', which one process asks, and launch.processes {count}; set it to 1, or native"
+
+
 def shared(stage: str, resolved: Mapping[str, Any]) -> Shared:
     """Decide how the stage's work is shared: as a launcher has set up, else as `launch.processes` says.
 
@@ -97,6 +104,8 @@ def shared(stage: str, resolved: Mapping[str, Any]) -> Shared:
     if count > 1 and not (parts or batched):
         raise UserError(f"{stage}: started as {count} processes; it runs in one")
     if parts and (problem := processes.indivisible(count, parts[1], parts[0])):
+        raise UserError(problem)
+    if stage == "ppo" and (problem := one_asks(count, resolved)):
         raise UserError(problem)
     return Shared(place, 0 if place or count == 1 else count, launch.timeout_s if launch else _TIMEOUT_S)
 
