@@ -46,10 +46,14 @@ def measure(case: Case, steps: int) -> Times:
     with tempfile.TemporaryDirectory() as folder:
         os.environ[RESULT] = str(Path(folder) / "result.json")
         arguments = ["-m", "benchmarks.scale", "--one", what, "--shards", str(shards), "--steps", str(steps)]
-        if launch(arguments, processes, stage="scale", say=lambda line: sys.stderr.write(f"{line}\n")):
+        if launch(arguments, processes, stage="scale", say=_say):
             raise SystemExit(1)
         found: Times = json.loads(Path(os.environ[RESULT]).read_text())
     return found
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def one(what: str, shards: int, steps: int) -> None:
@@ -60,9 +64,11 @@ def one(what: str, shards: int, steps: int) -> None:
     from rlhf.core import processes
     from rlhf.core.launcher import Shared, meet
 
+    place = processes.launched()
+    processes.hide()  # accelerate would join by itself
     with tempfile.TemporaryDirectory() as folder:  # before the processes meet: afterwards only one of them can write
         setup = _setup(shards, Path(folder)) if what == "ppo" else None
-    here = meet(Shared(processes.launched(), 0, 600.0))
+    here = meet(Shared(place, 0, 600.0))
     if not here.is_main:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - to the end
     with tempfile.TemporaryDirectory() as folder:
@@ -174,6 +180,7 @@ def main() -> None:
     for _ in range(given.repeats):
         for case, times in found.items():
             times.append(measure(case, given.steps))
+            _say(f"{case}: {times[-1]}")
         print(table(found), flush=True)
 
 
