@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.core.errors import UserError
-from rlhf.core.text import printable
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -33,11 +32,11 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         value = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{where}:{line}: not YAML: {' '.join(printable(str(error.problem)).split())[:200]}") from None
+        raise UserError(f"{where}:{line}: not YAML: {error.problem}") from None
     except RecursionError:
         raise UserError(f"{where}: not YAML that can be read: nested too deeply") from None
-    except (YAMLError, ValueError, TypeError, OverflowError) as error:  # a control character, an impossible date
-        raise UserError(f"{where}: not YAML: {' '.join(printable(str(error)).split())[:200]}") from None
+    except (YAMLError, ValueError, OverflowError) as error:  # a NUL; a number of thousands of digits, a 13th month
+        raise UserError(f"{where}: not YAML that can be read: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a mapping, found {type(value).__name__}")
     return value
