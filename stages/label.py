@@ -86,7 +86,8 @@ def ai(  # noqa: PLR0917 - click passes them by name
 ) -> None:  # fmt: skip
     """Let a language model label: each pair in both orders, as probabilities where the endpoint gives them."""
     from rlhf.judge.cache import Cache
-    from rlhf.label.ai import Annotator, Price, annotator_name, label_pairs, plan
+    from rlhf.label.ai import Annotator, annotator_name, label_pairs
+    from rlhf.label.dry_run import Price, plan
     from rlhf.label.endpoint import check_key, make_endpoint
     from rlhf.label.serve import read_guidelines, read_pairs
 

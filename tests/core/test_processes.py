@@ -165,7 +165,7 @@ def test_who_shares_what(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shared("sft", {"sft": {"shards": 2}}).launches == 0  # resolved by hand, without a section `launch`
     with pytest.raises(UserError, match=r"launch.processes: found 2; it must divide ppo.shards \(1\): allowed are 1$"):
         shared("ppo", RESOLVED)
-    with pytest.raises(UserError, match="ppo.sampler: found 'vllm', which one process asks, and launch.processes 2"):
+    with pytest.raises(UserError, match=r"ppo.sampler: found 'vllm', which one process asks, and launch.processes 2"):
         shared("ppo", RESOLVED | {"ppo": {"shards": 2, "sampler": "vllm"}})
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
