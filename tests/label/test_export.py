@@ -19,7 +19,7 @@ HOSTILE = ["=1+1", "a\rb", "x;=1", "'-1", "\x1b[2J", '"', "\ufeff", "\u202e", "z
 
 def test_a_sheet_of_answers_comes_back(tmp_path: Path) -> None:
     labels = [
-        label(prompt=f"p{text}", a=text, b=f"b{text}", soft=0.25 if k % 2 else None) for k, text in enumerate(HOSTILE)
+        label(prompt=f"p{text}", a=text, b=f"b{text}", soft=0.75 if k % 2 else None) for k, text in enumerate(HOSTILE)
     ]
     assert export(labels, tmp_path / "l.csv") == f"{tmp_path / 'l.csv'}: 9 answers"
     (tmp_path / "back.jsonl").write_text(import_sheet(tmp_path / "l.csv"))

@@ -111,6 +111,7 @@ def edited(**changes: Any) -> str:
         (edited(look=3), "look: "), (edited(look="1"), "look: "), (edited(soft=1.5), "soft: "), (edited(more=1), "more: unknown key"),
         ("{}", "prompt: missing; every key needs a value"), ("[]", "expected a JSON object, found list"), ("{", "not a line of JSON"),
         ("\xff", "not a line of JSON"), ("[" * 100_000, "not a line of JSON"), ('{"soft": NaN}', "prompt: missing"), ("x" * 10**6, "not a line"),
+        (edited(check=None, soft=0.2), "with the answer A"), (edited(check=None, answer="B", soft=0.6), "with the answer B"),
         (edited(round=True), "round: "), (edited(prompt=""), "prompt: "), (edited(kind="\x1b[2J"), "kind: "),
     ],
 )  # fmt: skip
