@@ -62,7 +62,7 @@ def test_the_settings_are_parameters_that_there_are(tmp_path: Path, way: str) ->
     put(values, sentiment.SETTINGS | sentiment.WAYS[way], where="params.yaml")
     write_json(tmp_path / "params.yaml", values)
     found = resolve(tmp_path / "params.yaml", ROOT / "profiles")
-    assert found.ppo.kl_coef == (0.03 if way == "penalty" else 0.0)
+    assert found.ppo.kl_coef == (0.05 if way == "penalty" else 0.0)
     assert found.ppo.response_tokens == found.evaluate.response_tokens == found.sft.sample_tokens
 
 
