@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,14 @@ def stale(folder: Path) -> set[str]:
     return {name.partition(":")[2] or name for name in json.loads(dvc(folder, "status", "--json"))}
 
 
+def plant(values: dict[str, Any], dotted: str) -> None:
+    """Give a key that a stage declares some value, unless it has one."""
+    *sections, key = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+    values.setdefault(key, {"run": False})
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Code and dvc.yaml as they are; every other dependency and every output a line; all of it up to date."""
@@ -49,15 +58,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.jsonl"))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
-    resolved = {"seed": 0, "profile": "tiny"} | {
+    resolved: dict[str, Any] = {"seed": 0, "profile": "tiny"} | {
         section: {"run": False} for section in read_yaml(ROOT / "params.yaml") if section not in ("seed", "profile")
     }
     methods = read_yaml(ROOT / "dvc.yaml")["stages"]["offline"]["foreach"]
     resolved["offline"] = {name: {} for name in ("shared", *methods)}
-    resolved["ppo"] = {"validation_every": 0, "max_prompt_tokens": 0, "response_tokens": 8}
-    resolved["data"] = {"max_tokens": 60}
-    resolved["evaluate"] = {"response_tokens": 8, "split": "test"}
-    resolved["sft"] = {"lora": {"targets": "auto"}, "sample_tokens": 8, "samples": 0}
+    for stage in RUN:
+        for name in declared(folder / "dvc.yaml", stage).params:
+            plant(resolved, name)
     for stage in RUN:
         spec = declared(folder / "dvc.yaml", stage)
         for path in (*spec.deps, *spec.outs):

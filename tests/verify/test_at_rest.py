@@ -51,8 +51,8 @@ def cached(toy: Toy, out: str) -> Path:
 def test_a_whole_run(made_toy: Toy) -> None:
     found = look(made_toy)
     assert found.problems == []
-    assert (found.outputs, found.files) == (19, 25)  # resolved, six of metrics and of provenance, twelve of artifacts
-    assert found.objects == 6 + 7  # folders, weights, and the words that all share
+    assert (found.outputs, found.files) == (22, 29)  # resolved, seven of metrics and of provenance, fourteen of artifacts
+    assert found.objects == 7 + 8  # folders, weights, and the words that all share
     assert report(found).startswith("verify: whole: 19 outputs (25 files) and 13 objects")
 
 
@@ -120,7 +120,7 @@ def test_a_cache_elsewhere_is_found(toy: Toy, forker: Forker, tmp_path: Path) ->
     shutil.move(toy.folder / ".dvc/cache", shared)
     assert look(toy).objects == 0
     toy.dvc(forker, "cache", "dir", "--local", "../shared")
-    assert look(toy).objects == 13
+    assert look(toy).objects == 15
 
 
 def test_what_was_made_again_by_hand_is_not_called_damaged(toy: Toy) -> None:
