@@ -53,7 +53,7 @@ def simulate(questions: Sequence[Question], folder: Path, people: Sequence[Perso
 def _label(question: Question, person: Person, seed: int) -> Label:
     first = rng(seed, "label", "side", person.name, question.id).random() < 0.5
     return Label(
-        **question.model_dump(),
+        **question.model_dump(include=set(Question.model_fields)),
         answer=person.answer(question, seed),
         annotator=person.name,
         kind=KIND,

@@ -55,7 +55,7 @@ def test_shards_change_rounding_alone(tmp_path: Path, alone: dict[str, bytes]) -
 
 def rows(found: dict[str, bytes]) -> list[list[float]]:
     lines = found["plots/base.csv"].decode().splitlines()[1:]
-    return [[float(cell) for cell in line.split(",") if cell] for line in lines]
+    return [[float(cell.strip('"')) for cell in line.split(",") if cell.strip('"')] for line in lines]
 
 
 @pytest.mark.thorough

@@ -148,7 +148,7 @@ def test_templates() -> None:
 
 
 def test_one_shot(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.cli.signal.signal", lambda *_: None)  # pytest keeps its own handlers
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # pytest keeps its own handlers
     monkeypatch.chdir(world.layout.root)
     known = {
         "seed": 11, "ppo": {"response_tokens": 6, "temperature": 0.9}, "data": {"source": "synthetic"},

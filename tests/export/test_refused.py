@@ -92,7 +92,7 @@ def test_an_export_that_differs_is_not_kept(world: World, tmp_path: Path, monkey
 
 def test_the_command(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the run's folder, with one line for what is wrong."""
-    monkeypatch.setattr("stages.cli.signal.signal", lambda *_: None)  # pytest keeps its own handlers
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # pytest keeps its own handlers
     monkeypatch.chdir(world.layout.root)
     done = CliRunner().invoke(main, ["--model", "offline/dpo", "--kind", "adapter"])
     assert (done.exit_code, done.stdout) == (0, "exports/offline/dpo/adapter\n")

@@ -146,7 +146,7 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.cli.signal.signal", lambda *_: None)  # pytest keeps its own handlers
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # pytest keeps its own handlers
     monkeypatch.chdir(tmp_path)
     Path("shown.json").write_text(json.dumps(sweep()))
     done = CliRunner().invoke(main, ["--from", "shown.json", "--kl-budget", "2"])

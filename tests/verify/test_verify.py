@@ -57,7 +57,7 @@ def test_the_same_bytes(toy: Toy, place: Path, forker: Forker, monkeypatch: pyte
     outcome = again(toy, place, forker, keep=True)
     assert outcome.verdict.status is Status.SAME
     assert headline(outcome) == (
-        f"verify: same bytes: all 19 outputs of 7 stages are as dvc.lock of {commit[:9]} records them"
+        f"verify: same bytes: all 22 outputs of 8 stages are as dvc.lock of {commit[:9]} records them"
     )
     assert outcome.facts == []
     (kept,) = place.iterdir()
