@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOBase
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -44,6 +45,7 @@ LOST = 75  # exit status of a process that ended because another one did
 STOPPED = 130
 _GRACE_S = 0.5  # for the others to fail of the same reason, or to be seen dead, before this process ends
 _WATCH_S = 1.0
+Stream = TextIO | TextIOBase  # the second as SafeStream is
 _TIMEOUT_S = 1800.0  # where params.resolved.json was written by hand, without a section `launch`
 _PR_SET_PDEATHSIG = 1
 
@@ -204,7 +206,7 @@ def says_stopped() -> bool:
     return processes.fail().is_main and not started()
 
 
-def end(error: BaseException, stage: str, tracebacks: Path, errors: TextIO) -> int:
+def end(error: BaseException, stage: str, tracebacks: Path, errors: Stream) -> int:
     """Say why this process fails, and return its exit status."""
     who = processes.fail()
     if who.size == 1 and started():  # it failed before it met the others
@@ -226,7 +228,7 @@ def told(folder: Path) -> dict[int, list[str]]:
     return {rank: json.loads(found[rank].read_text(encoding="utf-8")) for rank in sorted(found)}
 
 
-def tell(lines: Sequence[str], who: Processes, errors: TextIO) -> None:
+def tell(lines: Sequence[str], who: Processes, errors: Stream) -> None:
     """Say why this process fails: to the launcher that started it, else on `errors`, with its rank."""
     folder = started()
     if folder is not None:
@@ -240,7 +242,7 @@ def tell(lines: Sequence[str], who: Processes, errors: TextIO) -> None:
     errors.flush()
 
 
-def end_lost(who: Processes, error: BaseException, errors: TextIO) -> int:
+def end_lost(who: Processes, error: BaseException, errors: Stream) -> int:
     """Give the one that ended first time to be seen, and return the status of one that ended because of it."""
     if started() is None:
         errors.write(f"process {who.rank} of {who.size}: another process has ended or is silent ({error})\n")

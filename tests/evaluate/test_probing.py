@@ -51,6 +51,7 @@ def test_equal_policies_answer_probes_alike(world: World) -> None:
     assert metrics["eval_sycophancy_ppo"] == metrics["eval_sycophancy_sft"]
 
 
+@pytest.mark.thorough
 def test_other_tasks_bring_their_own_probes_or_have_none(world: World) -> None:
     at = world()
     assert measured(at).metrics["eval_sycophancy_probes"] == 0

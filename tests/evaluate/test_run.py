@@ -116,6 +116,7 @@ def test_validation_prompts_are_used_when_asked_for(world: World) -> None:
     assert [row["prompt"] for row in found.samples] == ["\n\nHuman: Who?\n\nAssistant:"]
 
 
+@pytest.mark.thorough
 def test_the_batch_size_changes_no_answer(world: World) -> None:
     at = world()
     first, second = measured(at, params(batch_size=12)), measured(at, params(batch_size=5, batch_tokens=100))

@@ -179,6 +179,7 @@ def test_a_job_whose_name_was_taken_is_refused_before_any_work(place: Place) -> 
     assert place.said() == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_two_nodes_meet_on_the_loopback_device(place: Place, processes: int) -> None:
     """The script as it is, its torchrun line included; the stage is an all-gather over gloo."""

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from rlhf.chat.dialogue import Dialogue, Settings, turn_template
+from rlhf.chat.dialogue import Dialogue, Settings
 from rlhf.chat.load import load_cast
 from rlhf.core.conversation import Turn
 from rlhf.core.runtime import Runtime, RuntimeParams
@@ -20,6 +20,7 @@ from rlhf.models.policy.settings import Sampling
 from rlhf.models.reward.scoring import Scorer
 from rlhf.models.text.chat_mark import write_note
 from rlhf.models.text.chat_template import ChatTemplate
+from rlhf.models.text.spoken import turn_template
 from tests.chat_families import make_chat_model, messages
 from tests.export.worlds import World
 

@@ -112,6 +112,7 @@ def test_the_first_step_moves_the_margin_up(project: Make, method: str) -> None:
     assert 0 < sum(found) / len(found) < 1
 
 
+@pytest.mark.thorough
 def test_a_dearer_distance_keeps_nearer_to_sft(project: Make) -> None:
     def distance(beta: float) -> float:
         at = project(f"beta{beta}")

@@ -98,6 +98,7 @@ def test_the_referee_is_the_second_reward_model(root: Path) -> None:
     assert read_json(layout.metrics("ppo"))["ppo_validation_by"] is None
 
 
+@pytest.mark.thorough
 def test_stopped_between_two_misses_it_resumes_to_the_same_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = make_params(
         lr=0.0, value_lr=0.0, iterations=9, validation_patience=3, **EVERY

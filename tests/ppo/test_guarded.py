@@ -98,7 +98,8 @@ def test_an_update_that_is_not_finite(
 
 
 @pytest.mark.parametrize(
-    ("guard", "reason", "sign"), [("kl_limit", "kl_limit", 1), ("entropy_floor", "entropy_collapse", -1)]
+    ("guard", "reason", "sign"),
+    [("kl_limit", "kl_limit", 1), pytest.param("entropy_floor", "entropy_collapse", -1, marks=pytest.mark.thorough)],
 )
 def test_a_policy_beyond_its_limit(template: Path, tmp_path: Path, guard: str, reason: str, sign: int) -> None:
     """A free run says what happens; the limit is then set between the extreme until some iteration and that of it."""

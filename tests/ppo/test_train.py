@@ -69,6 +69,7 @@ LEARNABLE: dict[str, object] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_learnable_reward_is_learned_and_the_penalty_holds_the_policy_back(make: Make, tmp_path: Path) -> None:
     found = {}

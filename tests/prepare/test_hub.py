@@ -107,6 +107,7 @@ for repo in sys.argv[1:]:
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_forms_of_rows_are_read_from_a_hub_as_from_files(tmp_path: Path) -> None:
     """Lists of turns come through `datasets` out of JSON lines, and a winner out of CSV."""

@@ -11,6 +11,7 @@ BASE = {
     "source": "pretrain", "path": "inputs/model", "repo": None, "revision": None,
     "pretrain": {
         "layers": 2, "heads": 4, "width": 128, "context": 256, "init_range": 0.06, "steps": 10, "batch_size": 4,
+        "shards": 1,
         "lr": 1e-3, "warmup_steps": 0, "schedule": "linear", "weight_decay": 0.0, "grad_clip": 1.0,
         "validation_share": 0.1, "eval_every": 5, "log_every": 5,
     },

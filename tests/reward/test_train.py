@@ -118,6 +118,7 @@ def test_equal_runs_write_equal_bytes(
         assert one.read_bytes() == other.read_bytes(), file
 
 
+@pytest.mark.thorough
 def test_a_tuned_backbone_learns_what_a_frozen_one_does_not_show(
     pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path
 ) -> None:

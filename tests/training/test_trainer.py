@@ -279,7 +279,7 @@ def wait_for(folder: Path, number: int, process: ForkProcess) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.thorough)])
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     tmp_path: Path, kills: int, uninterrupted: tuple[str, bytes]
 ) -> None:

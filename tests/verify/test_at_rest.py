@@ -51,9 +51,9 @@ def cached(toy: Toy, out: str) -> Path:
 def test_a_whole_run(made_toy: Toy) -> None:
     found = look(made_toy)
     assert found.problems == []
-    assert (found.outputs, found.files) == (22, 29)  # resolved, seven of metrics and of provenance, fourteen of artifacts
+    assert (found.outputs, found.files) == (22, 29)  # resolved, 7 of metrics and of provenance, 14 of artifacts
     assert found.objects == 7 + 8  # folders, weights, and the words that all share
-    assert report(found).startswith("verify: whole: 19 outputs (25 files) and 13 objects")
+    assert report(found).startswith("verify: whole: 22 outputs (29 files) and 15 objects")
 
 
 @pytest.mark.parametrize("cache", [True, False], ids=["cache", "no cache"])
