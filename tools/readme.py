@@ -170,7 +170,28 @@ def real_sentiment() -> str:
     return stored("real_sentiment") if there else "Not run yet: there is no result to report."
 
 
+def real_summary() -> str:
+    """What the first unit of `make real` shows, in a sentence; empty where it was not run."""
+    path = ROOT / "benchmarks" / "results" / "real_sentiment.json"
+    rows = (
+        {key: row for key, row in json.loads(path.read_text(encoding="utf-8")).items() if row["way"] == "penalty"}
+        if path.is_file()
+        else {}
+    )
+    if not rows:
+        return ""
+    own = next(iter(rows.values()))["metrics"]
+    seeds = "one seed" if len(rows) == 1 else f"the first of {len(rows)} seeds"
+    won, low, high = (own[f"eval_referee_winrate{end}"] for end in ("", "_low", "_high"))
+    return (
+        f"On SmolLM2-135M-Instruct, which others trained, PPO moves the sentiment of replies to unseen prompts from "
+        f"{own['eval_reward_sft']:.2f} to {own['eval_reward_ppo']:.2f} at {own['eval_kl']:.1f} nats; a word list that it "
+        f"never saw prefers them at {won:.2f} ({low:.2f} to {high:.2f}; {seeds}: [real runs](docs/real-runs.md))."
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "real_summary": real_summary,
     "results": results,
     "cost": cost,
     "planted": planted,
