@@ -185,8 +185,8 @@ def real_summary() -> str:
     won, low, high = (own[f"eval_referee_winrate{end}"] for end in ("", "_low", "_high"))
     return (
         f"On SmolLM2-135M-Instruct, which others trained, PPO moves the sentiment of replies to unseen prompts from "
-        f"{own['eval_reward_sft']:.2f} to {own['eval_reward_ppo']:.2f} at {own['eval_kl']:.1f} nats; a word list that it "
-        f"never saw prefers them at {won:.2f} ({low:.2f} to {high:.2f}; {seeds}: [real runs](docs/real-runs.md))."
+        f"{own['eval_reward_sft']:.2f} to {own['eval_reward_ppo']:.2f} at {own['eval_kl']:.1f} nats; a word list "
+        f"it never saw prefers them at {won:.2f} ({low:.2f} to {high:.2f}; {seeds}: [real runs](docs/real-runs.md))."
     )
 
 
