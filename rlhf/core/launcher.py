@@ -19,10 +19,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import TextIOBase
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from pydantic import Field
 
@@ -45,7 +44,7 @@ LOST = 75  # exit status of a process that ended because another one did
 STOPPED = 130
 _GRACE_S = 0.5  # for the others to fail of the same reason, or to be seen dead, before this process ends
 _WATCH_S = 1.0
-Stream = TextIO | TextIOBase  # the second as SafeStream is
+Stream = Any  # a text stream; TextIO asks for more than SafeStream has
 _TIMEOUT_S = 1800.0  # where params.resolved.json was written by hand, without a section `launch`
 _PR_SET_PDEATHSIG = 1
 

@@ -124,6 +124,7 @@ def test_the_batch_size_changes_no_answer(world: World) -> None:
     assert first.metrics["eval_kl"] == pytest.approx(second.metrics["eval_kl"], abs=1e-4)
 
 
+@pytest.mark.thorough
 def test_equal_runs_write_equal_bytes(world: World) -> None:
     at = world(gold="synthetic")
     written = []

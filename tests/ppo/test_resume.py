@@ -46,10 +46,9 @@ def start(root: Path, checkpoints: Path, quiet: Path, iterations: int) -> int:
         os._exit(code)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("iterations", "least"), [(6, 4), pytest.param(14, 10, marks=pytest.mark.thorough)], ids=["short", "long"]
-)
+@pytest.mark.parametrize(("iterations", "least"), [(6, 4), (14, 10)], ids=["short", "long"])
 def test_killed_at_random_moments(template: Path, tmp_path: Path, iterations: int, least: int) -> None:
     whole = copy(template, tmp_path / "whole")
     _, status = os.waitpid(start(whole, tmp_path / "c1", tmp_path / "err1", iterations), 0)

@@ -78,7 +78,8 @@ def in_queue(project: Project, *experiment: str) -> str:
         project.dvc("queue", "stop", "--kill", check=False)
 
 
-@pytest.mark.parametrize("how", ["temp", pytest.param("queue", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("how", ["temp", "queue"])
 def test_a_killed_experiment_resumes_in_its_next_folder(how: str, project: Project, forker: Forker) -> None:
     kl_coef = {"temp": 0.3, "queue": 0.4}[how]
     experiment = ("ppo", "-S", f"ppo.kl_coef={kl_coef}")

@@ -30,7 +30,10 @@ def world(forker: Forker, tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(forker, tmp_path_factory.mktemp("kill"), stages, CHANGES)
 
 
-@pytest.mark.parametrize("stage", [f"offline@{method}" for method in METHODS])
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(f"offline@{name}", marks=[] if name == "dpo" else pytest.mark.thorough) for name in METHODS],
+)
 def test_killed_and_stopped_it_ends_with_the_same_bytes(stage: str, world: World) -> None:
     """Killed at its start, twice in the loop, stopped by a signal in it, killed while the outs are
     written; each run goes on where the one before ended."""

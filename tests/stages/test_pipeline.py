@@ -72,6 +72,7 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
     assert project.git("status", "--porcelain") == ""
 
 
+@pytest.mark.thorough
 def test_the_committed_run_is_verified(project: Project, forker: Forker, tmp_path: Path) -> None:
     asked = Asked(project.folder, until="sft", scratch=tmp_path, python=forker.python)
     outcome = verify(asked)

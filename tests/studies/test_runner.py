@@ -313,7 +313,8 @@ def test_a_folder_that_another_process_works_in_is_waited_for(called: Callable[[
     assert called() == ["seed5: prepare"]
 
 
-@pytest.mark.parametrize("measured", [False, pytest.param(True, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("measured", [False, True])
 def test_the_real_stage_runs_in_a_fork_and_in_a_new_process(
     measured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
