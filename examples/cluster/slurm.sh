@@ -29,7 +29,7 @@ cd "$clone"
 if [ "$SLURM_NNODES" -gt 1 ]; then
   # DVC starts a stage on one machine. So that a stage runs on all nodes they are started here, and DVC records the result.
   export RLHF_CHECKPOINT_DIR="$STATE" PROCESSES="${PROCESSES:-1}" MASTER_PORT="$((20000 + SLURM_JOB_ID % 10000))"
-  MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+  MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)" # not head, which leaves: scontrol would end by SIGPIPE
   export MASTER_ADDR
   dvc cache dir --local "$CACHE"
   dvc pull

@@ -24,7 +24,7 @@ class Progress:
 
     done: int
     left: int
-    minutes: float | None  # that the rest takes at this session's pace; None before there is one
+    minutes: float | None  # that the rest takes at the pace so far; None before there is one
 
 
 @dataclass(slots=True)

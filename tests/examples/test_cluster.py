@@ -3,9 +3,12 @@
 Real are git, bash and torchrun, whose line in the Slurm script runs here as two nodes on the loopback device.
 """
 
+import contextlib
 import os
+import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +82,7 @@ class Place:
 
     def slurm(self, *words: str, nodes: int = 1, **environment: str) -> subprocess.CompletedProcess[str]:
         allotted = {"SLURM_JOB_ID": "7", "SLURM_NNODES": str(nodes), "SLURM_JOB_NODELIST": "node[1-2]"}
-        return self.run("bash", str(CLUSTER / "slurm.sh"), *words, **allotted, **environment)
+        return self.run("bash", str(CLUSTER / "slurm.sh"), *words, **(allotted | environment))
 
     def said(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
@@ -179,15 +182,23 @@ def test_a_job_whose_name_was_taken_is_refused_before_any_work(place: Place) -> 
     assert place.said() == []
 
 
+def free_port() -> int:
+    """Find a port of the script's ten thousand that nobody listens on, nor did a moment ago."""
+    for port in random.SystemRandom().sample(range(20000, 30000), 50):
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
 @pytest.mark.thorough
-@pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ, reason="a test beside it may have the script's port: run it alone"
-)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_two_nodes_meet_on_the_loopback_device(place: Place, processes: int) -> None:
     """The script as it is, its torchrun line included; the stage is an all-gather over gloo."""
-    done = place.slurm(nodes=2, PROCESSES=str(processes), FAILS="commit --force ppo")  # it ends there, with its clone
-    clone = place.shared / "clones" / "slurm-7"
+    job = free_port() - 20000  # the script's port is 20000 and the number of the job
+    fails = "commit --force ppo"  # it ends there, with its clone
+    done = place.slurm(nodes=2, PROCESSES=str(processes), FAILS=fails, SLURM_JOB_ID=str(job))
+    clone = place.shared / "clones" / f"slurm-{job}"
     gathered = sorted((file.name, file.read_text()) for file in clone.glob("gathered-*"))
     everybody = " ".join(str(10 + rank) for rank in range(2 * processes))
     assert gathered == [(f"gathered-{rank}.txt", everybody) for rank in range(2 * processes)], done.stderr
