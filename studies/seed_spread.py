@@ -3,14 +3,18 @@
     python -m studies.seed_spread [--seeds 0 1 ... 19] [--profile tiny] [--processes 1] [--work .seeds]
 
 Each seed takes as long as `make repro` up to evaluate. A seed that the table has for the present code and parameters
-is left alone, so the study is made in as many sittings as it takes; what belongs to other code or parameters is dropped
-as soon as the first new seed is there. Writes benchmarks/results/seed_spread.{json,md}.
+is left alone, so the study is made in as many sittings as it takes. Where code or parameters have changed since, the
+first seed of the table is made again: if each of its numbers is the same, the change was none to the runs, and the
+table stays; else it is made anew. Writes benchmarks/results/seed_spread.{json,md}.
 """
 
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from rlhf.core.artifacts import read_json, write_text
+from rlhf.core.artifacts import read_json, rounded, write_text
 from rlhf.core.provenance import library_versions
 from rlhf.core.yaml import read_yaml
 from rlhf.runs.headlines import FAMILYWISE, SEEDS
@@ -27,6 +31,8 @@ from studies.command import Entry, Found, note_all, options, run_command
 from studies.folder import furnish
 from studies.run import ROOT, STAGES, Run, seed_run
 
+Numbers = Mapping[str, Any]
+
 
 def plan(work: Path, profile: str, seed: int) -> Run:
     """Plan the whole pipeline of one seed; the runs of the profile in params.yaml are those of `make seeds`."""
@@ -41,14 +47,28 @@ def keys_now(run: Run) -> Keys:
     return keys_of(ROOT, read_json(run.resolved))
 
 
-def to_go_on_with(tables: dict[str, SeedTable], profile: str, keys: Keys) -> SeedTable:
-    """Take the table of a profile as far as it is of these keys, and say what is dropped."""
-    old = tables.get(profile)
-    if old is not None and old.keys == keys:
+def to_go_on_with(old: SeedTable | None, profile: str, keys: Keys, remake: Callable[[str], Numbers]) -> SeedTable:
+    """Take the table of a profile as far as it is true of these keys, and say what is dropped.
+
+    remake: makes a seed with the present code and parameters, and gives its numbers.
+    """
+    if old is None or not old.seeds:
+        return SeedTable(profile, keys, library_versions(), {})
+    if old.keys == keys:
         return old
-    if old is not None:
-        other = f"the code of {', '.join(changed)}" if (changed := keys.changed(old.keys)) else "the parameters"
-        print(f"{profile}: {other} changed since: its {len(old.seeds)} seeds are made again", file=sys.stderr)
+    seed = min(old.seeds, key=int)
+    other = f"the code of {', '.join(changed)}" if (changed := keys.changed(old.keys)) else "the parameters"
+    print(f"{profile}: {other} changed since; seed {seed} is made again", file=sys.stderr)
+    before, now = old.seeds[seed], remake(seed)
+    differ = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if not differ:
+        print(f"{profile}: its {len(now)} numbers are the same, and the table stays", file=sys.stderr)
+        return replace(old, keys=keys)
+    print(
+        f"{profile}: {len(differ)} of its numbers differ ({differ[0]}: {before.get(differ[0])} was, "
+        f"{now.get(differ[0])} is): all {len(old.seeds)} seeds are made again",
+        file=sys.stderr,
+    )
     return SeedTable(profile, keys, library_versions(), {})
 
 
@@ -87,7 +107,18 @@ def main() -> None:
     profile = given.profile or str(read_yaml(ROOT / "params.yaml")["profile"])
     record = given.out / TABLE.name
     tables = read_tables_here(record)
-    table = to_go_on_with(tables, profile, keys_now(plan(given.work, profile, given.seeds[0])))
+
+    def entry(seed: str) -> Entry:
+        run = plan(given.work, profile, int(seed))
+        return Entry((run,), lambda: rounded(numbers_of(run.metrics())))  # type: ignore[return-value,arg-type] # of a mapping, one
+
+    def remake(seed: str) -> Numbers:
+        again: Found = {}
+        note_all({seed: entry(seed)}, again, 1, lambda _: None)
+        return again[seed]
+
+    keys = keys_now(plan(given.work, profile, given.seeds[0]))
+    table = to_go_on_with(tables.get(profile), profile, keys, remake)
     seeds: Found = {seed: dict(row) for seed, row in table.seeds.items()}
 
     def write(seeds: Found) -> None:
@@ -95,10 +126,11 @@ def main() -> None:
         write_tables(record, tables)
         write_text(record.with_suffix(".md"), page(tables))
 
-    runs = {str(seed): plan(given.work, profile, seed) for seed in given.seeds if str(seed) not in seeds}
-    print(f"{profile}: {len(seeds)} seeds in the table, {len(runs)} to make", file=sys.stderr)
-    entries = {seed: Entry((run,), lambda run=run: dict(numbers_of(run.metrics()))) for seed, run in runs.items()}  # type: ignore[misc] # the default binds
-    note_all(entries, seeds, given.processes, write)
+    left = [str(seed) for seed in given.seeds if str(seed) not in seeds]
+    print(f"{profile}: {len(seeds)} seeds in the table, {len(left)} to make", file=sys.stderr)
+    if seeds:
+        write(seeds)  # a table that stays has other keys now
+    note_all({seed: entry(seed) for seed in left}, seeds, given.processes, write)
     print(page(tables))
 
 

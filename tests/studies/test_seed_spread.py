@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from rlhf.core.artifacts import read_json
 from rlhf.core.errors import UserError
-from rlhf.runs.seed_table import keys_of, read_tables_here
+from rlhf.runs.seed_table import Keys, keys_of, read_tables_here, write_tables
 from studies import seed_spread
 from studies.run import ROOT, STAGES, Run
 from tests.studies.pretend import pretend_make
@@ -72,17 +73,45 @@ def test_its_keys_are_those_that_verify_computes(study: Study, tmp_path: Path) -
     assert set(keys.code) == set(STAGES)
 
 
-def test_a_table_of_other_code_is_made_anew(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def other_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes the code of ppo another."""
+    own = seed_spread.keys_now
+
+    def keys(run: Run) -> Keys:
+        return Keys({**own(run).code, "ppo": "other"}, own(run).params)
+
+    return lambda: monkeypatch.setattr(seed_spread, "keys_now", keys)
+
+
+def test_a_table_of_code_that_gives_the_same_numbers_stays(
+    study: Study, tmp_path: Path, other_code: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     study("--seeds", "0", "1")
-    own = seed_spread.keys_now
-    monkeypatch.setattr(
-        seed_spread, "keys_now", lambda run: type(own(run))({**own(run).code, "ppo": "other"}, own(run).params)
-    )
-    assert study("--seeds", "1", "2") == ["seed1", "seed2"]
-    assert "tiny: the code of ppo changed since: its 2 seeds are made again" in capsys.readouterr().err
-    assert set(read_tables_here(tmp_path / "seed_spread.json")["tiny"].seeds) == {"1", "2"}
+    before = read_tables_here(tmp_path / "seed_spread.json")["tiny"]
+    other_code()
+    assert study("--seeds", "1", "2") == ["seed0", "seed2"]  # the first again, as the proof
+    said = capsys.readouterr().err
+    assert "tiny: the code of ppo changed since; seed 0 is made again" in said
+    assert "tiny: its 2 numbers are the same, and the table stays" in said
+    after = read_tables_here(tmp_path / "seed_spread.json")["tiny"]
+    assert set(after.seeds) == {"0", "1", "2"}
+    assert after.keys.changed(before.keys) == ["ppo"]
+    assert study("--seeds", "0", "1", "2") == []
+
+
+def test_a_table_of_code_that_gives_other_numbers_is_made_anew(
+    study: Study, tmp_path: Path, other_code: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study("--seeds", "0", "1")
+    path = tmp_path / "seed_spread.json"
+    table = read_tables_here(path)["tiny"]
+    write_tables(path, {"tiny": replace(table, seeds={**table.seeds, "0": {"eval_kl": 1.0, "ppo_kl_final": 0.5}})})
+    other_code()
+    assert study("--seeds", "0", "2") == ["seed0", "seed0", "seed2"]
+    said = capsys.readouterr().err
+    assert "1 of its numbers differ (ppo_kl_final: 0.5 was, 0.0 is): all 2 seeds are made again" in said
+    assert set(read_tables_here(path)["tiny"].seeds) == {"0", "2"}
 
 
 def test_profiles_stand_side_by_side(study: Study, tmp_path: Path) -> None:
