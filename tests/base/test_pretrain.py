@@ -51,6 +51,7 @@ def test_pretraining_learns_and_saves_a_model_that_transformers_loads(tmp_path: 
     assert curve.startswith('"step","train_loss","validation_loss"\n"5",')
 
 
+@pytest.mark.thorough  # any number of processes writes the same bytes: tests/base/test_processes.py
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         make(tmp_path / name, seed)

@@ -111,7 +111,9 @@ def test_dry_run_and_going_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("words", [("benchmarks.gpu", "run"), ("benchmarks.repro_gpu",)])
+@pytest.mark.parametrize(
+    "words", [pytest.param(("benchmarks.gpu", "run"), marks=pytest.mark.thorough), ("benchmarks.repro_gpu",)]
+)
 def test_without_a_gpu_it_says_so(words: tuple[str, ...], tmp_path: Path) -> None:
     done = command(*words, "--out", str(tmp_path), check=False)
     assert done.returncode == 1

@@ -78,7 +78,7 @@ def test_rrhf_puts_likelihoods_in_the_order_of_rewards(project: Make) -> None:
     assert lost(Plain(at.base, at.offline("rrhf"))) < lost(Plain(at.base, at.sft)) * 0.9
 
 
-@pytest.mark.parametrize("method", ["rrhf", "rejection"])
+@pytest.mark.parametrize("method", ["rrhf", pytest.param("rejection", marks=pytest.mark.thorough)])
 def test_same_seed_same_bytes(project: Make, method: str) -> None:
     hashes = []
     for name in ("a", "b"):

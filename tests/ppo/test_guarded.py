@@ -56,7 +56,10 @@ def bad_scores(at: int, bad: float) -> Callable[[RewardModelSource, Scorable], T
     return score
 
 
-@pytest.mark.parametrize(("bad", "reason"), [(math.nan, "nonfinite_score"), (-math.inf, "nonfinite_score")])
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [(math.nan, "nonfinite_score"), pytest.param(-math.inf, "nonfinite_score", marks=pytest.mark.thorough)],
+)
 def test_one_bad_score(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float, reason: str
 ) -> None:
@@ -68,7 +71,7 @@ def test_one_bad_score(
     assert holds_the_policy_of(template, tmp_path / "short", 2, policy)
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("what", ["loss", pytest.param("gradient", marks=pytest.mark.thorough)])
 def test_an_update_that_is_not_finite(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

@@ -111,7 +111,9 @@ def f(*paths):
 
 
 @needs_bwrap
-@pytest.mark.parametrize("inside", ["prefix", "stdlib", "site-packages"])
+@pytest.mark.parametrize(
+    "inside", ["site-packages", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("prefix", "stdlib"))]
+)
 def test_a_project_in_the_interpreters_own_folders_stays_outside(tmp_path: Path, inside: str) -> None:
     """As where the interpreter, or a virtual environment, lies in the project, or the project in the interpreter's."""
     python = tmp_path / "python"

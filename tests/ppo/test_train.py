@@ -152,7 +152,7 @@ def policy_after(make: Make, folder: Path, iterations: int, **changes: object) -
     ("bad", "reason", "changes"),
     [
         (lambda s: s * math.nan, "nonfinite_score", {}),
-        (lambda s: s + math.inf, "nonfinite_score", {}),
+        pytest.param(lambda s: s + math.inf, "nonfinite_score", {}, marks=pytest.mark.thorough),
         (lambda s: s + 50.0, "score_spike", {"score_jump": 3.0}),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_bad_reward_stops_with_the_last_sound_policy(
     assert isinstance(found["ppo_score_final"], float)
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("what", ["gradient", pytest.param("loss", marks=pytest.mark.thorough)])
 def test_a_bad_update_stops_with_the_policy_before_it(make: Make, tmp_path: Path, what: str) -> None:
     setup = make_setup(make(), make_params(iterations=5))
     original = module.step

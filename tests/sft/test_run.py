@@ -57,7 +57,8 @@ def test_the_adapter_loads_with_plain_peft_and_gives_the_reported_perplexity(
 
 
 @pytest.mark.parametrize(
-    "folder", ["tiny_model_dir", "tiny_llama_dir", pytest.param("tiny_neox_dir", marks=pytest.mark.thorough)]
+    "folder",
+    ["tiny_llama_dir", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("tiny_model_dir", "tiny_neox_dir"))],
 )
 def test_every_architecture_learns_and_to_end(folder: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     layout = project(tmp_path, request.getfixturevalue(folder))

@@ -112,10 +112,10 @@ def test_caches_swap_files_and_notes_make_nothing_stale(project: Path) -> None:
     ("name", "room"),
     [
         ("rlhf/ppo/brand_new.py", "rlhf/ppo"),
-        ("rlhf/judge/deeper/brand_new.py", "rlhf/judge"),
+        pytest.param("rlhf/judge/deeper/brand_new.py", "rlhf/judge", marks=pytest.mark.thorough),
         ("rlhf/report/templates/extra.html", "rlhf/report"),
-        ("rlhf/evaluate/people.py", "rlhf/evaluate"),
-        ("rlhf/reward/fit.py", "rlhf/reward"),
+        pytest.param("rlhf/evaluate/people.py", "rlhf/evaluate", marks=pytest.mark.thorough),
+        pytest.param("rlhf/reward/fit.py", "rlhf/reward", marks=pytest.mark.thorough),
     ],
 )
 def test_code_and_templates_make_their_own_stage_stale(project: Path, name: str, room: str) -> None:

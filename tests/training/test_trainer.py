@@ -360,7 +360,8 @@ def test_checkpoints_hold_no_pickled_arguments_and_load_as_plain_tensors(tmp_pat
         torch.load(folder / "scheduler.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
+@pytest.mark.thorough  # tests/stages/test_kill.py sends both to stages that train so
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_stops_and_resumes(
     tmp_path: Path, number: signal.Signals, uninterrupted: tuple[str, bytes]
 ) -> None:
