@@ -1,6 +1,6 @@
 """`make round-gains`: does asking again pay? Three rounds of labels, against the same labels at once and against none.
 
-    python -m studies.round_gains [--seeds 0 1 2] [--rounds 3] [--pairs 200] [--work .studies]
+    python -m studies.round_gains [--seeds 0 1 2] [--rounds 3] [--pairs 1000] [--work .studies]
 
 PPO is let over-optimise (`studies.overoptimised`), so that what its reward model has wrong shows. Round k asks about
 replies of SFT and of round k - 1's policy (`studies.rounds`); `at once` asks as many questions as all rounds, about the
@@ -105,7 +105,7 @@ def main() -> None:
     parser = options(__doc__, ".studies")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=3, help="how often labels are bought")
-    parser.add_argument("--pairs", type=int, default=200, help="questions a round")
+    parser.add_argument("--pairs", type=int, default=1000, help="questions a round")
     given = parser.parse_args()
     record = given.out / "round_gains.json"
     found: Found = read_json(record) if record.is_file() else {}
