@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlhf.core.artifacts import iter_jsonl
+from rlhf.core.artifacts import iter_jsonl, read_json
 from rlhf.core.conversation import labelled
 from rlhf.core.errors import UserError
 from rlhf.core.params import check
@@ -47,19 +47,22 @@ def labelled_pairs(data: DataParams, source: Sequence[Pair], writer: Writer) -> 
     A question on which nobody is ahead is a pair with the target one half, reply A as its chosen one.
 
     Raises:
-        UserError: as `read_labels`; a pair that breaks a rule of rows where `data.on_bad_row` is stop.
+        UserError: as `read_labels`; a pair that breaks a rule of rows where `data.on_bad_row` is stop; a constitution
+            that was found to do harm is among the annotators.
     """
     params = data.labels
     if not params.use:
         return None
     found = read_labels(Path(params.path), asked=_asked(Path(params.path)))
     kept, left_out = _of_this_run(found, params)
+    unjudged = _judged_constitutions(Path(params.path), kept)
     combined, known, ledger = combine(kept), _known(source), Ledger()
     rows = _rows(combined, kept, found.places, known, writer, ledger=ledger)
     pairs = list(accepted(rows, ledger, data))
     prompts = {label.prompt: known[label.prompt].prompt for label in kept if label.prompt in known}
     answers = answers_of(kept, combined, found.left_out | left_out, prompts, gold=data.source == "synthetic")
-    return Labelled(pairs, ledger, answers, [f"data.labels: {found.summary()}", *_unread(Path(params.path))])
+    notes = [f"data.labels: {found.summary()}", *_unread(Path(params.path)), *unjudged]
+    return Labelled(pairs, ledger, answers, notes)
 
 
 def _of_this_run(found: Labels, params: LabelParams) -> tuple[list[Label], dict[str, int]]:
@@ -67,6 +70,29 @@ def _of_this_run(found: Labels, params: LabelParams) -> tuple[list[Label], dict[
     ours = [label for label in found.answers if label.kind in params.kinds]
     kept = [label for label in ours if label.round <= params.round]
     return kept, {"other_kind": len(found.answers) - len(ours), "later_round": len(ours) - len(kept)}
+
+
+def _judged_constitutions(path: Path, kept: Sequence[Label]) -> list[str]:
+    """Heed the verdicts that `label constitution` has left beside the answers, and say of which constitution there is
+    none.
+
+    Raises:
+        UserError: one does harm: its first answers are preferred to their revisions.
+    """
+    folder = path if path.is_dir() else path.parent
+    notes = []
+    for name in sorted({label.annotator for label in kept if label.kind == "constitution"}):
+        file = folder / f"constitution-{name}.json"
+        verdict = read_json(file).get("labels_constitution_verdict") if file.is_file() else None
+        if verdict == "harm":
+            raise UserError(
+                f"{file}: the verdict is harm: first answers are preferred to the constitution's revisions, and "
+                f"{file.with_suffix('.jsonl').name} says the opposite; move both out of the folder, or leave "
+                "constitution out of data.labels.kinds"
+            )
+        if verdict is None:
+            notes.append(f"data.labels: constitution-{name}: nobody has judged whether its revisions are better")
+    return notes
 
 
 def _asked(path: Path) -> set[str] | None:
@@ -89,7 +115,8 @@ def _question(row: dict[str, object], where: str) -> Question:
 def _unread(path: Path) -> list[str]:
     """Say which files beside the answers may hold some and are not read."""
     items = sorted(path.iterdir()) if path.is_dir() else []
-    left = [one.name for one in items if one.is_file() and one.suffix != ".jsonl"]
+    verdicts = {one.with_suffix(".json").name for one in items if one.suffix == ".jsonl"}
+    left = [one.name for one in items if one.is_file() and one.suffix != ".jsonl" and one.name not in verdicts]
     left = [name for name in left if not name.startswith(".") and not name.lower().endswith(_BESIDE)]
     return [f"data.labels.path: files that are not read: {', '.join(left[:10])}"] if left else []
 

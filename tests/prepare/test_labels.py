@@ -216,6 +216,24 @@ def test_an_edited_line_and_files_that_are_not_read(tmp_path: Path) -> None:
         ready(tmp_path, path=str(tmp_path / "nowhere"))
 
 
+def test_a_constitution_that_does_harm_is_refused_and_an_unjudged_one_is_told(tmp_path: Path) -> None:
+    where = split_of(ready(tmp_path))
+    number = next(number for number, split in where.items() if split == "train")
+    answer = asked(number, annotator="sft-3", kind="constitution", answer="B")
+    ready(tmp_path, answer)
+    file = tmp_path / "labels" / "constitution-sft-3.json"
+    assert [note for note in ready(tmp_path).notes if "constitution-sft-3: nobody has judged" in note]
+    for verdict in ("helps", "unclear"):
+        file.write_text(json.dumps({"labels_constitution_verdict": verdict}))
+        prepared = ready(tmp_path)
+        assert len(added(prepared)) == 1
+        assert not [note for note in prepared.notes if "constitution" in note]
+    file.write_text(json.dumps({"labels_constitution_verdict": "harm"}))
+    with pytest.raises(UserError, match=r"constitution-sft-3\.json: the verdict is harm: .*data\.labels\.kinds"):
+        ready(tmp_path)
+    assert added(ready(tmp_path, kinds=["people"])) == {}  # whoever leaves it out reads on
+
+
 def test_accuracy_by_kind_is_against_the_truth(tmp_path: Path) -> None:
     """Three of four people and one of two machines are right; who sees a tie is not counted."""
     made = prepare(data_params(source="synthetic", max_tokens=500), SCRATCH, seed=0)
