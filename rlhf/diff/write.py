@@ -34,7 +34,7 @@ def _numbers(found: Difference, markdown: bool) -> Iterator[Sequence[str]]:
         yield text_table(HEAD, [_row(one) for one in found.numbers.headlines], markdown=markdown)
     more = [one for one in found.numbers.others if one.exceeds]
     if more:
-        yield ["Other numbers that changed by more:"]
+        yield ["Other numbers that changed by more, came or went:"]
         yield text_table(HEAD, [_row(one) for one in more], markdown=markdown)
     within = [one for one in found.numbers.others if one.exceeds is False]
     unknown = [one for one in found.numbers.others if one.exceeds is None]
@@ -46,6 +46,8 @@ def _numbers(found: Difference, markdown: bool) -> Iterator[Sequence[str]]:
 
 def _row(one: Change) -> tuple[str, ...]:
     said = {True: "EXCEEDS", False: "within", None: "unknown"}[one.exceeds] if one.by != 0 else "the same"
+    if one.by is None:
+        said = "new" if one.before is None else "gone"
     by = "–" if one.by is None else f"{one.by:+.4g}"
     return (one.name, number(one.before), number(one.after), by, number(one.limit), said)
 

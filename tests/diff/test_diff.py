@@ -114,6 +114,10 @@ def test_a_number_that_came_or_went_exceeds(project: Toy) -> None:
     assert {one.name: one.exceeds for one in look(project).numbers.headlines} == {
         "ppo_kl_final": False, "eval_gold_ppo": True, "eval_kl": True,
     }  # fmt: skip
+    last = {
+        words[0]: words[-1] for line in write(look(project), markdown=False).splitlines() if (words := line.split())
+    }
+    assert (last["eval_gold_ppo"], last["eval_kl"]) == ("new", "gone")
 
 
 def test_a_table_of_other_code_is_used_and_called_outdated(project: Toy) -> None:
