@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles smollm2-weights real bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread scale vllm active-learning rounds readme experiments clean
+.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles smollm2-weights real bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread scale vllm active-learning rounds round-gains readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -118,6 +118,9 @@ active-learning: $(STAMP) ## Accuracy over labels bought, by each strategy of ac
 
 rounds: $(STAMP) ## Ask, label, fit, optimise, again: ROUNDS=3 rounds from this run (BY=people waits for answers)
 	python -m studies.rounds --rounds $(or $(ROUNDS),3) --by $(or $(BY),simulated)
+
+round-gains: $(STAMP) ## Three rounds of labels against the same labels at once and against none: three seeds (half an hour)
+	python -m studies.round_gains
 
 export: $(STAMP) ## Write all of the run's models to exports/, for plain transformers and peft
 	python -m stages.export

@@ -2,11 +2,12 @@
 
     python -m studies.round_gains [--seeds 0 1 2] [--rounds 3] [--pairs 1000] [--work .studies]
 
-PPO is let over-optimise (`studies.overoptimised`), so that what its reward model has wrong shows. Round k asks about
-replies of SFT and of round k - 1's policy (`studies.rounds`); `at once` asks as many questions as all rounds, about the
-first policy's. Gold is compared prompt by prompt with the policy that no label was bought for. Five minutes a seed on
-a quiet core beyond what `make ensembles` and `make early-stopping` have left; killed, the same call goes on. Writes
-benchmarks/results/round_gains.{json,md,png}.
+PPO is let over-optimise (`studies.overoptimised`), so that what its reward model has wrong shows. Its head reads
+log-probabilities and has a hidden layer: a linear one cannot say that a reply has nothing to do with its prompt,
+however many labels say so. Round k asks about replies of SFT and of round k - 1's policy (`studies.rounds`);
+`at once` asks as many questions as all rounds, about the first policy's. Gold is compared prompt by prompt with the
+policy that no label was bought for. Eight minutes a seed on a quiet core, less where `make ensembles` has left its
+runs; killed, the same call goes on. Writes benchmarks/results/round_gains.{json,md,png}.
 """
 
 import math
@@ -22,6 +23,7 @@ from studies.run import Run
 from studies.runner import make
 
 NONE, AT_ONCE = "none", "at once"
+HEAD: dict[str, Any] = {"reward.logprobs": True, "reward.head_units": 64}
 KEPT = ("prepare_labels_answers", "reward_accuracy", "reward_accuracy_low", "reward_accuracy_high", "eval_gold_sft",
         "eval_gold_ppo", "eval_gold_ppo_low", "eval_gold_ppo_high", "eval_gold_peak", "eval_reward_ppo",
         "eval_kl")  # fmt: skip
@@ -34,10 +36,10 @@ def gains(work: Path, seed: int, count: int, pairs: int) -> Iterator[tuple[str, 
     Raises:
         UserError: a stage failed.
     """
-    start = over_optimised(work, seed, "single", {})
+    start = over_optimised(work, seed, "logprobs", HEAD)
     list(make([start], 1))
     yield NONE, read(start.folder, start.metrics(), start, seed)
-    changes = {"seed": seed, **SETTING, "acquire.strategy": "random"}
+    changes = {"seed": seed, **SETTING, **HEAD, "acquire.strategy": "random"}
     ways = {"round": (count, pairs), AT_ONCE: (1, count * pairs)}
     for way, (times, asked) in ways.items():
         folder = work / f"seed{seed}-{way.replace(' ', '-')}s-{asked}"
