@@ -1,6 +1,6 @@
 """`make round-gains`: does asking again pay? Three rounds of labels, against the same labels at once and against none.
 
-    python -m studies.round_gains [--seeds 0 1 2] [--rounds 3] [--pairs 1000] [--work .studies]
+    python -m studies.round_gains [--seeds 0 1 2] [--rounds 3] [--pairs 300] [--work .studies]
 
 PPO is let over-optimise (`studies.overoptimised`), so that what its reward model has wrong shows. Its head reads
 log-probabilities and has a hidden layer: a linear one cannot say that a reply has nothing to do with its prompt,
@@ -23,7 +23,10 @@ from studies.run import Run
 from studies.runner import make
 
 NONE, AT_ONCE = "none", "at once"
-HEAD: dict[str, Any] = {"reward.logprobs": True, "reward.head_units": 64}
+FEW: dict[str, Any] = {
+    "data.max_pairs": 600, "reward.logprobs": True, "reward.head_units": 64, "evaluate.prompts": 2000,
+    "evaluate.samples": 2000,
+}  # fmt: skip
 KEPT = ("prepare_labels_answers", "reward_accuracy", "reward_accuracy_low", "reward_accuracy_high", "eval_gold_sft",
         "eval_gold_ppo", "eval_gold_ppo_low", "eval_gold_ppo_high", "eval_gold_peak", "eval_reward_ppo",
         "eval_kl")  # fmt: skip
@@ -36,10 +39,10 @@ def gains(work: Path, seed: int, count: int, pairs: int) -> Iterator[tuple[str, 
     Raises:
         UserError: a stage failed.
     """
-    start = over_optimised(work, seed, "logprobs", HEAD)
+    start = over_optimised(work, seed, "few", FEW)
     list(make([start], 1))
     yield NONE, read(start.folder, start.metrics(), start, seed)
-    changes = {"seed": seed, **SETTING, **HEAD, "acquire.strategy": "random"}
+    changes = {"seed": seed, **SETTING, **FEW, "acquire.strategy": "random", "acquire.per_prompt": 3}
     ways = {"round": (count, pairs), AT_ONCE: (1, count * pairs)}
     for way, (times, asked) in ways.items():
         folder = work / f"seed{seed}-{way.replace(' ', '-')}s-{asked}"
@@ -107,7 +110,7 @@ def main() -> None:
     parser = options(__doc__, ".studies")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=3, help="how often labels are bought")
-    parser.add_argument("--pairs", type=int, default=1000, help="questions a round")
+    parser.add_argument("--pairs", type=int, default=300, help="questions a round")
     given = parser.parse_args()
     record = given.out / "round_gains.json"
     found: Found = read_json(record) if record.is_file() else {}

@@ -12,7 +12,7 @@ from studies import round_gains
 from tests.studies.pretend import pretend_stages, write_outs
 
 PROMPTS = [f"\n\nHuman: What is the capital of Zorland, number {k}?\n\nAssistant:" for k in range(4)]
-GOLD = {"seed3-logprobs": 0.5, "round-1": 1.0, "round-2": 2.0}
+GOLD = {"seed3-few": 0.5, "round-1": 1.0, "round-2": 2.0}
 
 
 def act(stage: str) -> None:
@@ -49,7 +49,7 @@ def test_rounds_and_all_at_once_spend_the_same_labels(
     made = called()
     assert made.count("round-1: ppo") == 2  # the first of two rounds, and all at once
     assert [line for line in made if line.endswith("reward")] == [
-        "seed3: reward", "seed3-logprobs: reward", "round-1: reward", "round-2: reward", "round-1: reward",
+        "seed3: reward", "seed3-few: reward", "round-1: reward", "round-2: reward", "round-1: reward",
     ]  # fmt: skip
     found = read_json(tmp_path / "round_gains.json")
     assert {name: own["prepare_labels_answers"] for name, own in found.items()} == {
@@ -71,8 +71,8 @@ def test_the_policy_that_nobody_labelled_for_is_the_one_that_round_one_asks_abou
     from studies.overoptimised import SETTING, over_optimised
     from studies.rounds import plan
 
-    start = over_optimised(tmp_path, 3, "logprobs", round_gains.HEAD)
-    changes: dict[str, Any] = {"seed": 3, **SETTING, **round_gains.HEAD}
+    start = over_optimised(tmp_path, 3, "few", round_gains.FEW)
+    changes: dict[str, Any] = {"seed": 3, **SETTING, **round_gains.FEW}
     first = plan(tmp_path, 0, changes, start)
     assert first.stages == ("acquire",)
     assert first.start is start
