@@ -120,7 +120,8 @@ class Run:
         from rlhf.core.launcher import launch
 
         arguments = ["-m", f"stages.{self.stage.partition('@')[0]}", *([self.variant] if self.variant else [])]
-        return launch(arguments, count, stage=self.stage, say=functools.partial(click.echo, err=True))
+        first = iter("\n")  # a process that was killed has left its progress bar's line open
+        return launch(arguments, count, stage=self.stage, say=lambda line: click.echo(next(first, "") + line, err=True))
 
     def join(self, shared: "Shared") -> None:
         """Meet the other processes that a launcher has started; all but the first one are silent from now on."""
