@@ -204,6 +204,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "ensembles": lambda: stored("ensembles"),
     "reward_variants": lambda: stored("reward_variants"),
     "frontier": lambda: stored("frontier"),
+    "projection": lambda: stored("projection"),
     "portable": lambda: stored("portable"),
     "active_learning": lambda: stored("active_learning"),
     "real_sentiment": real_sentiment,
