@@ -206,6 +206,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "frontier": lambda: stored("frontier"),
     "projection": lambda: stored("projection"),
     "portable": lambda: stored("portable"),
+    "round_gains": lambda: stored("round_gains"),
     "active_learning": lambda: stored("active_learning"),
     "real_sentiment": real_sentiment,
     "speed": speed.block,
