@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import tests.typechecker  # first: pytest lays its checker over every module of rlhf imported after it
+import tests.typechecker  # first: pytest lays its checker over the modules with arrays imported after it
 from rlhf.core import portable
 
 portable.apply()  # before torch and numpy: what a test sees on one processor, it sees on all

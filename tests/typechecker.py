@@ -1,4 +1,4 @@
-"""The run-time type checker that pytest lays over `rlhf`: array shapes and types of calls (an int is a float).
+"""The run-time type checker that pytest lays over what has arrays in `rlhf`: shapes, and types (an int is a float).
 
 Checking every call took nearly half of all tests' time, most of it in functions that are called thousands of times with
 the same shapes. So each test checks the first calls of each function, and no more.

@@ -1,5 +1,8 @@
 """The type checker of the tests themselves: it finds a wrong shape, in each test anew."""
 
+import tomllib
+from pathlib import Path
+
 import jaxtyping
 import pytest
 import torch
@@ -7,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tests import typechecker
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def product(a: Float[Tensor, "rows inner"], b: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
@@ -38,3 +43,18 @@ def test_a_function_within_a_function_too() -> None:
         with pytest.raises(jaxtyping.TypeCheckError, match="inner"):
             nested()
     assert nested().shape == (2, 2)
+
+
+def test_it_is_laid_over_every_module_with_arrays() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    (listed,) = [word.partition("=")[2] for word in options.split() if word.startswith("--jaxtyping-packages=")]
+    laid_over = [name for name in listed.split(",") if not name.startswith("tests.")]
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "rlhf").rglob("*.py")
+        if "jaxtyping" in path.read_text(encoding="utf-8")
+    }
+    assert len(modules) > 40
+    under = {name: [one for one in modules if one == name or one.startswith(f"{name}.")] for name in laid_over}
+    assert modules == {one for found in under.values() for one in found}
+    assert all(under.values())  # none is listed in vain
