@@ -21,7 +21,8 @@ WORDS = 4  # of a reply in the data, which teaches nothing here
 WAYS: dict[str, dict[str, object]] = {"penalty": {}, "free": {"ppo.kl_coef": 0.0, "ppo.kl_limit": 0.0}}
 OFFLINE = tuple(f"offline@{name}" for name in ("dpo", "ipo", "rrhf", "rejection", "best_of_n"))
 BEFORE = ("prepare", "base", "conformance", "sft", "reward", *OFFLINE)
-AFTER = ("ppo", "evaluate", "diagnose", "compare")
+AFTER = ("ppo", "evaluate", "diagnose")
+COMPARED = (0, "penalty")  # best of n is of the SFT policy alone, and takes as long as PPO: sampled for one row
 SHOWN = 6  # prompts side by side
 
 # Sizes for two shared processor cores. PPO's rewards are the function's own, so no model of them is fitted with care.
@@ -93,7 +94,8 @@ def plan(work: Path, seed: int, way: str) -> Entry:
     source = cut_short(shared("hh-helpful-base/test.jsonl.gz"), work / "data" / "sentiment.jsonl", words=WORDS)
     changes = SETTINGS | {"data.path": str(source), "seed": seed}
     start = Run(work / f"sentiment-{seed}-start", changes, BEFORE)
-    run = Run(work / f"sentiment-{seed}-{way}", changes | WAYS[way], AFTER, start)
+    after = (*AFTER, "compare") if (seed, way) == COMPARED else AFTER
+    run = Run(work / f"sentiment-{seed}-{way}", changes | WAYS[way], after, start)
     return Entry((start, run), lambda: read(run, seed, way))
 
 
