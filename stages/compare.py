@@ -8,12 +8,11 @@ def main(run: Run) -> None:
     """Compare PPO with the alternatives that were asked for, on evaluate's prompts with its random numbers.
 
     Reads metrics/evaluate.json (base, SFT, PPO), artifacts/offline and what evaluate reads. Writes
-    artifacts/compare (compare.md, and a figure where an alternative ran), metrics/compare.json, plots/compare.csv and
-    provenance/compare.json.
+    artifacts/compare (compare.md; a figure and replies side by side where an alternative ran), metrics/compare.json,
+    plots/compare.csv and provenance/compare.json.
     """
     from rlhf.base.params import BaseParams
-    from rlhf.compare.compare import compare, read_methods
-    from rlhf.compare.table import write_table
+    from rlhf.compare.compare import compare, read_methods, write
     from rlhf.core.artifacts import atomic_dir
     from rlhf.core.curves import Curve
     from rlhf.evaluate.params import EvaluateParams
@@ -27,10 +26,9 @@ def main(run: Run) -> None:
     own = (run.value("ppo.source"), run.value("ppo.function"), run.value("ppo.function_path"))
     functions = Functions.of(*own, run.value("ppo.function_timeout_s"), run.section("referee", RefereeParams))
     found = compare(at, read_methods(at, METHODS), params, run.runtime, functions, corpus_share=share)
-    rows = found.rows()
     with atomic_dir(at.compare) as folder:
-        write_table(folder, rows)
-    Curve(at.plot("compare"), rows).write()
+        write(found, folder)
+    Curve(at.plot("compare"), found.rows()).write()
     run.finish(found.metrics, inputs=[at.metrics("evaluate")], outputs=[at.compare])
 
 

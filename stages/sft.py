@@ -1,11 +1,11 @@
-"""Fine-tune the base model on the chosen responses."""
+"""Fine-tune the base model on the preferred responses."""
 
 from stages.cli import Run, stage_command
 
 
 @stage_command("sft")
 def main(run: Run) -> None:
-    """Fine-tune a LoRA adapter on the chosen responses; prompts are read, not learnt, and the base is frozen.
+    """Fine-tune a LoRA adapter on the chosen responses, or both (sft.replies); prompts are only read, the base frozen.
 
     Reads artifacts/base and artifacts/prepare/pairs (train, validation, test).
 

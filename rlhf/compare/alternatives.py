@@ -19,10 +19,11 @@ from rlhf.measure.params import MeasureParams
 from rlhf.measure.policies import measure_policy, measure_samples, sample_policy
 from rlhf.measure.prompts import SPLIT_PROMPTS, choose_fitting
 from rlhf.measure.responses import Responses
+from rlhf.measure.samples import Row, side_by_side
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.reward.best_of_n import best, kl_bound, kl_estimate
 from rlhf.models.reward.scoring import ADAPTER
-from rlhf.models.text.prompts import read_prompts
+from rlhf.models.text.prompts import read_prompts, read_shown
 
 Metrics = dict[str, object]
 
@@ -35,8 +36,9 @@ def measure_alternatives(
     functions: Functions = REWARD_MODELS,
     *,
     corpus_share: float | None,
-) -> dict[str, Metrics]:
-    """Measure each policy, by its name in the table; best of n is one policy for each n.
+) -> tuple[dict[str, Metrics], list[Row]]:
+    """Measure each policy, by its name in the table, and list SFT's and its replies side by side; best of n is one
+    policy for each n.
 
     Raises:
         UserError: an artifact is missing, or the reward model is of another backbone.
@@ -49,37 +51,41 @@ def measure_alternatives(
 
 def _measured(
     at: Layout, panel: Panel, methods: Mapping[str, Mapping[str, Any]], corpus_share: float | None
-) -> dict[str, Metrics]:
+) -> tuple[dict[str, Metrics], list[Row]]:
     params = panel.params
     read = read_prompts(at.pairs / f"{params.split}.jsonl")
     prompts = choose_fitting(panel, read, params.prompts, SPLIT_PROMPTS).chosen
     documents = validation_documents(at.corpus, share=corpus_share, count=params.tax.documents, seed=panel.seed)
     sft = measure_policy(panel, prompts, SPLIT_PROMPTS, ADAPTER)
     found: dict[str, Metrics] = {}
+    replies = {"sft": sft}
     with track(len(methods), "compare", unit="method") as bar:
         for name, policy in methods.items():
             bar.set_postfix_str(name)
             if policy["kind"] == "best_of_n":
                 for n, (given, kl) in best_of_n(panel, prompts, policy["n"], sft).items():
+                    replies[f"best_of_{n}"] = given
                     found[f"best_of_{n}"] = measures(given, sft, kl, panel.seed) | {
                         "kl_bound": kl_bound(n),
                         "tokens_per_reply": n * sum(sft.drift.tokens) / len(prompts),
                     }
             else:
-                found[name] = of_adapter(panel, prompts, f"offline_{name}", sft) | _tokens(at, name)
+                given = measure_policy(panel, prompts, SPLIT_PROMPTS, f"offline_{name}")
+                replies[name] = given
+                found[name] = of_adapter(given, sft, panel.seed) | _tokens(at, name)
                 if documents:
                     found[name]["tax_perplexity"] = _perplexity(panel, documents, f"offline_{name}")
             bar.update()
-    return found
+    shown = read_shown(at.pairs / f"{params.split}.jsonl")
+    return found, side_by_side(replies, params.samples, shown)
 
 
-def of_adapter(panel: Panel, prompts: Sequence[str], adapter: str, sft: Responses) -> Metrics:
-    """Measure one trained policy, against SFT's responses to the same prompts."""
-    given = measure_policy(panel, prompts, SPLIT_PROMPTS, adapter)
-    found = measures(given, sft, given.drift.k1, panel.seed)
+def of_adapter(given: Responses, sft: Responses, seed: int) -> Metrics:
+    """Measure one trained policy's responses, against SFT's to the same prompts."""
+    found = measures(given, sft, given.drift.k1, seed)
     if given.exact_kl:
         found |= mean_interval(given.exact_kl).named("kl_exact")
-    return found | {"tokens_per_reply": sum(given.drift.tokens) / len(prompts)}
+    return found | {"tokens_per_reply": sum(given.drift.tokens) / len(given.samples)}
 
 
 def best_of_n(

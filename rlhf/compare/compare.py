@@ -4,9 +4,11 @@ twice; only alternatives that were asked for are sampled here (no torch where th
 import csv
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from rlhf.compare.table import write_table
 from rlhf.core.artifacts import read_json
 from rlhf.core.curves import Cell
 from rlhf.core.errors import UserError
@@ -43,6 +45,7 @@ class Comparison:
 
     policies: list[str]
     metrics: Metrics
+    samples: list[dict[str, object]] = field(default_factory=list)  # SFT's and the alternatives' replies side by side
 
     def rows(self) -> list[dict[str, Cell]]:
         """Build the table: a row a policy, all with the same columns; None where a cell is empty."""
@@ -72,16 +75,27 @@ def compare(
         UserError: evaluate's metrics, or an artifact of a method that has run, are missing.
     """
     metrics = from_evaluation(read_json(at.metrics("evaluate"))) | _ppo_tokens(at)
-    policies = ["base", "sft", "ppo"]
+    policies, samples = ["base", "sft", "ppo"], list[dict[str, object]]()
     on = {name: policy for name, policy in methods.items() if policy.get("run")}
     if on:
         from rlhf.compare.alternatives import measure_alternatives
 
-        found = measure_alternatives(at, on, params, start(), functions, corpus_share=corpus_share)
+        found, samples = measure_alternatives(at, on, params, start(), functions, corpus_share=corpus_share)
         policies += found
         for name, numbers in found.items():
             metrics |= named(numbers, name)
-    return Comparison(policies, dict(sorted(metrics.items())))
+    return Comparison(policies, dict(sorted(metrics.items())), samples)
+
+
+def write(found: Comparison, folder: Path) -> None:
+    """Write compare.md, and where alternatives were sampled a figure, samples.jsonl and samples.md: SFT's replies and
+    theirs side by side (PPO's are in artifacts/evaluate)."""
+    write_table(folder, found.rows())
+    if found.samples:
+        from rlhf.measure.samples import write_samples
+
+        sampled = [name for name in found.policies if name in found.samples[0]]
+        write_samples(folder, found.samples, sampled, "Replies of SFT and of the alternatives")
 
 
 def read_methods(at: Layout, names: tuple[str, ...]) -> dict[str, Metrics]:

@@ -18,7 +18,6 @@ class EvaluateParams(MeasureParams):
     """The prompts that policies are asked, and how much is shown of the responses; `params.yaml` explains each key."""
 
     ood_prompts: int = Field(ge=0)
-    samples: int = Field(ge=0)
     probes: int = Field(ge=0)
     people: PeopleParams
     judge: JudgeParams

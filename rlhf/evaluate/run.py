@@ -14,7 +14,6 @@ from rlhf.evaluate.overoptimisation import CurvePoint, Episode, overoptimisation
 from rlhf.evaluate.params import EvaluateParams
 from rlhf.evaluate.people import Asked, Sheet, make_sheet
 from rlhf.evaluate.probing import probe
-from rlhf.evaluate.samples import Row, side_by_side, write_samples
 from rlhf.judge.pairwise import Duel
 from rlhf.judge.preflight import Bench
 from rlhf.measure.forgetting import tax
@@ -26,6 +25,7 @@ from rlhf.measure.panel import Panel, SampleScorer
 from rlhf.measure.policies import POLICIES, measure_policies
 from rlhf.measure.prompts import OOD_PROMPTS, SPLIT_PROMPTS
 from rlhf.measure.responses import Responses
+from rlhf.measure.samples import Row, side_by_side, write_samples
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.reward.scoring import Scorer
 from rlhf.models.text.tokens import encode_prompt, encode_response

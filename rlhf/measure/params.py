@@ -33,4 +33,5 @@ class MeasureParams(Section):
     batch_size: int = Field(ge=1)
     batch_tokens: int = Field(ge=1)
     exact_kl_prompts: int = Field(ge=0)
+    samples: int = Field(ge=0)
     tax: TaxParams

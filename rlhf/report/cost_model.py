@@ -44,13 +44,14 @@ def work(resolved: Mapping[str, Any], numbers: Numbers) -> list[Work]:
     )
     episode = prompt + response
     reward, ppo = resolved["reward"], resolved["ppo"]
+    learnt = (chosen + rejected) / 2 if resolved["sft"]["replies"] == "both" else chosen
     once = (train + validation + test) * (chosen + rejected)
     tuned = reward["train"] == "lora"
     sampled = float(reward["normalise_prompts"]) * 2 * episode  # read once while sampling, once for the score
     episodes = iterations * ppo["batch"]
     asked = prompts + float(numbers.number("eval_ood_prompts") or 0)
     return [
-        Work("sft", 0, examples * resolved["sft"]["epochs"] * chosen),
+        Work("sft", 0, examples * resolved["sft"]["epochs"] * learnt),
         Work(
             "reward",
             sampled + (0 if tuned else once),

@@ -24,10 +24,11 @@ SETTINGS = (
 def done(run: Inputs) -> Section:
     """Describe task, models and parameters; parameters that differ from the profile are listed."""
     n, resolved = run.numbers, run.resolved
+    replies = "both replies of each pair" if resolved["sft"]["replies"] == "both" else "the chosen replies"
     texts = [
         f"Profile `{resolved['profile']}`, seed {resolved['seed']}. Preferences come from "
         f"{SOURCES.get(resolved['data']['source'], resolved['data']['source'])}. {_base(resolved, n)}",
-        "Three models are trained one after the other: a policy fine-tuned on the chosen replies (SFT), a reward "
+        f"Three models are trained one after the other: a policy fine-tuned on {replies} (SFT), a reward "
         "model on its hidden states, and a policy that PPO optimises against that reward model while a KL penalty "
         "holds it near SFT.",
     ]

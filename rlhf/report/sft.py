@@ -25,9 +25,9 @@ def _texts(n: Numbers) -> Iterator[str]:
         before, after = float(n["sft_perplexity_before"]), float(n["sft_perplexity_after"])
         verb = "lowered" if after < before else "raised" if after > before else "left"
         yield (
-            f"Fine-tuning on {n.show('sft_train_examples')} chosen replies trained "
+            f"Fine-tuning on {n.show('sft_train_examples')} replies trained "
             f"{n.show('sft_trainable_parameters')} parameters of the adapter. It {verb} the perplexity of held-out "
-            f"chosen replies from {before:.2f} to {after:.2f}; the checkpoint of step {n.show('sft_best_step')}, with "
+            f"replies from {before:.2f} to {after:.2f}; the checkpoint of step {n.show('sft_best_step')}, with "
             "the lowest validation loss, was kept."
         )
     if n.has("sft_samples_ended_before", "sft_samples_ended_after"):

@@ -1,8 +1,9 @@
-"""Turn preference rows into training examples: the chosen response and its EOS are learnt, the prompt is only read."""
+"""Turn preference rows into training examples: a response and its EOS are learnt, the prompt is only read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -30,10 +31,21 @@ class Example:
         return len(self.prompt) + len(self.response)
 
 
+KEYS: dict[str, tuple[str, ...]] = {"chosen": ("chosen",), "both": ("chosen", "rejected")}
+
+
 def read_examples(
-    path: Path, tokenizer: PreTrainedTokenizerBase, *, context: int, limit: int, seed: int
+    path: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    context: int,
+    limit: int,
+    seed: int,
+    replies: Literal["chosen", "both"] = "chosen",
 ) -> list[Example]:
-    """Read the prompts and chosen responses of a pairs file: a drawn `limit` of them (0: all), in the file's order.
+    """Read prompts and responses of a pairs file: a drawn `limit` of them (0: all), in the file's order.
+
+    replies: the chosen response of each pair, or both; of both, each is an example of its own.
 
     Rows that annotators of the project's own questions have labelled are left out: that one of a policy's replies was
     preferred to another makes it no demonstration, and what PPO starts from stays the same when answers are added.
@@ -44,23 +56,29 @@ def read_examples(
     rows = [(number, row) for number, row in iter_jsonl(path) if row.get("labelled_by") is None]
     if not rows:
         raise UserError(f"{path}: empty; at least one pair is needed (see the counts in metrics/prepare.json)")
-    kept = list(range(len(rows)))
-    if 0 < limit < len(rows):
-        drawn = torch.randperm(len(rows), generator=generator(seed, "sft", "examples", path.stem))[:limit]
+    found = [(number, row, key) for number, row in rows for key in KEYS[replies]]
+    kept = list(range(len(found)))
+    if 0 < limit < len(found):
+        drawn = torch.randperm(len(found), generator=generator(seed, "sft", "examples", path.stem))[:limit]
         kept = sorted(drawn.tolist())
-    return [_example(rows[index][1], f"{path}:{rows[index][0]}", tokenizer, context) for index in kept]
+    return [
+        _example(row, key, f"{path}:{number}", tokenizer, context)
+        for number, row, key in (found[index] for index in kept)
+    ]
 
 
-def _example(row: dict[str, object], where: str, tokenizer: PreTrainedTokenizerBase, context: int) -> Example:
-    for key in ("id", "prompt", "chosen"):
+def _example(
+    row: dict[str, object], reply: str, where: str, tokenizer: PreTrainedTokenizerBase, context: int
+) -> Example:
+    for key in ("id", "prompt", reply):
         if not isinstance(row.get(key), str):
             raise UserError(f"{where}: {key!r} must be a string, found {row.get(key)!r}")
-    prompt, chosen = str(row["prompt"]), str(row["chosen"])
-    ids = encode_prompt(tokenizer, prompt), encode_response(tokenizer, chosen)
+    prompt = str(row["prompt"])
+    ids = encode_prompt(tokenizer, prompt), encode_response(tokenizer, str(row[reply]))
     example = Example(str(row["id"]), prompt, *ids, shown(row, unsigned(prompt)))
     if len(example) > context:
         raise UserError(
-            f"{where}: the prompt has {len(example.prompt)} tokens and the chosen response {len(example.response)}; "
+            f"{where}: the prompt has {len(example.prompt)} tokens and the {reply} response {len(example.response)}; "
             f"the model's context is {context}: lower data.max_tokens"
         )
     return example

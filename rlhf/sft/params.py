@@ -17,9 +17,10 @@ class LoraParams(Section):
 
 
 class SFTParams(TrainingSection):
-    """Supervised fine-tuning on the chosen responses."""
+    """Supervised fine-tuning on the chosen responses, or on both of each pair."""
 
     lora: LoraParams
+    replies: Literal["chosen", "both"]
     epochs: int = Field(ge=1)
     max_examples: int = Field(ge=0)
     accumulate: int = Field(ge=1)

@@ -32,7 +32,12 @@ def run_sft(params: SFTParams, layout: Layout, runtime: Runtime, checkpoints: Ch
     backbone = Backbone(model, tokenizer)
     train, validation, test = (
         read_examples(
-            layout.pairs / f"{split}.jsonl", tokenizer, context=backbone.context, limit=limit, seed=runtime.seed
+            layout.pairs / f"{split}.jsonl",
+            tokenizer,
+            context=backbone.context,
+            limit=limit,
+            seed=runtime.seed,
+            replies=params.replies,
         )
         for split, limit in (
             ("train", params.max_examples),

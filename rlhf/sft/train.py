@@ -1,4 +1,4 @@
-"""Train a LoRA adapter on the chosen responses, over a frozen base."""
+"""Train a LoRA adapter on responses of the pairs, over a frozen base."""
 
 import math
 from collections.abc import Sequence

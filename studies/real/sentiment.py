@@ -185,7 +185,7 @@ _NAMES = (
 
 
 def _samples(own: dict[str, Any]) -> str:
-    from rlhf.evaluate.samples import cell
+    from rlhf.measure.samples import cell
 
     lines = [f"Replies of seed {own['seed']}, {own['way']}, the first prompts of the evaluation:", ""]
     lines += ["| prompt | SFT | PPO |", "|---|---|---|"]

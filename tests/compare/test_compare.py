@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rlhf.compare.alternatives import best_of_n
-from rlhf.compare.compare import Comparison, compare, read_methods
+from rlhf.compare.compare import Comparison, compare, read_methods, write
 from rlhf.compare.table import markdown, write_table
-from rlhf.core.artifacts import read_json, write_json, write_metrics, write_text
+from rlhf.core.artifacts import read_json, read_jsonl, write_json, write_metrics, write_text
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
 from rlhf.core.runtime import Runtime
@@ -109,6 +109,10 @@ def test_the_bound_stands_beside_the_measured_kl(finished: Layout) -> None:
     assert numbers["compare_tokens_per_reply_best_of_4"] == pytest.approx(4 * numbers["compare_length_sft"], rel=1e-5)
     evaluated = read_json(finished.metrics("evaluate"))
     assert numbers["compare_gold_best_of_1"] == pytest.approx(evaluated["eval_gold_sft"], rel=1e-5)
+    assert len(found.samples) == params().samples
+    for row in found.samples:
+        assert row["best_of_1"] == row["sft"]
+        assert row["best_of_4_reward"] >= row["sft_reward"]  # type: ignore[operator] # numbers
     first, second = (compared(finished, best_of_n={"run": True, "kind": "best_of_n", "n": [2]}) for _ in range(2))
     assert first == second
 
@@ -117,7 +121,10 @@ def test_the_table_and_the_figure(finished: Layout, tmp_path: Path) -> None:
     found = compared(finished, best_of_n={"run": True, "kind": "best_of_n", "n": [2]})
     rows = found.rows()
     assert len({tuple(row) for row in rows}) == 1  # the same columns
-    write_table(tmp_path / "table", rows)
+    write(found, tmp_path / "table")
+    text = (tmp_path / "table" / "samples.md").read_text()
+    assert "| # | prompt | sft | best_of_2 |" in text
+    assert len(read_jsonl(tmp_path / "table" / "samples.jsonl")) == params().samples
     assert (tmp_path / "table" / "compare.png").read_bytes()[:4] == b"\x89PNG"
     lines = markdown(rows).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| base", "| sft", "| ppo", "| best_of_2"]

@@ -12,7 +12,7 @@ METRICS = {
     "ppo_length_final": 5.0, "ppo_iterations": 4, "eval_prompts": 7, "eval_ood_prompts": 3,
 }  # fmt: skip
 RESOLVED = {
-    "sft": {"epochs": 2},
+    "sft": {"epochs": 2, "replies": "chosen"},
     "reward": {"train": "head", "normalise_prompts": 6, "tune": {"epochs": 3}},
     "ppo": {"batch": 8, "epochs": 4},
 }

@@ -11,9 +11,10 @@ from rlhf.sft.params import SFTParams
 
 VALUES: dict[str, Any] = {
     "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": "auto"},
-    "epochs": 4, "max_examples": 0, "batch_size": 4, "accumulate": 1, "shards": 1, "lr": 2e-2, "warmup_steps": 2,
-    "schedule": "linear", "weight_decay": 0.0, "grad_clip": 1.0, "group_by_length": True, "eval_every": 5,
-    "eval_examples": 8, "log_every": 5, "samples": 3, "sample_tokens": 8, "sample_temperature": 1.0,
+    "epochs": 4, "max_examples": 0, "batch_size": 4, "accumulate": 1, "shards": 1, "lr": 2e-2,
+    "warmup_steps": 2, "replies": "chosen", "schedule": "linear", "weight_decay": 0.0, "grad_clip": 1.0,
+    "group_by_length": True, "eval_every": 5, "eval_examples": 8, "log_every": 5,
+    "samples": 3, "sample_tokens": 8, "sample_temperature": 1.0,
 }  # fmt: skip
 
 

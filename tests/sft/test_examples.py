@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -74,6 +75,30 @@ def test_a_limit_draws_by_the_seed(tmp_path: Path, tiny_model_dir: Path) -> None
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(set(drawn[0])) == 10
     assert drawn[0] == sorted(drawn[0], key=lambda name: int(name.split("-")[1]))
+
+
+def test_both_replies_of_each_pair(tmp_path: Path, tiny_model_dir: Path) -> None:
+    rows = [row(number) | {"chosen": f"good {number}", "rejected": f"bad {number}"} for number in range(6)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    tokenizer = load_tokenizer(tiny_model_dir)
+
+    def texts(limit: int, replies: Literal["chosen", "both"]) -> list[str]:
+        found = read_examples(tmp_path / "train.jsonl", tokenizer, context=128, limit=limit, seed=0, replies=replies)
+        return [tokenizer.decode(e.response, skip_special_tokens=True).strip() for e in found]
+
+    assert texts(0, "both") == [f"{word} {number}" for number in range(6) for word in ("good", "bad")]
+    assert texts(0, "chosen") == [f"good {number}" for number in range(6)]
+    few = texts(5, "both")
+    assert len(few) == len(set(few)) == 5
+    assert {text.split()[0] for text in few} == {"good", "bad"}
+
+
+def test_a_rejected_reply_that_is_no_text_is_refused_where_it_is_learnt(tmp_path: Path, tiny_model_dir: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", [row(1) | {"rejected": None}])
+    tokenizer = load_tokenizer(tiny_model_dir)
+    assert len(read_examples(tmp_path / "train.jsonl", tokenizer, context=128, limit=0, seed=0)) == 1
+    with pytest.raises(UserError, match=r"train.jsonl:1: 'rejected' must be a string, found None"):
+        read_examples(tmp_path / "train.jsonl", tokenizer, context=128, limit=0, seed=0, replies="both")
 
 
 def test_validation_batches_hold_every_example() -> None:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from rlhf.evaluate.samples import cell, markdown, side_by_side, write_samples
 from rlhf.measure.responses import Drift, Responses
+from rlhf.measure.samples import cell, markdown, side_by_side, write_samples
 from rlhf.models.policy.sampling import Sample
 
 NASTY = [
