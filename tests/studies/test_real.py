@@ -13,7 +13,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
 from rlhf.params import resolve
 from studies.folder import put
-from studies.real import data, sentiment
+from studies.real import data, model, sentiment
 from studies.run import ROOT
 from studies.runner import make
 from tests.chat_families import make_chat_model
@@ -48,7 +48,7 @@ def test_dialogues_are_cut_to_their_last_question(tmp_path: Path) -> None:
 
 def test_data_and_model_that_are_not_there_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLHF_SHARED_DATA", str(tmp_path))
-    monkeypatch.setattr(sentiment, "MODEL", tmp_path / "model")
+    monkeypatch.setattr(model, "MODEL", tmp_path / "model")
     with pytest.raises(UserError, match="no model there; `make smollm2-weights` comes first"):
         sentiment.plan(tmp_path, 0, "penalty")
     write_json(tmp_path / "model" / "config.json", {})
@@ -117,9 +117,9 @@ def test_the_whole_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     write_hh(tmp_path, rows)
     monkeypatch.setenv("RLHF_SHARED_DATA", str(tmp_path))
-    monkeypatch.setattr(sentiment, "MODEL", make_chat_model(tmp_path / "model", "smollm2"))
+    monkeypatch.setattr(model, "MODEL", make_chat_model(tmp_path / "model", "smollm2"))
     small = {
-        "base.path": str(tmp_path / "model"), "data.max_tokens": 120, "ppo.max_prompt_tokens": 100, "ppo.batch": 8,
+        "data.max_tokens": 120, "ppo.max_prompt_tokens": 100, "ppo.batch": 8,
         "ppo.minibatch": 4, "ppo.iterations": 3, "evaluate.prompts": 20, "reward.epochs": 2,
         "sft.lora.targets": "auto",
     }  # fmt: skip
