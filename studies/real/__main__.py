@@ -3,9 +3,9 @@
     python -m studies.real sentiment [--seeds 0] [--ways penalty free] [--processes 1] [--work .real]
     python -m studies.real polite    [--seeds 0]
 
-Each unit has a module here that says what it is. Each row is noted in benchmarks/results/real_<unit>.{json,md} as soon as
-its run is made; a stopped study goes on with the same command. Data is looked for in the folder that RLHF_SHARED_DATA
-names. About an hour of processor time a seed and way.
+Each unit has a module here that says what it is. Each row is noted in benchmarks/results/real_<unit>.{json,md} as soon
+as its run is made; a stopped study goes on with the same command. Data is looked for in the folder that
+RLHF_SHARED_DATA names. About an hour of processor time a seed and way.
 """
 
 import sys

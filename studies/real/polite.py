@@ -83,7 +83,7 @@ KEPT = (
 
 
 def pairs(source: Path, target: Path) -> Path:
-    """Write prompt, chosen and rejected of each row of the source; the input follows the instruction after a blank line."""
+    """Write prompt, chosen and rejected of each row of the source; the prompt is instruction, blank line, input."""
     rows = [
         {
             "prompt": "\n\n".join(text for text in (row["instruction"], row["input"]) if text),
