@@ -23,9 +23,8 @@ def main() -> None:
         print(__doc__)
         return
     if unit not in UNITS:
-        raise UserError(
-            f"found {unit or 'no unit'}; the units are {', '.join(UNITS)}: python -m studies.real {UNITS[0]}"
-        )
+        units = ", ".join(UNITS)
+        raise UserError(f"found {unit or 'no unit'}, units: {units}; as python -m studies.real {UNITS[0]}")
     del sys.argv[1]
     if unit == "sentiment":
         run_study("real_sentiment", __doc__, sentiment.plan, sentiment.table, work=".real", ways=tuple(sentiment.WAYS))

@@ -13,14 +13,15 @@ from rlhf.core.stats import Interval, tied_rate
 COURTESY = (
     "thank", "thanks", "thankful", "grateful", "appreciate", "please", "kindly", "sorry", "apologies", "apologise",
     "apologize", "pardon", "excuse", "forgive", "welcome", "pleasure", "pleased", "delighted", "delight", "glad",
-    "happy", "honoured", "honored", "assist", "assistance", "help", "offer", "could", "would", "may", "might", "perhaps",
-    "possibly", "suggest", "suggestion", "recommend", "believe", "respectfully", "humbly", "gladly", "certainly",
+    "happy", "honoured", "honored", "assist", "assistance", "help", "offer", "could", "would", "may", "might",
+    "perhaps", "possibly", "suggest", "suggestion", "recommend", "believe", "respectfully", "humbly", "gladly",
+    "certainly",
 )  # fmt: skip
 CONTEMPT = (
     "stupid", "dumb", "idiot", "idiots", "idiotic", "moron", "fool", "foolish", "lazy", "lame", "pathetic", "useless",
     "worthless", "ridiculous", "ridiculously", "nonsense", "rubbish", "trash", "garbage", "crap", "crappy", "suck",
-    "sucks", "damn", "damned", "hell", "freaking", "bloody", "shut", "duh", "ugh", "obviously", "whatever", "boring", "ignorant",
-    "clueless", "annoying", "disgusting", "hate", "loser", "silly", "joke", "seriously", "anyway", "okay",
+    "sucks", "damn", "damned", "hell", "freaking", "bloody", "shut", "duh", "ugh", "obviously", "whatever", "boring",
+    "ignorant", "clueless", "annoying", "disgusting", "hate", "loser", "silly", "joke", "seriously", "anyway", "okay",
 )  # fmt: skip
 
 

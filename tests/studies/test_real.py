@@ -3,17 +3,19 @@
 import copy
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlhf.core.artifacts import read_json, read_jsonl, write_json
+import studies.real.__main__ as real
+from rlhf.core.artifacts import read_json, read_jsonl, write_json, write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
 from rlhf.params import resolve
 from studies.folder import put
-from studies.real import data, model, sentiment
+from studies.real import data, model, polite, politeness, sentiment
 from studies.run import ROOT
 from studies.runner import make
 from tests.chat_families import make_chat_model
@@ -103,6 +105,66 @@ def test_the_word_lists_know_good_from_bad(monkeypatch: pytest.MonkeyPatch) -> N
         assert -1 <= bad < none == 0 < good <= 1
 
 
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [("Could you please tell me?", 2), ("Duh, obviously.", -2), ("Thank you, idiot.", 0), ("It is Paris.", 0), ("", 0)],
+)
+def test_words_of_courtesy_less_words_of_contempt(text: str, score: int) -> None:
+    assert politeness.courtesy(text) == score
+
+
+def test_no_word_is_in_both_lists_or_twice() -> None:
+    words = politeness.COURTESY + politeness.CONTEMPT
+    assert len(words) == len(set(words))
+
+
+def test_the_more_courteous_wins_and_a_tie_is_a_half() -> None:
+    first, second = ["Thank you.", "Duh.", "Yes.", "Please do."], ["No.", "Yes.", "No.", "Ugh."]
+    assert politeness.win_rate(first, second).mean == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+
+
+def test_pairs_of_the_polite_study_have_the_input_behind_the_instruction(tmp_path: Path) -> None:
+    row = {"instruction": "Spell it.", "output": "x", "chosen": "Gladly.", "rejected": "Duh."}
+    write_json(tmp_path / "rows.json", [row | {"input": "freind"}, row | {"input": ""}])
+    rows = read_jsonl(polite.pairs(tmp_path / "rows.json", tmp_path / "made" / "pairs.jsonl"))
+    assert [one["prompt"] for one in rows] == ["Spell it.\n\nfreind", "Spell it."]
+    assert {(one["chosen"], one["rejected"]) for one in rows} == {("Gladly.", "Duh.")}
+
+
+def test_the_polite_studys_settings_are_parameters_that_there_are(tmp_path: Path) -> None:
+    values = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+    put(values, polite.SETTINGS, where="params.yaml")
+    write_json(tmp_path / "params.yaml", values)
+    found = resolve(tmp_path / "params.yaml", ROOT / "profiles")
+    assert (found.sft.replies, found.ppo.source, found.offline.dpo.run) == ("both", "model", True)
+    assert found.ppo.response_tokens == found.evaluate.response_tokens == found.sft.sample_tokens
+    assert found.evaluate.samples >= found.evaluate.prompts  # the list of words judges all that is evaluated
+
+
+def test_the_polite_table_has_a_row_for_each_policy() -> None:
+    metrics = {
+        "reward_accuracy": 0.95, "reward_accuracy_low": 0.92, "reward_accuracy_high": 0.97, "reward_train_pairs": 500,
+        "reward_test_pairs": 270, "compare_kl_ppo": 4.25, "words_winrate_dpo": 0.6, "diagnose_overall": "sound",
+        "eval_tax_copa_base": 0.7, "eval_tax_copa_sft": 0.6, "eval_tax_copa_ppo": 0.5, "eval_tax_perplexity_base": None,
+    }  # fmt: skip
+    row = {"prompt": "Hi", "sft": "Duh.", "ppo": "Hello.", "dpo": "Welcome."}
+    text = polite.table({"0": {"seed": 0, "metrics": metrics, "samples": [row]}})
+    assert "| 0 | 0.95 (0.92 to 0.97) | – | – | – | 500, 270 |" in text
+    assert "| 0, ppo | – | 4.25 | – | – | – | – | sound |" in text
+    assert "| 0, dpo | – | – | – | – | 0.60 | – | – |" in text
+    assert "| 0 | `copa` | 0.70 | 0.60 | 0.50 |" in text
+    assert "perplexity" not in text
+    assert "| Hi | Duh. | Hello. | Welcome. |" in text
+    assert polite.table({}) == "Not run yet.\n"
+
+
+@pytest.mark.parametrize("given", [[], ["manners"]])
+def test_a_unit_that_there_is_none_is_one_line(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["real", *given])
+    with pytest.raises(UserError, match=rf"found {given[0] if given else 'no unit'}, units: sentiment, polite;"):
+        real.main()
+
+
 @pytest.mark.thorough
 @pytest.mark.slow
 def test_the_whole_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,15 +186,45 @@ def test_the_whole_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.Mon
         "sft.lora.targets": "auto",
     }  # fmt: skip
     monkeypatch.setattr(sentiment, "SETTINGS", sentiment.SETTINGS | small)
-    entry = sentiment.plan(tmp_path / "work", 0, "free")
+    entry = sentiment.plan(tmp_path / "work", *sentiment.COMPARED)
     assert len(list(make(entry.runs, 1))) == 2
     found = entry.read()
-    write_json(tmp_path / "found.json", {"free-0": found})
-    metrics = read_json(tmp_path / "found.json")["free-0"]["metrics"]
+    write_json(tmp_path / "found.json", {"penalty-0": found})
+    metrics = read_json(tmp_path / "found.json")["penalty-0"]["metrics"]
     assert metrics["eval_reward_by"] == "vader_reward:compound"
     assert metrics["eval_referee_by"] == "textblob_referee:polarity"
     assert metrics["eval_prompts"] == 20
     assert metrics["compare_reward_best_of_4"] >= metrics["compare_reward_best_of_2"] >= metrics["eval_reward_sft"]
     assert metrics["diagnose_reward_model"] == "unknown"
     assert len(found["course"]) == 3
-    assert "| 0, free |" in sentiment.table({"free-0": found})
+    assert "| 0, penalty |" in sentiment.table({"penalty-0": found})
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+def test_the_whole_polite_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"instruction": f"Name {word} {number}.", "input": "", "output": "", "chosen": f"Please, {word}.",
+         "rejected": f"Duh, {word}."}
+        for word in ("cat", "dog", "sun", "sea", "egg", "fig")
+        for number in range(20)
+    ]  # fmt: skip
+    write_json(tmp_path / "polite-rewrites" / "instruction-data-with-preference.json", rows)
+    write_jsonl(tmp_path / "tax" / "lambada_500.jsonl", [{"context": "The cat", "continuation": "sat"}])
+    monkeypatch.setenv("RLHF_SHARED_DATA", str(tmp_path))
+    monkeypatch.setattr(model, "MODEL", make_chat_model(tmp_path / "model", "smollm2"))
+    small = {
+        "data.max_tokens": 120, "ppo.max_prompt_tokens": 100, "ppo.batch": 8, "ppo.minibatch": 4, "ppo.iterations": 3,
+        "evaluate.prompts": 20, "evaluate.samples": 20, "reward.epochs": 2, "sft.lora.targets": "auto",
+        "sft.max_examples": 40, "offline.shared.max_examples": 20, "reward.normalise_prompts": 10,
+    }  # fmt: skip
+    monkeypatch.setattr(polite, "SETTINGS", polite.SETTINGS | small)
+    entry = polite.plan(tmp_path / "work", 0, "")
+    assert len(list(make(entry.runs, 1))) == 2
+    found = entry.read()
+    assert found["metrics"]["words_accuracy"] == 1.0
+    assert found["metrics"]["eval_tax_lambada_500_base"] is not None
+    assert len(found["samples"]) == 8
+    assert len(found["course"]) == 3
+    assert found["metrics"]["compare_prompts"] == 20
+    assert "| 0, dpo |" in polite.table({"0": found})
