@@ -1,6 +1,7 @@
 """Read answers to the project's own questions as pairs, one a question, with what the annotators say together as its
 target."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from rlhf.prepare.templates import Written
 from rlhf.prepare.written import Writer
 
 ASKED = "asked"  # a folder beside the answers; where it lists questions, answers to others do not count
+VERDICT, VERDICTS = "labels_constitution_verdict", ("helps", "unclear", "harm")
 _BESIDE = (".md", ".yaml", ".yml", ".broken", ".csv", ".dvc")  # what lies beside answers and holds none
 
 
@@ -83,7 +85,7 @@ def _judged_constitutions(path: Path, kept: Sequence[Label]) -> list[str]:
     notes = []
     for name in sorted({label.annotator for label in kept if label.kind == "constitution"}):
         file = folder / f"constitution-{name}.json"
-        verdict = read_json(file).get("labels_constitution_verdict") if file.is_file() else None
+        verdict = _verdict(file) if file.is_file() else None
         if verdict == "harm":
             raise UserError(
                 f"{file}: the verdict is harm: first answers are preferred to the constitution's revisions, and "
@@ -93,6 +95,23 @@ def _judged_constitutions(path: Path, kept: Sequence[Label]) -> list[str]:
         if verdict is None:
             notes.append(f"data.labels: constitution-{name}: nobody has judged whether its revisions are better")
     return notes
+
+
+def _verdict(file: Path) -> str:
+    """Read what `label constitution` found of a constitution: one of VERDICTS.
+
+    Raises:
+        UserError: the file says nothing of the kind.
+    """
+    found = read_json(file)
+    verdict = found.get(VERDICT) if isinstance(found, dict) else None
+    if not isinstance(verdict, str) or verdict not in VERDICTS:
+        said = f"found {json.dumps(verdict)[:40]}" if isinstance(found, dict) else f"found no object but {found!r:.40}"
+        raise UserError(
+            f"{file}: {VERDICT} must be one of {', '.join(VERDICTS)}, as `label constitution` writes it; {said}: let "
+            "it judge again, or move the file out of the folder"
+        )
+    return verdict
 
 
 def _asked(path: Path) -> set[str] | None:

@@ -234,6 +234,22 @@ def test_a_constitution_that_does_harm_is_refused_and_an_unjudged_one_is_told(tm
     assert added(ready(tmp_path, kinds=["people"])) == {}  # whoever leaves it out reads on
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("[]", r"found no object but \[\]"), ("{}", "found null"), ("3", "found no object but 3"),
+     ('{"labels_constitution_verdict": "fine"}', 'found "fine"'),
+     ('{"labels_constitution_verdict": ["harm"]}', 'found \\["harm"\\]')],
+)  # fmt: skip
+def test_a_verdict_that_is_none_is_one_line(tmp_path: Path, text: str, found: str) -> None:
+    where = split_of(ready(tmp_path))
+    number = next(number for number, split in where.items() if split == "train")
+    ready(tmp_path, asked(number, annotator="sft-3", kind="constitution", answer="B"))
+    file = tmp_path / "labels" / "constitution-sft-3.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=rf"sft-3\.json: labels_constitution_verdict must be one of .*{found}"):
+        ready(tmp_path)
+
+
 def test_accuracy_by_kind_is_against_the_truth(tmp_path: Path) -> None:
     """Three of four people and one of two machines are right; who sees a tie is not counted."""
     made = prepare(data_params(source="synthetic", max_tokens=500), SCRATCH, seed=0)
