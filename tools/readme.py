@@ -164,29 +164,29 @@ def results() -> str:
     return "\n".join(rows)
 
 
-def real_sentiment() -> str:
-    """The table of `make real`, or that it was not run."""
-    there = (ROOT / "benchmarks" / "results" / "real_sentiment.md").is_file()
-    return stored("real_sentiment") if there else "Not run yet: there is no result to report."
+def real(unit: str) -> str:
+    """The tables of a unit of `make real`, or that it was not run."""
+    there = (ROOT / "benchmarks" / "results" / f"real_{unit}.md").is_file()
+    return stored(f"real_{unit}") if there else "Not run yet: there is no result to report."
 
 
 def real_summary() -> str:
     """What the first unit of `make real` shows, in a sentence; empty where it was not run."""
     path = ROOT / "benchmarks" / "results" / "real_sentiment.json"
-    rows = (
-        {key: row for key, row in json.loads(path.read_text(encoding="utf-8")).items() if row["way"] == "penalty"}
-        if path.is_file()
-        else {}
-    )
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    rows = [row["metrics"] for _, row in sorted(stored.items()) if row["way"] == "penalty"]
     if not rows:
         return ""
-    own = next(iter(rows.values()))["metrics"]
-    seeds = "one seed" if len(rows) == 1 else f"the first of {len(rows)} seeds"
-    won, low, high = (own[f"eval_referee_winrate{end}"] for end in ("", "_low", "_high"))
+
+    def each(name: str, digits: int) -> str:
+        return ", ".join(f"{own[name]:.{digits}f}" for own in rows)
+
+    lows = min(own["eval_referee_winrate_low"] for own in rows)
+    seeds = "one seed" if len(rows) == 1 else f"{len(rows)} seeds, lowest interval from {lows:.2f}"
     return (
         f"On SmolLM2-135M-Instruct, which others trained, PPO moves the sentiment of replies to unseen prompts from "
-        f"{own['eval_reward_sft']:.2f} to {own['eval_reward_ppo']:.2f} at {own['eval_kl']:.1f} nats; a word list "
-        f"it never saw prefers them at {won:.2f} ({low:.2f} to {high:.2f}; {seeds}: [real runs](docs/real-runs.md))."
+        f"{each('eval_reward_sft', 2)} to {each('eval_reward_ppo', 2)} at {each('eval_kl', 1)} nats; a word list it "
+        f"never saw prefers them at {each('eval_referee_winrate', 2)} ({seeds}: [real runs](docs/real-runs.md))."
     )
 
 
@@ -208,7 +208,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "portable": lambda: stored("portable"),
     "round_gains": lambda: stored("round_gains"),
     "active_learning": lambda: stored("active_learning"),
-    "real_sentiment": real_sentiment,
+    "real_sentiment": lambda: real("sentiment"),
+    "real_polite": lambda: real("polite"),
+    "real_chat": lambda: real("chat"),
     "speed": speed.block,
     "speed-summary": speed.summary,
 }

@@ -2,6 +2,7 @@
 
     python -m studies.real sentiment [--seeds 0] [--ways penalty free] [--processes 1] [--work .real]
     python -m studies.real polite    [--seeds 0]
+    python -m studies.real chat      [--seeds 0]
 
 Each unit has a module here that says what it is. Each row is noted in benchmarks/results/real_<unit>.{json,md} as soon
 as its run is made; a stopped study goes on with the same command. Data is looked for in the folder that
@@ -12,9 +13,9 @@ import sys
 
 from rlhf.core.errors import UserError
 from studies.command import run_command, run_study
-from studies.real import polite, sentiment
+from studies.real import chat, polite, sentiment
 
-UNITS = ("sentiment", "polite")
+UNITS = ("sentiment", "polite", "chat")
 
 
 def main() -> None:
@@ -27,9 +28,13 @@ def main() -> None:
         raise UserError(f"found {unit or 'no unit'}, units: {units}; as python -m studies.real {UNITS[0]}")
     del sys.argv[1]
     if unit == "sentiment":
-        run_study("real_sentiment", __doc__, sentiment.plan, sentiment.table, work=".real", ways=tuple(sentiment.WAYS))
-    else:
+        ways = tuple(sentiment.WAYS)
+        found, out = run_study("real_sentiment", __doc__, sentiment.plan, sentiment.table, work=".real", ways=ways)
+        sentiment.draw(found, out / "real_sentiment.png")
+    elif unit == "polite":
         run_study("real_polite", __doc__, polite.plan, polite.table, work=".real")
+    else:
+        run_study("real_chat", __doc__, chat.plan, chat.table, work=".real")
 
 
 if __name__ == "__main__":

@@ -141,6 +141,45 @@ def broke_at(course: list[dict[str, float]], share: float = 0.5) -> int | None:
     return low
 
 
+def draw(found: Found, path: Path) -> None:
+    """Draw the score by iteration of PPO, and on held-out prompts the score over the root of KL, best of n beside."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    course, held_out = figure.subplots(1, 2, sharey=True)
+    looks = {"penalty": ("-", "o", "#0072b2"), "free": ("--", "^", "#d55e00")}
+    for own in _ordered(found):
+        line, marker, colour = looks[own["way"]]
+        course.plot([row["score"] for row in own["course"]], line, color=colour, linewidth=1.3)
+        course.annotate(str(own["seed"]), (len(own["course"]) - 1, own["course"][-1]["score"]), fontsize=8)
+        _point(held_out, own["metrics"], ("eval_reward_ppo", "eval_kl"), (marker, colour), f"seed {own['seed']}")
+    first = _ordered(found)[0]["metrics"]
+    _point(held_out, first, ("eval_reward_sft", ""), ("s", "black"), "SFT")
+    for name in ("best_of_2", "best_of_4"):
+        measures = f"compare_reward_{name}", f"compare_kl_{name}"
+        _point(held_out, first, measures, ("D", "grey"), name.replace("_", " "))
+    for way, (line, marker, colour) in looks.items():
+        if any(own["way"] == way for own in found.values()):
+            label = {"penalty": "PPO", "free": "PPO without a KL penalty"}[way]
+            course.plot([], [], line, marker=marker, markerfacecolor="white", color=colour, label=label)
+    course.set(title="while it learns", xlabel="iteration of 32 replies", ylabel="VADER's compound score")
+    held_out.set(title="300 prompts that it never saw", xlabel="√KL to SFT, √nats")
+    course.legend(frameon=False)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _point(axis: Any, metrics: dict[str, Any], measures: tuple[str, str], look: tuple[str, str], name: str) -> None:
+    """One policy with the 95 % interval of its score; at the left where it has no KL; nothing where it was not made."""
+    (y, x), (marker, colour) = measures, look
+    if metrics.get(y) is None or (x and metrics.get(x) is None):
+        return
+    root, value = max(0.0, metrics[x]) ** 0.5 if x else 0.0, metrics[y]
+    low, high = metrics.get(f"{y}_low", value), metrics.get(f"{y}_high", value)
+    bars = [[value - low], [high - value]]
+    axis.errorbar([root], [value], yerr=bars, marker=marker, color=colour, markerfacecolor="white", capsize=2)
+    axis.annotate(name, (root, value), textcoords="offset points", xytext=(6, -3), fontsize=8)
+
+
 def _numbers(found: Found) -> str:
     lines = [
         "| seed, way | compound SFT | PPO | gain | KL, nats | win rate (VADER) | win rate (TextBlob)"

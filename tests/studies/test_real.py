@@ -15,7 +15,7 @@ from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
 from rlhf.params import resolve
 from studies.folder import put
-from studies.real import data, model, polite, politeness, sentiment
+from studies.real import chat, data, model, polite, politeness, sentiment
 from studies.run import ROOT
 from studies.runner import make
 from tests.chat_families import make_chat_model
@@ -92,6 +92,17 @@ def test_the_table_has_what_was_found_and_dashes_for_the_rest() -> None:
     assert sentiment.table({}) == "Not run yet.\n"
 
 
+def test_the_figure_is_drawn_of_whatever_was_made(tmp_path: Path) -> None:
+    metrics = {"eval_reward_sft": 0.2, "eval_reward_ppo": 0.5, "eval_kl": 4.0, "compare_kl_best_of_2": 0.2,
+               "compare_reward_best_of_2": 0.3}  # fmt: skip
+    own = {"seed": 1, "way": "free", "metrics": metrics, "course": [{"score": 0.1}, {"score": 0.4}], "samples": []}
+    sentiment.draw({"free-1": own}, tmp_path / "a.png")
+    sentiment.draw({"free-1": own | {"metrics": {"eval_reward_sft": 0.2}}}, tmp_path / "b.png")
+    one, other = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png"))
+    assert one[:4] == other[:4] == b"\x89PNG"
+    assert one != other
+
+
 def test_the_word_lists_know_good_from_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("vaderSentiment")
     pytest.importorskip("textblob")
@@ -158,10 +169,31 @@ def test_the_polite_table_has_a_row_for_each_policy() -> None:
     assert polite.table({}) == "Not run yet.\n"
 
 
+def test_the_chat_studys_settings_are_parameters_that_there_are(tmp_path: Path) -> None:
+    values = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+    put(values, chat.SETTINGS, where="params.yaml")
+    write_json(tmp_path / "params.yaml", values)
+    found = resolve(tmp_path / "params.yaml", ROOT / "profiles")
+    assert (found.data.template, found.data.format) == ("chat", "auto")
+    assert found.ppo.response_tokens == found.evaluate.response_tokens == found.sft.sample_tokens
+
+
+def test_the_chat_table_counts_the_answers_that_are_the_same() -> None:
+    metrics = {"reward_train_pairs": 40, "prepare_pairs_test": 10, "reward_accuracy": 0.6, "ppo_iterations": 4}
+    own = {
+        "seed": 0, "metrics": metrics, "answers": [{"same_tokens": True}, {"same_tokens": False}],
+        "samples": [{"prompt": "User: Hi", "sft": "Yes.", "ppo": "No."}],
+    }  # fmt: skip
+    text = chat.table({"0": own})
+    assert "| 0 | 40, 10 | 0.60 | 4 iterations, None | – | 1 of 2 |" in text
+    assert "| User: Hi | Yes. | No. |" in text
+    assert chat.table({}) == "Not run yet.\n"
+
+
 @pytest.mark.parametrize("given", [[], ["manners"]])
 def test_a_unit_that_there_is_none_is_one_line(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["real", *given])
-    with pytest.raises(UserError, match=rf"found {given[0] if given else 'no unit'}, units: sentiment, polite;"):
+    with pytest.raises(UserError, match=rf"found {given[0] if given else 'no unit'}, units: sentiment, polite, chat;"):
         real.main()
 
 
@@ -228,3 +260,25 @@ def test_the_whole_polite_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pyt
     assert len(found["course"]) == 3
     assert found["metrics"]["compare_prompts"] == 20
     assert "| 0, dpo |" in polite.table({"0": found})
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+def test_the_whole_chat_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"conversations": [{"from": "human", "value": f"Say {word} {number}."}],
+         "chosen": {"from": "gpt", "value": f"The {word} is good {number}."},
+         "rejected": {"from": "gpt", "value": f"No {word}."}}
+        for word in ("cat", "dog", "sun", "sea", "egg", "fig")
+        for number in range(15)
+    ]  # fmt: skip
+    write_json(tmp_path / "chat-preferences" / "dpo_en_demo.json", rows)
+    monkeypatch.setenv("RLHF_SHARED_DATA", str(tmp_path))
+    monkeypatch.setattr(model, "MODEL", make_chat_model(tmp_path / "model", "smollm2"))
+    small = {"data.max_tokens": 120, "ppo.max_prompt_tokens": 80, "reward.epochs": 2}
+    monkeypatch.setattr(chat, "SETTINGS", chat.SETTINGS | small)
+    entry = chat.plan(tmp_path / "work", 0, "")
+    assert len(list(make(entry.runs, 1))) == 1
+    found = entry.read()
+    assert [one["same_tokens"] for one in found["answers"]] == [True] * chat.ASKED
+    assert "4 of 4" in chat.table({"0": found})
