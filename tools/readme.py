@@ -164,10 +164,10 @@ def results() -> str:
     return "\n".join(rows)
 
 
-def real_sentiment() -> str:
-    """The table of `make real`, or that it was not run."""
-    there = (ROOT / "benchmarks" / "results" / "real_sentiment.md").is_file()
-    return stored("real_sentiment") if there else "Not run yet: there is no result to report."
+def if_run(name: str) -> str:
+    """Return a table as its study wrote it, or that it was not run."""
+    there = (ROOT / "benchmarks" / "results" / f"{name}.md").is_file()
+    return stored(name) if there else "Not run yet: there is no result to report."
 
 
 def real_summary() -> str:
@@ -208,7 +208,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "portable": lambda: stored("portable"),
     "round_gains": lambda: stored("round_gains"),
     "active_learning": lambda: stored("active_learning"),
-    "real_sentiment": real_sentiment,
+    "real_sentiment": lambda: if_run("real_sentiment"),
+    "scale": lambda: if_run("scale"),
     "speed": speed.block,
     "speed-summary": speed.summary,
 }
