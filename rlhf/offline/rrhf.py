@@ -43,8 +43,7 @@ class RRHFTrainer(ExactTrainer):
 
     def weight_of(self, part: Batch, inputs: Batch) -> float:
         """Weigh a part of a batch by its prompts."""
-        share: float = len(part["scores"]) / len(inputs["scores"])
-        return share
+        return len(part["scores"]) / len(inputs["scores"])
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Compute the loss of one batch that `rlhf.offline.examples.collator` made."""
@@ -73,6 +72,6 @@ def validation_rrhf(model: nn.Module, batches: Sequence[Batch], device: torch.de
 
     training = model.training
     model.eval()
-    losses = list(chain(*current().map(batches, of)))
+    losses: list[float] = list(chain(*current().map(batches, of)))
     model.train(training)
     return sum(losses) / len(losses)
