@@ -61,7 +61,7 @@ bench-peer: $(STAMP) ## Time the PPO step side by side with trl 1.12.0, in an en
 bench-reward: $(STAMP) ## Time reward-model training against the naive loop and trl's RewardTrainer (40 minutes)
 	python -m benchmarks.reward_training
 
-scale: $(STAMP) ## Time a step over numbers of processes and shards, and count what they send (15 minutes)
+scale: $(STAMP) ## Time a step over processes, batch and model width, and count what is sent (an hour)
 	python -m benchmarks.scale
 
 bench-slopes: $(STAMP) ## Time the PPO step over batch, response length and width

@@ -164,10 +164,10 @@ def results() -> str:
     return "\n".join(rows)
 
 
-def real(unit: str) -> str:
-    """The tables of a unit of `make real`, or that it was not run."""
-    there = (ROOT / "benchmarks" / "results" / f"real_{unit}.md").is_file()
-    return stored(f"real_{unit}") if there else "Not run yet: there is no result to report."
+def if_run(name: str) -> str:
+    """Return a table as its study wrote it, or that it was not run."""
+    there = (ROOT / "benchmarks" / "results" / f"{name}.md").is_file()
+    return stored(name) if there else "Not run yet: there is no result to report."
 
 
 def real_summary() -> str:
@@ -208,9 +208,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "portable": lambda: stored("portable"),
     "round_gains": lambda: stored("round_gains"),
     "active_learning": lambda: stored("active_learning"),
-    "real_sentiment": lambda: real("sentiment"),
-    "real_polite": lambda: real("polite"),
-    "real_chat": lambda: real("chat"),
+    "real_sentiment": lambda: if_run("real_sentiment"),
+    "real_polite": lambda: if_run("real_polite"),
+    "real_chat": lambda: if_run("real_chat"),
+    "scale": lambda: if_run("scale"),
     "speed": speed.block,
     "speed-summary": speed.summary,
 }

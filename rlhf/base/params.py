@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlhf.core.params import Section, Shards, TrainingSection
+from rlhf.core.params import Section, TrainingSection
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -19,7 +19,6 @@ class PretrainParams(TrainingSection):
     context: int = Field(ge=8, le=131072)
     init_range: float = Field(gt=0, le=1)
     steps: int = Field(ge=1)
-    shards: Shards
     lr: float = Field(gt=0, le=1)
     validation_share: float = Field(gt=0, lt=0.5)
 
@@ -27,14 +26,6 @@ class PretrainParams(TrainingSection):
     def _heads_divide_width(self) -> "PretrainParams":
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads (found width {self.width}, heads {self.heads})")
-        return self
-
-    @model_validator(mode="after")
-    def _shards_divide_the_batch(self) -> "PretrainParams":
-        if self.batch_size % self.shards:
-            raise ValueError(
-                f"shards must divide batch_size (found shards {self.shards}, batch_size {self.batch_size})"
-            )
         return self
 
 

@@ -75,7 +75,7 @@ def pretrain(
         order=range(needed),
         collate=collate,
         validate=lambda trained: token_loss(trained, batches, runtime.device),
-        plan=Plan.of(params, stream="base", steps=params.steps, lr=params.lr, shards=params.shards),
+        plan=Plan.of(params, stream="base", steps=params.steps, lr=params.lr),
         runtime=runtime,
         checkpoints=checkpoints,
         curve=curve,

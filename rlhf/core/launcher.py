@@ -35,9 +35,19 @@ from rlhf.core.processes import Lost, Processes
 SHARDS: dict[str, tuple[str, str, object]] = {
     "base": ("base.pretrain.shards", "base.source", "pretrain"),
     "sft": ("sft.shards", "", ""),
+    "reward": ("reward.tune.shards", "reward.train", "lora"),
     "ppo": ("ppo.shards", "", ""),
+    **{
+        f"offline@{method}": ("offline.shared.shards", f"offline.{method}.run", True)
+        for method in ("dpo", "ipo", "rrhf", "rejection")
+    },
 }
-BATCHED = {"evaluate": ("evaluate.judge.prompts", 0)}  # stage -> the latter two; it has batches, whatever their number
+# stage -> whether its work is batches, which are the same for any number of processes
+BATCHED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "reward": lambda resolved: dug(resolved, "reward.train") == "head",
+    "evaluate": lambda resolved: dug(resolved, "evaluate.judge.prompts") == 0,
+    "compare": lambda resolved: any(part.get("run") for part in (dug(resolved, "offline") or {}).values()),
+}
 RESOLVED = "params.resolved.json"
 FOLDER = "RLHF_PROCESSES"  # where the processes that this module starts meet, and leave what went wrong
 LOST = 75  # exit status of a process that ended because another one did
@@ -99,7 +109,7 @@ def shared(stage: str, resolved: Mapping[str, Any]) -> Shared:
         UserError: the number of processes does not divide the shards, or this stage runs in one.
     """
     place, parts = processes.launched(), shards_of(stage, resolved)
-    batched = stage in BATCHED and dug(resolved, BATCHED[stage][0]) == BATCHED[stage][1]
+    batched = stage in BATCHED and BATCHED[stage](resolved)
     launch = check(LaunchParams, resolved["launch"], where=RESOLVED, key="launch") if "launch" in resolved else None
     count = place[1] if place else launch.processes if launch and (parts or batched) else 1
     if count > 1 and not (parts or batched):

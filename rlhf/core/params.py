@@ -7,9 +7,9 @@ its own `params.py`, so that a change to one stage's schema re-runs only that st
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rlhf.core.artifacts import read_json, write_text
 from rlhf.core.errors import UserError
@@ -21,18 +21,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class TrainingSection(Section):
-    """What every section holds whose stage trains with `rlhf.training.trainer.fit`."""
-
-    batch_size: int = Field(ge=1)
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    warmup_steps: int = Field(ge=0)
-    weight_decay: float = Field(ge=0, le=1)
-    grad_clip: float = Field(gt=0)
-    eval_every: int = Field(ge=1)
-    log_every: int = Field(ge=1)
-
-
 def _power_of_two(number: int) -> int:
     if number & (number - 1):
         raise ValueError("it must be a power of two, as 1, 2, 4, 8")
@@ -40,6 +28,26 @@ def _power_of_two(number: int) -> int:
 
 
 Shards = Annotated[int, Field(ge=1, le=1024), AfterValidator(_power_of_two)]  # parts that work is cut into
+
+
+class TrainingSection(Section):
+    """What every section holds whose stage trains with `rlhf.training.trainer.fit`."""
+
+    batch_size: int = Field(ge=1)
+    shards: Shards
+    schedule: Literal["linear", "cosine", "constant_with_warmup"]
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0, le=1)
+    grad_clip: float = Field(gt=0)
+    eval_every: int = Field(ge=1)
+    log_every: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _shards_divide_the_batch(self) -> Self:
+        if self.batch_size % self.shards:
+            raise ValueError(f"shards must divide batch_size: found shards {self.shards}, batch_size {self.batch_size}")
+        return self
+
 
 S = TypeVar("S", bound=BaseModel)
 

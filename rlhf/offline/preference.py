@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from rlhf.core.processes import current
 from rlhf.offline.examples import Candidates
 from rlhf.offline.learn import Job
 from rlhf.training.batches import Batch, in_batches
+from rlhf.training.shards import rows_of
 from rlhf.training.trainer import Exact, Fit, InOrder
 
 if TYPE_CHECKING:
@@ -106,6 +108,9 @@ def dpo_trainer(tokenizer: PreTrainedTokenizerBase, **arguments: Any) -> "DPOTra
             )
             return (losses * inputs["weights"]).mean()
 
+        def part_of(self, inputs: Batch, shard: int, shards: int) -> Batch:
+            return part_of_pairs(inputs, shard, shards)
+
         def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
             loss: Tensor = super().training_step(*args, **kwargs)
             self._metrics["train"].clear()  # kept for a log that is not written, they would grow for the whole run
@@ -129,6 +134,13 @@ def collate_pairs(rows: list[dict[str, Any]], *, pad_id: int) -> Batch:
     if any(row["target"] != 1 for row in rows):
         batch["targets"] = torch.tensor([row["target"] for row in rows])
     return batch
+
+
+def part_of_pairs(batch: Batch, shard: int, shards: int) -> Batch:
+    """Cut one of `shards` parts out of a batch of `collate_pairs`: the same pairs of its chosen and rejected halves."""
+    rows = len(batch["input_ids"])
+    sides = {name: value.chunk(2) if len(value) == rows else (value,) for name, value in batch.items()}
+    return {name: torch.cat([rows_of(side, shard, shards) for side in both]) for name, both in sides.items()}
 
 
 def _log_ratios(trainer: "DPOTrainer", model: nn.Module, inputs: Batch) -> tuple[Tensor, Tensor]:
@@ -191,19 +203,27 @@ def _row(pair: Candidates) -> dict[str, Any]:
 
 
 def _validation(trainer: "DPOTrainer", batches: Sequence[Batch]) -> tuple[float, float]:
-    """Compute the mean loss a pair, whatever the batches, and the share of pairs with a margin above 0."""
+    """Compute the mean loss a pair, whatever the batches, and the share of pairs with a margin above 0.
+
+    Processes that share a run share the batches.
+    """
     model = cast(nn.Module, trainer.model)
     training = model.training
     model.eval()
     total, right, count = 0.0, 0.0, 0
-    trainer._metrics["eval"].clear()
     with torch.no_grad():
-        for batch in batches:
+        for batch, (loss, share) in zip(batches, current().map(batches, partial(_of_batch, trainer)), strict=True):
             size = batch["input_ids"].shape[0] // 2
-            on_device = {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
-            loss: Tensor = trainer.compute_loss(model, on_device)  # type: ignore[no-untyped-call]
-            total, count = total + float(loss) * size, count + size
-            right += trainer._metrics["eval"]["rewards/accuracies"][-1] * size
-    trainer._metrics["eval"].clear()
+            total, right, count = total + loss * size, right + share * size, count + size
     model.train(training)
     return total / count, right / count
+
+
+def _of_batch(trainer: "DPOTrainer", batch: Batch) -> tuple[float, float]:
+    """Compute a batch's mean loss, and the share of its pairs with a margin above 0."""
+    on_device = {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
+    trainer._metrics["eval"].clear()
+    loss: Tensor = trainer.compute_loss(trainer.model, on_device)  # type: ignore[no-untyped-call]
+    share: float = trainer._metrics["eval"]["rewards/accuracies"][-1]
+    trainer._metrics["eval"].clear()
+    return float(loss), share

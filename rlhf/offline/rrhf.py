@@ -4,12 +4,14 @@ Yuan et al. 2023 (arXiv 2304.05302), eq. 2 to 5.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rlhf.core.processes import current
 from rlhf.training.batches import IGNORED, Batch
 from rlhf.training.trainer import ExactTrainer
 
@@ -39,6 +41,10 @@ class RRHFTrainer(ExactTrainer):
         self.model_accepts_loss_kwargs = False  # a mean over prompts, whatever the number of tokens
         self._sft_coef = sft_coef
 
+    def weight_of(self, part: Batch, inputs: Batch) -> float:
+        """Weigh a part of a batch by its prompts."""
+        return len(part["scores"]) / len(inputs["scores"])
+
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Compute the loss of one batch that `rlhf.offline.examples.collator` made."""
         return batch_loss(model, inputs, sft_coef=self._sft_coef).mean()
@@ -57,11 +63,15 @@ def batch_loss(model: nn.Module, batch: Batch, *, sft_coef: float) -> Float[Tens
 
 @torch.no_grad()
 def validation_rrhf(model: nn.Module, batches: Sequence[Batch], device: torch.device, *, sft_coef: float) -> float:
-    """Compute the mean loss a prompt over validation batches."""
+    """Compute the mean loss a prompt over validation batches, which processes that share a run share."""
+
+    def of(batch: Batch) -> list[float]:
+        on_device = {name: tensor.to(device) for name, tensor in batch.items()}
+        found: list[float] = batch_loss(model, on_device, sft_coef=sft_coef).double().tolist()
+        return found
+
     training = model.training
     model.eval()
-    losses: list[float] = []
-    for batch in batches:
-        losses += batch_loss(model, {k: v.to(device) for k, v in batch.items()}, sft_coef=sft_coef).double().tolist()
+    losses: list[float] = list(chain(*current().map(batches, of)))
     model.train(training)
     return sum(losses) / len(losses)

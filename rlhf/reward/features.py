@@ -1,7 +1,7 @@
 """Compute the features of all pairs in one pass of the frozen backbone; fitting a head is then arithmetic on them."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 from rlhf.core.artifacts import load_tensors, save_tensors, sha256_file
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
+from rlhf.core.processes import current
 from rlhf.core.progress import say_resumed, track
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import RewardModel
@@ -51,8 +52,9 @@ def pair_features(
     """Compute pooled features of all pairs: column 0 the chosen response, 1 the rejected one. Float32, on the CPU.
 
     Each distinct row goes through once, so that equal rows have equal features. Rows of like length share a batch.
-    Finished batches are saved in pieces, each written once; a run that is killed and started again computes the missing
-    batches only and ends with the same bytes.
+    Processes that share a run take the batches in turn, one each, and hand the features on: what is in a batch does not
+    depend on their number. Finished batches are saved in pieces, each written once; a run that is killed and started
+    again, at any number of processes, computes the missing batches only and ends with the same bytes.
 
     Raises:
         UserError: a pair is longer than the model's context.
@@ -67,18 +69,35 @@ def pair_features(
     if done:
         say_resumed("reward features", "batch", len(done), len(batches))
     features = torch.zeros(len(rows), model.feature_size)
+    for number, found in done.items():
+        features[batches[number]] = found
+
+    def one(number: int) -> Float[Tensor, "B D"]:
+        return pooled(backbone, [rows[i] for i in batches[number]], model=model, adapter=adapter).cpu()
+
+    missing = [number for number in range(len(batches)) if number not in done]
+    size = current().size
     with interruptible() as stop, track(len(batches), "reward features", initial=len(done), unit="batch") as bar:
-        for number, batch in enumerate(batches):
-            if number in done:
-                features[batch] = done[number]
-                continue
-            features[batch] = pooled(backbone, [rows[i] for i in batch], model=model, adapter=adapter).cpu()
-            pieces.add(number, features[batch])
-            bar.update()
+        for turn in (missing[start : start + size] for start in range(0, len(missing), size)):
+            for number, found in zip(turn, _in_turn(turn, one, [len(batches[n]) for n in turn], features), strict=True):
+                features[batches[number]] = found
+                pieces.add(number, found)
+                bar.update()
+            due = stop.agree(checkpoints.due(pieces.count))
             stop.check(pieces.save)
-            if checkpoints.due(pieces.count):
+            if due:
                 pieces.save()
     return features[[place[row] for row in every]].reshape(len(pairs), 2, -1)
+
+
+def _in_turn(
+    turn: Sequence[int], one: Callable[[int], Tensor], rows: Sequence[int], like: Float[Tensor, "N D"]
+) -> list[Float[Tensor, "B D"]]:
+    """Compute the features of at most as many batches as there are processes, a batch each; all get all of them."""
+    rank = current().rank
+    own = one(turn[rank]) if rank < len(turn) else like[:0]
+    padded = torch.nn.functional.pad(own, (0, 0, 0, max(rows) - len(own)))
+    return [found[:count] for found, count in zip(current().gather(padded), rows, strict=False)]
 
 
 def response_tokens(backbone: Backbone, pairs: Sequence[TextPair]) -> Float[Tensor, "N 2"]:
@@ -135,10 +154,10 @@ class Pieces:
         self.count += 1
 
     def save(self) -> None:
-        """Write what is new as one piece, then the checkpoint that lists it."""
-        if self._new:
+        """Write what is new as one piece, then the checkpoint that lists it; on the process that writes."""
+        if self._new and current().is_main:
             name = f"{min(map(int, self._new)):08d}-{len(self._new)}.safetensors"
             save_tensors(self._folder / name, self._new)
             self._files[name] = sha256_file(self._folder / name)
-            self._new = {}
+        self._new = {}
         self._checkpoints.save(self.count, {}, {"files": self._files})

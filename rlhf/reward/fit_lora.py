@@ -54,6 +54,7 @@ def fit_tuned(
     )  # fmt: skip
     scorer, epoch = Scorer(backbone, model, REWARD), len(splits["train"]) // params.tune.batch_size
     curve.rows = [_in_epochs(row, epoch) for row in read_rows(curve.path)]
+    runtime.processes.wait()  # until all have read what the first one writes over
     curve.write()
 
     def scores(lengths: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rlhf.core.artifacts import read_json
@@ -81,7 +82,15 @@ def train_reward(
     )
     metrics |= learned_metrics(report)
     tuned = scorer.backbone if params.train == "lora" else None
+    _check_same(runtime, model, second)
     return TrainedReward(model, second, tuned, metrics, margins["test"], report)
+
+
+def _check_same(runtime: Runtime, *models: RewardModel | None) -> None:
+    """Check that all processes, each of which has fitted the heads, hold the same ones on the same scale."""
+    for model in filter(None, models):
+        scale = torch.tensor([model.mean, model.std], dtype=torch.float64)
+        runtime.processes.check_same({**model.state_dict(), "scale": scale})
 
 
 def _correction(fitted: Fitted, lengths: Tensor, params: RewardParams) -> LengthCorrection:

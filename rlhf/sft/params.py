@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from rlhf.core.params import Section, Shards, TrainingSection
+from rlhf.core.params import Section, TrainingSection
 
 
 class LoraParams(Section):
@@ -24,16 +24,9 @@ class SFTParams(TrainingSection):
     epochs: int = Field(ge=1)
     max_examples: int = Field(ge=0)
     accumulate: int = Field(ge=1)
-    shards: Shards
     lr: float = Field(gt=0, le=1)
     group_by_length: bool
     eval_examples: int = Field(ge=1)
     samples: int = Field(ge=0)
     sample_tokens: int = Field(ge=1)
     sample_temperature: float = Field(gt=0, le=10)
-
-    @model_validator(mode="after")
-    def _shards_divide_the_batch(self) -> "SFTParams":
-        if self.batch_size % self.shards:
-            raise ValueError(f"shards must divide batch_size: found shards {self.shards}, batch_size {self.batch_size}")
-        return self

@@ -88,7 +88,6 @@ def finetune(
             steps=len(order) // (params.batch_size * params.accumulate),
             lr=params.lr,
             accumulate=params.accumulate,
-            shards=params.shards,
         ),
         runtime=runtime,
         checkpoints=checkpoints,

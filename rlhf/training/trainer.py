@@ -31,9 +31,9 @@ from rlhf.core.processes import current
 from rlhf.core.progress import say_resumed
 from rlhf.core.runtime import Runtime
 from rlhf.core.seeding import derive
-from rlhf.training.batches import Batch
+from rlhf.training.batches import IGNORED, Batch
 from rlhf.training.interrupt import interruptible
-from rlhf.training.shards import Shards
+from rlhf.training.shards import Shards, rows_of
 from rlhf.training.trainer_checkpoints import Keeper, newest_whole
 from rlhf.training.training_curve import Record
 
@@ -72,7 +72,6 @@ class Plan:
         lr: float,
         accumulate: int = 1,
         patience: int = 0,
-        shards: int = 1,
     ) -> "Plan":
         """Make a plan from a section of params.yaml; parameters that not every section has are given beside it."""
         return cls(
@@ -88,7 +87,7 @@ class Plan:
             eval_every=params.eval_every,
             log_every=params.log_every,
             patience=patience,
-            shards=shards,
+            shards=params.shards,
         )
 
 
@@ -134,21 +133,38 @@ class Exact:
         super().__init__(**kwargs)
         self._validate, self._record, self._shards = validate, record, shards
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Run one forward and backward pass; the loss is its share of the step's mean over labelled tokens.
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Run one forward and backward pass; the loss is its share of the step's mean.
 
         With shards, one pass for each part of the batch that is this process's; loss and gradients are of the whole.
+        `num_items_in_batch`: labelled tokens of the whole step, by which the model divides; None where the loss is a
+        mean over what one pass is given.
         """
         step = partial(super().training_step, model)  # type: ignore[misc] # untyped there
 
-        def whole(part: dict[str, Any]) -> Tensor:
-            loss: Tensor = step(part, *args, **kwargs)
+        def whole(batch: Batch) -> Tensor:
+            loss: Tensor = step(batch, num_items_in_batch)
             return loss
 
+        def part(shard: int, shards: int) -> tuple[Tensor, float]:
+            batch = self.part_of(inputs, shard, shards)
+            return whole(batch), 1.0 if num_items_in_batch is not None else self.weight_of(batch, inputs)
+
         moment = self.state.global_step, self._record.forwards
-        loss = whole(inputs) if self._shards is None else self._shards.step(model, inputs, whole, moment)
+        loss = whole(inputs) if self._shards is None else self._shards.step(model, part, moment)
         self._record.add(loss)
         return loss
+
+    def part_of(self, inputs: Batch, shard: int, shards: int) -> Batch:
+        """Cut one of `shards` parts out of a batch whose examples lie one after the other."""
+        return {name: rows_of(value, shard, shards) for name, value in inputs.items()}
+
+    def weight_of(self, part: Batch, inputs: Batch) -> float:
+        """Weigh a part of a batch whose loss is a mean: by its labelled tokens, or where none are by its examples."""
+        if "labels" not in inputs:
+            return len(next(iter(part.values()))) / len(next(iter(inputs.values())))
+        tokens, every = (int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in (part, inputs))
+        return tokens / every
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save, on the process that writes; the others learn where the best weights lie."""

@@ -151,6 +151,8 @@ def test_the_reason_is_the_one_that_ended_first(codes: dict[int, int], status: i
 RESOLVED = {
     "launch": {"processes": 2, "timeout_s": 60.0}, "base": {"source": "pretrain", "pretrain": {"shards": 4}},
     "ppo": {"shards": 1}, "sft": {"shards": 2}, "evaluate": {"judge": {"prompts": 0}},
+    "reward": {"train": "head", "tune": {"shards": 1}},
+    "offline": {"shared": {"shards": 4}, "dpo": {"run": True}, "rrhf": {"run": False}, "best_of_n": {"run": False}},
 }  # fmt: skip
 
 
@@ -161,10 +163,21 @@ def test_who_shares_what(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shared("base", RESOLVED | {"base": {"source": "hub", "pretrain": {"shards": 4}}}).launches == 0
     assert shared("evaluate", RESOLVED).launches == 2
     assert shared("evaluate", RESOLVED | {"evaluate": {"judge": {"prompts": 9}}}).launches == 0
-    assert shared("prepare", RESOLVED).launches == 0
+    assert shared("reward", RESOLVED).launches == 2  # batches of features, whatever `tune` says
+    assert shared("offline@dpo", RESOLVED).launches == 2
+    assert shared("compare", RESOLVED).launches == 2
+    switched_off = {name: {"run": False} for name in ("dpo", "rrhf", "best_of_n")}
+    off = RESOLVED | {"offline": {"shared": {"shards": 1}, **switched_off}}
+    for stage in ("offline@dpo", "offline@rrhf", "offline@best_of_n", "compare", "prepare"):
+        assert shared(stage, off).launches == 0  # a note is written: nothing to share, and nothing to divide
     assert shared("sft", {"sft": {"shards": 2}}).launches == 0  # resolved by hand, without a section `launch`
     with pytest.raises(UserError, match=r"launch.processes: found 2; it must divide ppo.shards \(1\): allowed are 1$"):
         shared("ppo", RESOLVED)
+    tuned = {"reward": {"train": "lora", "tune": {"shards": 1}}}
+    with pytest.raises(UserError, match=r"found 2; it must divide reward.tune.shards \(1\): allowed are 1$"):
+        shared("reward", RESOLVED | tuned)
+    with pytest.raises(UserError, match=r"found 2; it must divide offline.shared.shards \(1\): allowed are 1$"):
+        shared("offline@dpo", off | {"offline": {"shared": {"shards": 1}, "dpo": {"run": True}}})
     with pytest.raises(UserError, match=r"ppo.sampler: found 'vllm', which one process asks, and launch.processes 2"):
         shared("ppo", RESOLVED | {"ppo": {"shards": 2, "sampler": "vllm"}})
     monkeypatch.setenv("RANK", "1")

@@ -28,7 +28,7 @@ from tests.reward.conftest import first_word_pairs, keyword_pairs, write_split
 
 TUNE = {
     "epochs": 3, "batch_size": 16, "lr": 5e-3, "schedule": "linear", "warmup_steps": 2, "weight_decay": 0.0,
-    "grad_clip": 1.0, "eval_every": 5, "log_every": 5, "dropout": 0.0,
+    "grad_clip": 1.0, "eval_every": 5, "log_every": 5, "dropout": 0.0, "shards": 1,
 }  # fmt: skip
 
 
@@ -52,12 +52,12 @@ def params(**changes: object) -> RewardParams:
     return RewardParams(**(values | changes))
 
 
-def train(pairs: Path, base: Path, sft: Path, out: Path, **changes: object) -> TrainedReward:
+def train(pairs: Path, base: Path, sft: Path, out: Path, *, every_steps: int = 0, **changes: object) -> TrainedReward:
     runtime = Runtime.start(
         RuntimeParams(device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0),
         seed=0,
     )
-    checkpoints = Checkpoints(out / "checkpoints", every_s=1e9, every_steps=0)
+    checkpoints = Checkpoints(out / "checkpoints", every_s=1e9, every_steps=every_steps)
     curve = Curve(out / "reward.csv")
     at = Folders(pairs, base, sft, out / "reward", out / "engines.json")
     return train_reward(at, params(**changes), runtime=runtime, checkpoints=checkpoints, curve=curve)

@@ -16,22 +16,37 @@ import pytest
 from tests.stages.project import MICRO, Project
 
 SIZE = MICRO | {
-    "base.pretrain.steps": 60, "base.pretrain.shards": 4, "sft.shards": 4, "ppo.shards": 4,
-    "runtime.checkpoint_steps": 3,
+    "base.pretrain.steps": 60, "base.pretrain.shards": 4, "sft.shards": 4, "ppo.shards": 4, "offline.shared.shards": 4,
+    "reward.tune.shards": 4, "reward.tune.epochs": 1, "reward.batch_tokens": 2048, "runtime.checkpoint_steps": 3,
+    "offline.shared.max_examples": 32, "offline.shared.eval_examples": 8, "offline.shared.batch_size": 8,
+    "offline.shared.eval_every": 2, "offline.dpo.run": True, "offline.rrhf.run": True, "offline.rrhf.n": 2,
+    "offline.best_of_n.run": True, "offline.best_of_n.n": [2],
 }  # fmt: skip
 OUTS = {
     "base": ("artifacts/base", "plots/base.csv", "metrics/base.json", "provenance/base.json"),
     "sft": ("artifacts/sft", "artifacts/sft_samples.jsonl", "plots/sft.csv", "metrics/sft.json", "provenance/sft.json"),
+    "reward": (
+        "artifacts/reward", "artifacts/referee", "artifacts/reward_learned.json", "plots/reward.csv",
+        "plots/reward_calibration.csv", "metrics/reward.json", "provenance/reward.json",
+    ),
     "ppo": ("artifacts/ppo", "artifacts/rollouts", "plots/ppo.csv", "metrics/ppo.json", "provenance/ppo.json"),
     "evaluate": (
         "artifacts/evaluate", "plots/overoptimisation.csv", "metrics/evaluate.json", "provenance/evaluate.json",
     ),
+    **{
+        f"offline@{method}": (
+            f"artifacts/offline/{method}", f"metrics/offline_{method}.json", f"provenance/offline_{method}.json",
+        )
+        for method in ("dpo", "rrhf")
+    },
+    "compare": ("artifacts/compare", "plots/compare.csv", "metrics/compare.json", "provenance/compare.json"),
 }  # fmt: skip
 pytestmark = [pytest.mark.thorough, pytest.mark.pipeline, pytest.mark.slow]
 
 
 def stage(project: Project, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", f"stages.{name}"]
+    module, _, variant = name.partition("@")
+    command = [sys.executable, "-m", f"stages.{module}", *filter(None, [variant])]
     return subprocess.Popen(
         command,
         cwd=project.folder,
@@ -65,13 +80,28 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def test_the_chain_has_the_same_bytes_at_any_number_of_processes(prepared: Project) -> None:
-    for name in ("base", "conformance", "sft", "reward", "ppo", "evaluate"):
+    offline = [f"offline@{method}" for method in ("dpo", "ipo", "rrhf", "rejection", "best_of_n")]
+    for name in ("base", "conformance", "sft", "reward", "ppo", "evaluate", *offline, "compare"):
         if name not in OUTS:
             assert stage(prepared, name).wait() == 0
             continue
         found = [run(prepared, name, processes) for processes in (1, 2, 4)]
         assert len(found[0]) >= 4
         assert found[0] == found[1] == found[2], name
+
+
+def test_a_tuned_reward_model_has_the_same_bytes_at_any_number_of_processes(prepared: Project) -> None:
+    for name in ("base", "conformance", "sft"):
+        if not (prepared.folder / "metrics" / f"{name}.json").is_file():
+            assert stage(prepared, name).wait() == 0
+    prepared.set({"reward.train": "lora"})
+    try:
+        found = [run(prepared, "reward", processes) for processes in (1, 2, 4)]
+    finally:
+        prepared.set({"reward.train": "head", "launch.processes": 1})
+        assert stage(prepared, "resolve").wait() == 0
+    assert "artifacts/reward/adapter/adapter_model.safetensors" in found[0]
+    assert found[0] == found[1] == found[2]
 
 
 def kill(number: signal.Signals, rank: int | None) -> Callable[[subprocess.Popen[str], list[psutil.Process]], None]:
