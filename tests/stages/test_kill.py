@@ -15,8 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
 
 TRAINING = ("base", "sft", "reward", "ppo")
 THOROUGH = pytest.mark.thorough
-# The trainer's checkpoints and PPO's own stand for the others in `make test`; where the reward model's matter, for
-# pretraining's, which are SFT's.
+# The trainer's checkpoints and PPO's own stand for the others in `make test`, once each of them has been resumed from.
 BRIEFLY = [stage if stage in ("sft", "ppo") else pytest.param(stage, marks=THOROUGH) for stage in TRAINING]
 
 
@@ -89,7 +88,7 @@ def test_other_parameters_never_pick_up_a_stale_checkpoint(stage: str, change: d
 
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [  # one handler is set for both, in every stage's command
+    [  # one handler is set for both, in every stage's command; pretraining has SFT's trainer
         ("sft", signal.SIGTERM), ("reward", signal.SIGINT), ("ppo", signal.SIGTERM),
         *(
             pytest.param(stage, number, marks=THOROUGH)
@@ -117,7 +116,7 @@ def test_a_signal_stops_the_command_which_says_how_to_resume(stage: str, number:
     assert same(world, folder)
 
 
-@pytest.mark.parametrize("stage", [pytest.param("base", marks=THOROUGH), *TRAINING[1:]])
+@pytest.mark.parametrize("stage", TRAINING)
 def test_a_truncated_checkpoint_is_named_and_the_one_before_it_is_used(stage: str, world: World) -> None:
     folder = world.halfway(stage)
     found = [path for path in folder.glob(".checkpoints/*/*-*") if (path / "manifest.json").exists()]
