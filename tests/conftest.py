@@ -1,16 +1,19 @@
 """Fixtures for all tests. Nothing here or below reaches the network."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import tests.typechecker  # first: pytest lays its checker over the modules with arrays imported after it
-from rlhf.core import portable
+from rlhf.core import portable, yaml
 
 portable.apply()  # before torch and numpy: what a test sees on one processor, it sees on all
+gc.disable()  # until all tests are found: until then next to nothing is garbage, and looking for it takes a sixth
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -44,8 +47,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks[item.path])
 
 
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but no more among the modules and tests that stay to the end."""
+    gc.freeze()
+    gc.enable()
+
+
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+_parse, _parsed = yaml._parsed.__wrapped__, dict[str, dict[str, Any]]()
+
+
+def _parse_once(text: str, where: str) -> dict[str, Any]:
+    """Parse a text once, wherever it lies: tests copy params.yaml by the hundred, at a quarter of a second each."""
+    if text not in _parsed:
+        _parsed[text] = _parse(text, where)
+    return _parsed[text]
+
+
+yaml._parsed = _parse_once  # type: ignore[assignment] # whose callers copy what they get, as with its own cache
 
 
 @pytest.fixture(autouse=True)

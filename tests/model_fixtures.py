@@ -1,7 +1,10 @@
 """Tiny models with random weights, as folders on disk: GPT-2 and Llama shapes, hermetic."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import pytest
@@ -82,6 +85,21 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
     return folder
 
 
+def once(make: Callable[[Path], Path]) -> Callable[[Path], Path]:
+    """Have a model made for the first folder, and copied to every other one."""
+    master = cache(lambda: TemporaryDirectory(prefix=make.__name__))
+
+    @wraps(make)
+    def copy(folder: Path) -> Path:
+        made = Path(master().name)
+        if not any(made.iterdir()):
+            make(made)
+        return shutil.copytree(made, folder, dirs_exist_ok=True)
+
+    return copy
+
+
+@once
 def make_gpt2(folder: Path) -> Path:
     """Two layers, 32 wide, 4 heads, context 128."""
     tokenizer = byte_bpe(320)
@@ -92,6 +110,7 @@ def make_gpt2(folder: Path) -> Path:
     return save_model(GPT2LMHeadModel(config), tokenizer, folder, seed=1)
 
 
+@once
 def make_llama(folder: Path) -> Path:
     """Two layers, 32 wide, 4 heads that share 2 key-value heads, context 128."""
     tokenizer = sentencepiece_bpe(340)
@@ -103,6 +122,7 @@ def make_llama(folder: Path) -> Path:
     return save_model(LlamaForCausalLM(config), tokenizer, folder, seed=2)
 
 
+@once
 def make_neox(folder: Path) -> Path:
     """Pythia's shape: two layers, 32 wide, parallel residual, a quarter of each head rotated."""
     tokenizer = byte_bpe(320)
@@ -133,13 +153,14 @@ def tiny_neox_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_adapter(base: Path, folder: Path, *, seed: int, targets: Targets = "auto") -> Path:
     """A rank-4 LoRA over `base` in peft form with both factors random, so that it changes what the model says."""
+    bare = AutoModelForCausalLM.from_pretrained(base)
     model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base),
+        bare,
         LoraConfig(
             task_type="CAUSAL_LM",
             r=4,
             lora_alpha=8,
-            target_modules=resolve_targets(AutoModelForCausalLM.from_pretrained(base), targets),
+            target_modules=resolve_targets(bare, targets),
             base_model_name_or_path=str(base),
         ),
     )

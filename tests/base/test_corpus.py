@@ -18,7 +18,7 @@ def test_each_document_ends_with_eos() -> None:
     assert as_documents(["xj!"], TOKENIZER, context=2) == [b[:2], [b[2], eos]]
 
 
-@given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=20), st.integers(2, 12))
+@given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=5), st.integers(2, 12))
 def test_documents_keep_every_token_but_one_that_would_stand_alone(texts: list[str], context: int) -> None:
     documents = [[*TOKENIZER(text)["input_ids"], TOKENIZER.eos_token_id] for text in texts]
     rows = as_documents(texts, TOKENIZER, context=context)

@@ -131,7 +131,9 @@ def test_models_that_cannot_be_padded_or_sampled_are_refused(kind: str, words: s
     assert re.search(words, refusal(kind, tmp_path))
 
 
-@pytest.mark.parametrize("kind", ["bloom", "mpt", "modernbert-decoder", "gemma2", "cohere"])
+@pytest.mark.parametrize(
+    "kind", ["bloom", pytest.param("mpt", marks=pytest.mark.thorough), "modernbert-decoder", "gemma2", "cohere"]
+)
 def test_kinds_that_used_to_fail_or_to_be_wrong(kind: str, tmp_path: Path) -> None:
     """No table of positions (BLOOM, MPT); a layer before the head (ModernBERT); a cap and a scale behind it."""
     layout, metrics = check(kind, tmp_path)

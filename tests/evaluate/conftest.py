@@ -25,7 +25,7 @@ TOPICS = ["cat", "sky", "egg", "sea", "car", "fig", "hat", "ink", "jam", "kit", 
 
 def params(**changes: object) -> EvaluateParams:
     values = {
-        "split": "test", "prompts": 12, "ood_prompts": 5, "response_tokens": 10, "temperature": 0.9, "batch_size": 4,
+        "split": "test", "prompts": 12, "ood_prompts": 5, "response_tokens": 6, "temperature": 0.9, "batch_size": 8,
         "batch_tokens": 400, "exact_kl_prompts": 6, "samples": 3, "probes": 7,
         "tax": {"path": str(INPUTS / "benchmarks"), "items": 0, "documents": 0},
         "people": {"rows": 4, "path": str(INPUTS / "people")},

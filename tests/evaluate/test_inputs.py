@@ -185,7 +185,10 @@ def _letters(text: str) -> str:
 def test_people_fill_in_the_sheet_and_are_counted(world: World, tmp_path: Path) -> None:
     at, folder = world(ood=0), tmp_path / "people"
     folder.mkdir()
-    settings = params(samples=12, exact_kl_prompts=0, people={"rows": 12, "path": str(folder)})
+    settings = params(
+        samples=12, exact_kl_prompts=0, probes=0, response_tokens=10,  # so long that no two say the same
+        people={"rows": 12, "path": str(folder)},
+    )  # fmt: skip
     found = measured(at, settings)
     write(found, at.evaluate, "test")
     with (at.evaluate / "people.csv").open(encoding="utf-8-sig", newline="") as file:

@@ -78,7 +78,7 @@ def test_without_gold_and_without_ood_prompts(world: World) -> None:
 
 def test_the_referee_reads_the_plain_sft_backbone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first reward model brings an adapter of its own."""
-    at, original = world(gold=None), policies.sample_texts
+    at, original, settings = world(gold=None), policies.sample_texts, params(exact_kl_prompts=0, probes=0)
     taken: list[list[Sample]] = []
 
     def recorded(*given: object, **rest: object) -> list[Sample]:
@@ -87,10 +87,10 @@ def test_the_referee_reads_the_plain_sft_backbone(world: World, monkeypatch: pyt
 
     tuned = Backbone.load(at.base, {REWARD: at.ppo}, dtype=torch.float32, device="cpu")
     first = load_reward(at.reward, base=at.base, sft=at.sft)
-    before = measured(at).metrics
+    before = measured(at, settings).metrics
     monkeypatch.setattr(policies, "sample_texts", recorded)
     save_reward(first, at.reward, base=at.base, sft=at.sft, tuned=tuned)
-    found = measured(at)
+    found = measured(at, settings)
     assert found.metrics["eval_reward_ppo"] != before["eval_reward_ppo"]
     scorer = Scorer.load(at.base, at.sft, at.referee)
     for policy, samples in zip(("base", "sft", "ppo"), taken, strict=False):
@@ -166,15 +166,16 @@ def test_a_language_model_may_judge_and_is_asked_once(world: World, monkeypatch:
     at = world()
     with JudgeServer() as server:
         judged = params().judge.model_dump() | {"prompts": 8, "endpoint": server.url, "model": "m"}
-        found = measured(at, params(judge=judged)).metrics
+        few: dict[str, object] = {"prompts": 8, "ood_prompts": 2, "exact_kl_prompts": 2, "probes": 2}
+        found = measured(at, params(**few, judge=judged)).metrics
         assert (found["eval_judge_prompts"], found["eval_judge_malformed"], found["eval_judge_unasked"]) == (8, 0, 0)
         assert isinstance(found["eval_judge_winrate"], float)
         asked = len(server.asked)
         assert 0 < asked <= 16
-        assert measured(at, params(judge=judged)).metrics == found
+        assert measured(at, params(**few, judge=judged)).metrics == found
         assert len(server.asked) == asked
         monkeypatch.delenv("JUDGE_KEY", raising=False)
         with pytest.raises(UserError, match="JUDGE_KEY holds no key"):
-            measured(at, params(judge=judged | {"key_env": "JUDGE_KEY"}))
-    without = measured(at).metrics
+            measured(at, params(**few, judge=judged | {"key_env": "JUDGE_KEY"}))
+    without = measured(at, params(**few)).metrics
     assert without == {name: value for name, value in found.items() if not name.startswith("eval_judge_")}

@@ -29,7 +29,7 @@ def backbone(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def samples_of(backbone: Backbone, prompts: list[str], adapter: str | None, tokens: int = 10) -> list[Sample]:
     return sample_texts(
         backbone, prompts, adapter=adapter, sampling=Sampling(tokens, TEMPERATURE), stream=(0, "t"),
-        batch_size=8,
+        batch_size=60,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from tests.sft.helpers import cpu
 SHARED: dict[str, object] = {
     "engine": "fast", "response_tokens": 8, "temperature": 1.0, "sample_batch": 4, "batch_tokens": 400,
     "max_examples": 0, "eval_examples": 5, "batch_size": 4, "group_by_length": True, "accumulate": 1,
-    "schedule": "constant_with_warmup", "warmup_steps": 0, "weight_decay": 0.0, "grad_clip": 1.0, "eval_every": 2,
+    "schedule": "constant_with_warmup", "warmup_steps": 0, "weight_decay": 0.0, "grad_clip": 1.0, "eval_every": 3,
     "log_every": 1, "shards": 1,
 }  # fmt: skip
 METHOD: dict[str, dict[str, object]] = {

@@ -49,10 +49,9 @@ def refereed(tiny_model_dir: Path, tiny_adapter_dir: Path, tmp_path: Path) -> Ru
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    disk.build(tmp_path)
-    return tmp_path
+    return shutil.copytree(template, tmp_path, dirs_exist_ok=True)
 
 
 def test_a_referee_that_disagrees_stops_the_run_at_its_best_policy(refereed: Run, tmp_path: Path) -> None:

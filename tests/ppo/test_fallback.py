@@ -17,9 +17,9 @@ STOPPED: dict[str, object] = {"kl_limit": 1e-9, "lr": 2e-2}  # the first update 
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    disk.build(tmp_path)
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     make_adapter(Layout().base, Layout().offline("dpo"), seed=11)
     return tmp_path
 

@@ -65,7 +65,7 @@ def test_a_run_sampled_by_a_server_says_so_and_leaves_nothing_there(
 
 
 def test_the_policy_loads_with_plain_peft_and_is_not_merged(root: Path) -> None:
-    disk.run(root, make_params(lr=1e-2), root / "checkpoints")
+    disk.run(root, make_params(lr=1e-2, iterations=2), root / "checkpoints")
     layout = Layout()
     base = AutoModelForCausalLM.from_pretrained(layout.base)
     untouched = base.state_dict()["transformer.h.0.attn.c_attn.weight"].clone()
@@ -85,18 +85,19 @@ def test_the_policy_loads_with_plain_peft_and_is_not_merged(root: Path) -> None:
 
 
 def test_two_runs_are_the_same_bytes_and_another_seed_is_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk.run(root, make_params(), root / "checkpoints")
+    short = make_params(iterations=2)
+    disk.run(root, short, root / "checkpoints")
     first = disk.outputs(root)
-    disk.run(root, make_params(), root / "checkpoints")
+    disk.run(root, short, root / "checkpoints")
     assert disk.outputs(root) == first
     assert len(first) > 5
     monkeypatch.setattr(disk, "RUNTIME_SEED", 4)
-    disk.run(root, make_params(), root / "checkpoints")
+    disk.run(root, short, root / "checkpoints")
     assert disk.outputs(root)["plots/ppo.csv"] != first["plots/ppo.csv"]
 
 
 def test_the_value_head_may_start_as_the_reward_head(root: Path) -> None:
-    disk.run(root, make_params(value_init="reward", lr=0.0, value_lr=0.0), root / "checkpoints")
+    disk.run(root, make_params(value_init="reward", lr=0.0, value_lr=0.0, iterations=1), root / "checkpoints")
     head = load_tensors(Path("artifacts/reward/head.safetensors"))
     found = load_tensors(Path("artifacts/ppo/value_head.safetensors"))
     torch.testing.assert_close(found["linear.weight"], head["weight"] / 0.5)
@@ -135,7 +136,7 @@ def test_a_reward_model_of_another_backbone_is_refused(root: Path) -> None:
 
 
 def test_validation_prompts_come_from_the_validation_split(root: Path) -> None:
-    disk.run(root, make_params(validation_every=1, validation_prompts=3), root / "checkpoints")
+    disk.run(root, make_params(validation_every=1, validation_prompts=3, iterations=1), root / "checkpoints")
     assert isinstance(read_json(Path("metrics/ppo.json"))["ppo_validation_reward_best"], float)
 
 
@@ -166,7 +167,7 @@ def test_a_reward_model_with_a_backbone_of_its_own(root: Path) -> None:
             hidden = plain.get_base_model().transformer(torch.tensor([prompt + response])).last_hidden_state[0, -1]
         expected.append((float(hidden @ head["weight"][0] + head["bias"][0]) - mean) / std)
     assert actors.source.score(batch).tolist() == pytest.approx(expected, abs=1e-4)
-    disk.run(root, make_params(), root / "checkpoints")
+    disk.run(root, make_params(iterations=1), root / "checkpoints")
     assert read_json(layout.metrics("ppo"))["ppo_stop_reason"] == "completed"
 
 
@@ -183,7 +184,8 @@ def test_a_function_may_give_the_scores(root: Path) -> None:
     folder = root / "rewards"
     folder.mkdir()
     (folder / "shout.py").write_text(SHOUT)
-    params = make_params(source="function", function="shout:shout", function_path=folder.as_posix(), score_clip=0)
+    settings: dict[str, object] = {"source": "function", "function": "shout:shout", "score_clip": 0, "iterations": 2}
+    params = make_params(**settings, function_path=folder.as_posix())
     disk.run(root, params, root / "checkpoints")
     rows = [json.loads(line) for line in Path("artifacts/rollouts/ppo.jsonl").read_text().splitlines()]
     assert rows

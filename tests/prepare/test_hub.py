@@ -70,15 +70,18 @@ def test_a_pinned_dataset_is_read_and_then_needs_no_network(folder: Path, tmp_pa
 
 @pytest.mark.slow
 def test_each_way_to_fail_is_one_line(folder: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "lost" / "helpful-base" / "train-1.jsonl.gz", ROWS)
     with HubServer() as hub:
         hub.add("dataset", "someone/pairs", revision=COMMIT, folder=folder)
-        here = hub.environment(tmp_path)
-        commit, repo, split = ask(here, {"revision": OTHER}, {"repo": "someone/else"}, {"split": "trian"})
+        hub.add("dataset", "someone/lost", revision=COMMIT, folder=tmp_path / "lost")
+        hub.missing.add("helpful-base/train-1.jsonl.gz")
+        here = hub.environment(tmp_path / "home")
+        changes = ({"revision": OTHER}, {"repo": "someone/else"}, {"split": "trian"}, {"repo": "someone/lost"})
+        commit, repo, split, lost = ask(here, *changes)
         assert "has no such commit" in refused(commit)
         assert "no such dataset, or a private one" in refused(repo)
         assert "data.hub.split" in refused(split)
-        hub.missing.add("helpful-base/train.jsonl.gz")
-        assert "train.jsonl.gz" in refused(ask(hub.environment(tmp_path / "fresh"))[0])
+        assert "train-1.jsonl.gz" in refused(lost)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from rlhf.report.content import Notice, Points, Text
 from rlhf.report.fallback_notice import ABOUT
 from rlhf.report.html import html
 from rlhf.report.markdown import markdown
-from tests.report.runs import Run, prices
+from tests.report.runs import Run, prices, undrawn
 
 REASON, DETAIL = "kl_limit", "KL 120 nats, limit 100"
 STOPPED: dict[str, object] = {"ppo_stop_reason": REASON, "ppo_stop_detail": DETAIL, "ppo_saved_iteration": 7}
@@ -36,7 +36,7 @@ def test_dpos_policy_in_the_place_of_ppos_is_said_wherever_ppo_is_spoken_of(run:
     for part in (f"`{REASON}`", DETAIL, "`ppo.fallback`"):
         assert part in found["summary"]
     report = build(run.read(), prices())
-    assert html(report).count('<p class="notice" role="note">') == len(found)
+    assert html(undrawn(report)).count('<p class="notice" role="note">') == len(found)
     assert markdown(report).count("\n> **") == len(found)
     assert "iteration 7" not in said_of_ppo(run)
     (limits,) = [one for one in report.sections if one.name == "limits"]

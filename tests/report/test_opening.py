@@ -14,7 +14,7 @@ from rlhf.report.next_steps import MOST
 from rlhf.report.verdicts import read_findings
 from tests.diagnose.made import NOTHING, SOUND, points
 from tests.diagnose.made import run as evidence
-from tests.report.runs import Run, prices
+from tests.report.runs import Run, prices, undrawn
 
 # Fails for its stop reason, is suspect for the referee, and does not end.
 BAD = evidence(stop_reason="kl_limit", flattery=None, beliefs=None)
@@ -41,7 +41,7 @@ def test_what_a_reader_looks_for_comes_first_and_in_this_order(run: Run) -> None
     kinds = [type(block) for block in blocks(run)]
     wanted = [Status, Facts, Figure, Points]
     assert [kind for kind in kinds if kind in wanted] == wanted
-    page = html(build(run.read(), prices()))
+    page = html(undrawn(build(run.read(), prices())))
     first = page[page.index("<section") : page.index("</section>")]
     assert 'id="summary"' in first
     marks = [first.index(mark) for mark in ('class="status', 'class="facts"')]

@@ -70,8 +70,8 @@ def rows(run: Run, name: str) -> dict[str, list[str]]:
     return {row[0]: list(row[1:]) for table in blocks(run, name, Table) for row in table.rows}
 
 
-def test_every_section_and_figure_is_there_and_nothing_is_fetched(run: Run) -> None:
-    source = page(run)
+def test_every_section_and_figure_is_there_and_nothing_is_fetched(stored_page: str) -> None:
+    source = stored_page
     found = Page(source)
     assert found.sections == SECTIONS
     assert found.tags.count("svg") == found.tags.count("figure") >= 13
@@ -81,8 +81,8 @@ def test_every_section_and_figure_is_there_and_nothing_is_fetched(run: Run) -> N
     assert len(source.encode()) < 1_500_000
 
 
-def test_every_anchor_has_its_place_and_no_two_have_one_name(run: Run) -> None:
-    source = page(run)
+def test_every_anchor_has_its_place_and_no_two_have_one_name(stored_page: str) -> None:
+    source = stored_page
     ids = re.findall(r'\bid="([^"]+)"', source)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', source)) <= set(ids)
@@ -154,16 +154,15 @@ def test_a_page_of_nothing_at_all(run: Run) -> None:
     assert "svg" not in found.tags
 
 
-def test_what_a_model_says_is_no_markup(run: Run) -> None:
-    source, said = page(run), text(run)
+def test_what_a_model_says_is_no_markup(run: Run, stored_page: str) -> None:
+    source, said = stored_page, text(run)
     assert "<b>bold</b>" not in source
     assert "&amp; &lt;b&gt;bold&lt;/b&gt;" in source
     assert "<b>" not in said
 
 
-def test_outcomes_are_those_of_the_scores(run: Run) -> None:
-    source = page(run)
-    assert re.findall(r'data-gold="(\w+)"', source) == ["win", "tie", "lose", "win"]
+def test_outcomes_are_those_of_the_scores(run: Run, stored_page: str) -> None:
+    assert re.findall(r'data-gold="(\w+)"', stored_page) == ["win", "tie", "lose", "win"]
     (said, *_) = [block.text for block in blocks(run, "samples", Text)]
     assert re.findall(r"\d+", said.split(";")[0])[1:] == ["2", "1", "1"]  # won, tied, lost by gold
 

@@ -46,12 +46,16 @@ def write_split(path: Path, pairs: list[TextPair]) -> None:
     write_jsonl(path, ({n: getattr(pair, n) for n in TextPair.__dataclass_fields__} for pair in pairs))
 
 
+def write_pairs(folder: Path) -> Path:
+    for name, count, seed in (("train", 160, 1), ("validation", 60, 2), ("test", 80, 3)):
+        write_split(folder / f"{name}.jsonl", keyword_pairs(count, seed))
+    write_json(folder / "task.json", {"gold": None, "noise_ceiling": 0.9})
+    return folder
+
+
 @pytest.fixture
 def pairs_dir(tmp_path: Path) -> Path:
-    for name, count, seed in (("train", 160, 1), ("validation", 60, 2), ("test", 80, 3)):
-        write_split(tmp_path / f"{name}.jsonl", keyword_pairs(count, seed))
-    write_json(tmp_path / "task.json", {"gold": None, "noise_ceiling": 0.9})
-    return tmp_path
+    return write_pairs(tmp_path)
 
 
 @pytest.fixture(scope="session")

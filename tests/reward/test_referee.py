@@ -1,5 +1,6 @@
 """The second reward model: other prompts, another start, the plain SFT backbone."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from rlhf.core.errors import UserError
 from rlhf.models.reward.scoring import ADAPTER, Scorer, load_referee, save_referee, save_reward
 from rlhf.reward.pairs import TextPair
 from rlhf.reward.referee import divide, referee_metrics
-from tests.reward.conftest import keyword_pairs, write_split
+from rlhf.reward.train import TrainedReward
+from tests.reward.conftest import keyword_pairs, write_pairs, write_split
 from tests.reward.test_train import HEAD, LORA, SEVERAL, train
 
 SHARE = {"referee_share": 0.4}
@@ -63,11 +65,26 @@ def test_metrics_by_hand() -> None:
     assert {name for name, value in none.items() if value is not None} == {"reward_referee_pairs"}
 
 
+@pytest.fixture(scope="module")
+def once(tiny_model_dir: Path, sft_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainedReward]:
+    """A training with a referee, made once for each way: the first of two that must be equal, and one to look at."""
+    made: list[tuple[dict[str, Any], TrainedReward]] = []
+
+    def get(how: dict[str, Any]) -> TrainedReward:
+        if not [one for one in made if one[0] == how]:
+            folder = tmp_path_factory.mktemp("once")
+            write_pairs(folder)
+            made.append((how, train(folder, tiny_model_dir, sft_dir, folder / "out", **how, **SHARE)))
+        return next(trained for known, trained in made if known == how)
+
+    return get
+
+
 @pytest.mark.parametrize("how", [HEAD, *(pytest.param(how, marks=pytest.mark.thorough) for how in (LORA, SEVERAL))])
 def test_the_saved_model_gives_what_was_measured(
-    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
+    tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any], once: Callable[..., TrainedReward]
 ) -> None:
-    trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / "out", **how, **SHARE)
+    trained = once(how)
     assert trained.referee is not None
     save_referee(trained.referee, tmp_path / "second", base=tiny_model_dir, sft=sft_dir)
     assert not (tmp_path / "second" / "adapter").exists()
@@ -115,10 +132,10 @@ def test_without_a_share_there_is_none_and_the_folder_says_so(
 
 @pytest.mark.parametrize("how", [HEAD, pytest.param(LORA, marks=pytest.mark.thorough)])
 def test_equal_runs_give_equal_bytes(
-    pairs_dir: Path, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any]
+    tiny_model_dir: Path, sft_dir: Path, tmp_path: Path, how: dict[str, Any], once: Callable[..., TrainedReward]
 ) -> None:
-    for name in ("a", "b"):
-        trained = train(pairs_dir, tiny_model_dir, sft_dir, tmp_path / name, **how, **SHARE)
+    again = train(write_pairs(tmp_path), tiny_model_dir, sft_dir, tmp_path / "out", **how, **SHARE)
+    for name, trained in (("a", once(how)), ("b", again)):
         save_referee(trained.referee, tmp_path / name / "second", base=tiny_model_dir, sft=sft_dir)
         save_reward(trained.model, tmp_path / name / "first", base=tiny_model_dir, sft=sft_dir)
     for file in ("head.safetensors", "reward.json", "backbone.json"):

@@ -91,8 +91,9 @@ def test_the_base_stays_byte_for_byte_and_only_lora_weights_move(tmp_path: Path,
     tokenizer = load_tokenizer(layout.base)
     examples = read_examples(layout.pairs / "train.jsonl", tokenizer, context=128, limit=0, seed=0)
     finetune(
-        model, train=examples, validation=examples[:4], pad_id=0, params=params(weight_decay=0.1), runtime=runtime,
-        checkpoints=Checkpoints(tmp_path / "c", every_s=1e9, every_steps=0), curve=tmp_path / "sft.csv",
+        model, train=examples, validation=examples[:4], pad_id=0, params=params(weight_decay=0.1, epochs=1),
+        runtime=runtime, checkpoints=Checkpoints(tmp_path / "c", every_s=1e9, every_steps=0),
+        curve=tmp_path / "sft.csv",
     )  # fmt: skip
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     lora = {name for name in before if "lora_" in name}
@@ -115,7 +116,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
     hashes = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         layout = project(tmp_path / name, tiny_model_dir)
-        config = run(layout, seed=seed, lora={"rank": 4, "alpha": 8.0, "dropout": 0.1, "targets": "auto"})
+        lora = {"rank": 4, "alpha": 8.0, "dropout": 0.1, "targets": "auto"}
+        config = run(layout, seed=seed, epochs=2, lora=lora)
         files = ("adapter_model.safetensors", "tokenizer.json")
         hashes.append(([(layout.sft / file).read_bytes() for file in files], config, sha256_tree(layout.sft_samples)))
     assert hashes[0] == hashes[1]
@@ -144,7 +146,7 @@ def test_replies_before_and_after_are_to_the_same_prompts(tmp_path: Path, tiny_m
     layout = project(tmp_path, tiny_model_dir)
     twice = [row(1), row(1), row(2), row(3), row(5)]
     write_jsonl(layout.pairs / "test.jsonl", [r | {"id": f"t{i}"} for i, r in enumerate(twice)])
-    run(layout)
+    run(layout, epochs=1)
     samples = read_jsonl(layout.sft_samples)
     assert [sample["id"] for sample in samples] == ["t0", "t2", "t3"]  # distinct prompts, as many as asked for
     assert [sample["prompt"] for sample in samples] == [row(n)["prompt"] for n in (1, 2, 3)]
@@ -154,7 +156,7 @@ def test_replies_before_and_after_are_to_the_same_prompts(tmp_path: Path, tiny_m
 def test_without_training_before_and_after_are_the_same(tmp_path: Path, tiny_model_dir: Path) -> None:
     """The same draws serve both: with an adapter that does (almost) nothing the replies are equal."""
     layout = project(tmp_path, tiny_model_dir)
-    metrics = run(layout, lr=1e-12)
+    metrics = run(layout, lr=1e-12, epochs=1)
     assert all(sample["before"] == sample["after"] for sample in read_jsonl(layout.sft_samples))
     assert metrics["sft_perplexity_after"] == pytest.approx(metrics["sft_perplexity_before"], rel=1e-4)
 
@@ -176,7 +178,7 @@ def test_accumulation_is_one_larger_batch(tmp_path: Path, tiny_model_dir: Path) 
     weights = []
     for name, batch, accumulate in (("a", 4, 1), ("b", 2, 2)):
         layout = project(tmp_path / name, tiny_model_dir)
-        run(layout, batch_size=batch, accumulate=accumulate, lr=1e-3, samples=0)
+        run(layout, batch_size=batch, accumulate=accumulate, lr=1e-3, samples=0, epochs=2)
         model = AutoModelForCausalLM.from_pretrained(layout.base)
         adapted = PeftModel.from_pretrained(model, layout.sft)
         weights.append({n: p for n, p in adapted.named_parameters() if "lora_" in n})

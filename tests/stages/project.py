@@ -18,6 +18,7 @@ MICRO: dict[str, object] = {
     "data.synthetic.ood_prompts": 20,
     "data.synthetic.corpus_documents": 2000,
     "base.pretrain.steps": 30,
+    "base.pretrain.width": 64,
     "sft.epochs": 1,
     "sft.max_examples": 64,
     "reward.epochs": 2,

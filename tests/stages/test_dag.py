@@ -1,6 +1,7 @@
 """dvc.yaml says the truth: code deps cover each command's imports and nothing idle; params are those that are read."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ RUN = [f"{n}@{item}" for n, s in WRITTEN.items() for item in s.get("foreach", []
 RUN += [name for name, stage in WRITTEN.items() if "foreach" not in stage]
 
 
+@functools.cache  # each command's closure holds most of the files
 def imported_files(file: Path) -> set[Path]:
     """The project's files that `file` names in any import statement, wherever it stands."""
     found: set[Path] = set()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf.core.checkpoint import checkpoint_root
 from tests.stages.forker import Forker
 from tests.stages.project import MICRO, Project
 
@@ -97,17 +98,18 @@ def test_a_killed_experiment_resumes_in_its_next_folder(how: str, project: Proje
     assert not list((project.folder / ".checkpoints").glob("ppo-*"))
 
 
-def test_an_experiment_names_the_folder_that_it_resumes_from(project: Project, tmp_path: Path) -> None:
+def test_an_experiment_names_the_folder_that_it_resumes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule on its own: below the project's .dvc the project's folder, elsewhere the current one."""
-    code = "import pathlib, rlhf.core.checkpoint as c; print(c.checkpoint_root(pathlib.Path('.checkpoints')))"
-    inside = project.folder / ".dvc" / "tmp" / "exps" / "tmp1"
-    inside.mkdir(parents=True, exist_ok=True)
+    monkeypatch.delenv("RLHF_CHECKPOINT_DIR", raising=False)
+    project = tmp_path / "project"
+    inside = project / ".dvc" / "tmp" / "exps" / "tmp1"
+    inside.mkdir(parents=True)
     for folder, root, expected in (
-        (inside, str(project.folder), project.folder / ".checkpoints"),
-        (project.folder, str(project.folder), Path(".checkpoints")),
-        (tmp_path, str(project.folder), Path(".checkpoints")),
+        (inside, str(project), project / ".checkpoints"),
+        (project, str(project), Path(".checkpoints")),
+        (tmp_path, str(project), Path(".checkpoints")),
         (inside, "", Path(".checkpoints")),
     ):
-        environment = project.environment(DVC_ROOT=root, PYTHONPATH=str(Path(__file__).parents[2]))
-        output = subprocess.check_output([sys.executable, "-c", code], cwd=folder, env=environment, text=True)
-        assert Path(output.strip()) == expected
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DVC_ROOT", root)
+        assert checkpoint_root(Path(".checkpoints")) == expected

@@ -10,7 +10,8 @@ from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
 from rlhf.explain import Files, allowed, differences, explain, read_comments, reruns
 from stages.resolve import main
-from tests.stages.test_resolve import ROOT, edit, leaves
+from tests.stages.project import Project
+from tests.stages.test_resolve import ROOT, leaves
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def of(name: str, files: Files) -> dict[str, str]:
 
 def test_a_value_of_the_profile_and_one_of_the_file(files: Files) -> None:
     assert of("ppo.lr", files)["from"].endswith("profiles/tiny.yaml")
-    edit(files.params, ppo__lr=1e-5)
+    Project(files.params.parent).set({"ppo.lr": 1e-5})
     told = of("ppo.lr", files)
     assert (float(told["value"]), Path(told["from"]).name) == (1e-5, "params.yaml")
     assert told["sensible"] == "1.0e-6 to 2.0e-3"
@@ -100,7 +101,7 @@ def test_an_unknown_name_gets_the_nearest(files: Files) -> None:
 def test_what_differs_from_the_profile(files: Files) -> None:
     assert differences(files) == ["nothing differs from the profile tiny"]
     theirs = read_yaml(files.profiles / "tiny.yaml")["ppo"]["kl_coef"]
-    edit(files.params, ppo__kl_coef=0.123)
+    Project(files.params.parent).set({"ppo.kl_coef": 0.123})
     (line,) = differences(files)
     assert line.startswith("ppo.kl_coef = 0.123")
     assert str(theirs) in line

@@ -12,7 +12,7 @@ from tests.stages.project import MICRO, Project
 
 SMALL = MICRO | {
     "base.pretrain.steps": 16, "base.pretrain.eval_every": 6, "base.pretrain.log_every": 2,
-    "base.pretrain.width": 64, "base.pretrain.batch_size": 2, "data.synthetic.corpus_documents": 600,
+    "base.pretrain.batch_size": 2, "data.synthetic.corpus_documents": 600,
     "base.pretrain.validation_share": 0.05, "sft.eval_every": 3, "sft.log_every": 2, "sft.batch_size": 8,
     "sft.samples": 4, "sft.lora.dropout": 0.1, "reward.batch_tokens": 2048, "ppo.iterations": 8,
     "ppo.validation_every": 2, "ppo.kl_controller": "adaptive", "runtime.checkpoint_steps": 2,

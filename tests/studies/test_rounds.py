@@ -1,6 +1,7 @@
 """Rounds: who is asked what, what each round reads, and that the same call goes on. Stages only pretend."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,23 @@ def act(stage: str) -> None:
         write_jsonl(Path("artifacts/acquire/pairs.jsonl"), rows)
 
 
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Any]:
-    """The project's own artifacts, and what lists the stages that were called."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages ran, a process each."""
     from studies.runner import make
 
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        pretend_stages(patch, folder / "calls", act)
+        list(make([Run(folder / "start", {}, STAGES)], 1))
+    return folder / "start"
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path) -> tuple[Run, Any]:
+    """The project's own artifacts, and what lists the stages that were called."""
     called = pretend_stages(monkeypatch, tmp_path / "calls", act)
-    run = Run(tmp_path / "start", {}, STAGES)
-    list(make([run], 1))
-    called()
+    run = Run(shutil.copytree(made, tmp_path / "start", symlinks=True), {}, STAGES)
     return run, called
 
 

@@ -38,6 +38,22 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list
     return pretend_stages(monkeypatch, tmp_path / "calls")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the runs of `on_seed` were made, a process for each stage."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        pretend_stages(patch, folder.with_name("made-calls"))
+        finish(on_seed(folder))
+    return folder
+
+
+@pytest.fixture
+def work(tmp_path: Path, made: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(made, tmp_path, symlinks=True, dirs_exist_ok=True)
+
+
 def finish(*runs: Run, processes: int = 1) -> list[str]:
     return [run.folder.name for run in make(runs, processes)]
 
@@ -77,28 +93,22 @@ def test_only_stages_that_declare_a_parameter_run_again(called: Callable[[], lis
 
 
 def test_what_changed_upstream_is_noticed_and_what_is_gone_is_made_again(
-    called: Callable[[], list[str]], tmp_path: Path
+    called: Callable[[], list[str]], work: Path
 ) -> None:
-    finish(on_seed(tmp_path))
-    called()
-    write_text(tmp_path / "seed5/artifacts/reward/file", "another")
-    finish(on_seed(tmp_path))
+    write_text(work / "seed5/artifacts/reward/file", "another")
+    finish(on_seed(work))
     assert called() == ["run: ppo", "run: evaluate"]
-    shutil.rmtree(tmp_path / "run/artifacts/ppo")
-    finish(on_seed(tmp_path))
+    shutil.rmtree(work / "run/artifacts/ppo")
+    finish(on_seed(work))
     assert called() == ["run: ppo"]
 
 
-def test_changed_code_is_noticed(
-    called: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finish(on_seed(tmp_path))
-    called()
+def test_changed_code_is_noticed(called: Callable[[], list[str]], work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marks, "code_in_memory", lambda stage: f"new code of {stage == 'sft'}")
-    finish(on_seed(tmp_path))
+    finish(on_seed(work))
     assert called() == steps("seed5", *BEFORE) + steps("run", *AFTER)
     monkeypatch.setattr(marks, "code_in_memory", lambda stage: f"new code of {stage in ('sft', 'ppo')}")
-    finish(on_seed(tmp_path))
+    finish(on_seed(work))
     assert called() == ["run: ppo"]
 
 
@@ -210,7 +220,10 @@ def tampered(at: Layout, seed: int) -> None:
         raise RuntimeError("half way")
 
 
-def test_tampering_edits_copies_and_is_never_done_twice(called: Callable[[], list[str]], tmp_path: Path) -> None:
+def test_tampering_edits_copies_and_is_never_done_twice(
+    called: Callable[[], list[str]], tmp_path: Path, made: Path
+) -> None:
+    shutil.copytree(made / "seed5", tmp_path / "seed5", symlinks=True)
     run = on_seed(tmp_path, tamper=Tamper(tampered, ("artifacts/reward",)))
     with pytest.raises(UserError, match=r"tamper ended with status 1: .*half way"):
         finish(run)
@@ -259,14 +272,13 @@ def test_a_tampered_output_has_a_record_that_knows_it(monkeypatch: pytest.Monkey
 
 
 def test_nothing_is_written_through_a_link_that_another_layout_left(
-    called: Callable[[], list[str]], tmp_path: Path
+    called: Callable[[], list[str]], work: Path
 ) -> None:
-    finish(on_seed(tmp_path))
-    shutil.rmtree(tmp_path / "run/artifacts/prepare")
-    (tmp_path / "run/artifacts/prepare").symlink_to("../../seed5/artifacts/prepare")
+    shutil.rmtree(work / "run/artifacts/prepare")
+    (work / "run/artifacts/prepare").symlink_to("../../seed5/artifacts/prepare")
     with pytest.raises(UserError, match=r"run/artifacts/prepare: a link where a folder should be"):
-        finish(on_seed(tmp_path))
-    assert (tmp_path / "seed5/artifacts/prepare/pairs/file").is_file()
+        finish(on_seed(work))
+    assert (work / "seed5/artifacts/prepare/pairs/file").is_file()
 
 
 def test_a_study_that_is_told_to_stop_lets_its_stages_save(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

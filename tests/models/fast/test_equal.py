@@ -71,8 +71,13 @@ def test_gradients(pair: Pair, make: object, states: str) -> None:
         torch.testing.assert_close(found[1][name], gradient, atol=1e-4 * scale, rtol=1e-4)
 
 
-@pytest.mark.parametrize("greedy", [False, True])
-@pytest.mark.parametrize("adapter", [None, "policy"])
+@pytest.mark.parametrize(
+    ("greedy", "adapter"),
+    [
+        (True, None), (False, "policy"),
+        pytest.param(False, None, marks=pytest.mark.thorough), pytest.param(True, "policy", marks=pytest.mark.thorough),
+    ],
+)  # fmt: skip
 def test_generation(pair: Pair, greedy: bool, adapter: str | None) -> None:
     plain, fast = (sample(b, adapter=adapter, greedy=greedy) for b in pair)
     assert torch.equal(plain.response_ids, fast.response_ids)
