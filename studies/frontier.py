@@ -69,7 +69,7 @@ def measure(policies: dict[str, Path], sizes: list[int]) -> Points:
         sft = measure_policy(panel, prompts, SPLIT_PROMPTS, ADAPTER)
         found: Points = {"sft": dict(measures(sft, sft, sft.drift.k1, seed))}
         for name, loaded in names.items():
-            found[name] = dict(of_adapter(panel, prompts, loaded, sft))
+            found[name] = dict(of_adapter(measure_policy(panel, prompts, SPLIT_PROMPTS, loaded), sft, seed))
         for n, (given, kl) in best_of_n(panel, prompts, sizes, sft).items():
             found[f"best_of_n n={n}"] = measures(given, sft, kl, seed) | {"kl_bound": kl_bound(n)}
     ends = ("", "_low", "_high")
