@@ -9,6 +9,7 @@ Nothing is typed by hand.
 """
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -178,15 +179,16 @@ def real_summary() -> str:
     if not rows:
         return ""
 
-    def each(name: str, digits: int) -> str:
-        return ", ".join(f"{own[name]:.{digits}f}" for own in rows)
+    def mean(name: str, digits: int) -> str:
+        return f"{math.fsum(own[name] for own in rows) / len(rows):.{digits}f}"
 
-    lows = min(own["eval_referee_winrate_low"] for own in rows)
-    seeds = "one seed" if len(rows) == 1 else f"{len(rows)} seeds, lowest interval from {lows:.2f}"
+    low = min(own["eval_referee_winrate_low"] for own in rows)
+    seeds = "one seed" if len(rows) == 1 else f"means of {len(rows)} seeds"
     return (
         f"On SmolLM2-135M-Instruct, which others trained, PPO moves the sentiment of replies to unseen prompts from "
-        f"{each('eval_reward_sft', 2)} to {each('eval_reward_ppo', 2)} at {each('eval_kl', 1)} nats; a word list it "
-        f"never saw prefers them at {each('eval_referee_winrate', 2)} ({seeds}: [real runs](docs/real-runs.md))."
+        f"{mean('eval_reward_sft', 2)} to {mean('eval_reward_ppo', 2)} at {mean('eval_kl', 1)} nats; a word list it "
+        f"never saw prefers them at {mean('eval_referee_winrate', 2)} ({seeds}, no interval below {low:.2f}: "
+        "[real runs](docs/real-runs.md))."
     )
 
 

@@ -152,7 +152,7 @@ def draw(found: Found, path: Path) -> None:
         line, marker, colour = looks[own["way"]]
         course.plot([row["score"] for row in own["course"]], line, color=colour, linewidth=1.3)
         course.annotate(str(own["seed"]), (len(own["course"]) - 1, own["course"][-1]["score"]), fontsize=8)
-        _point(held_out, own["metrics"], ("eval_reward_ppo", "eval_kl"), (marker, colour), f"seed {own['seed']}")
+        _point(held_out, own["metrics"], ("eval_reward_ppo", "eval_kl"), (marker, colour), str(own["seed"]))
     first = _ordered(found)[0]["metrics"]
     _point(held_out, first, ("eval_reward_sft", ""), ("s", "black"), "SFT")
     for name in ("best_of_2", "best_of_4"):
@@ -162,8 +162,10 @@ def draw(found: Found, path: Path) -> None:
         if any(own["way"] == way for own in found.values()):
             label = {"penalty": "PPO", "free": "PPO without a KL penalty"}[way]
             course.plot([], [], line, marker=marker, markerfacecolor="white", color=colour, label=label)
-    course.set(title="while it learns", xlabel="iteration of 32 replies", ylabel="VADER's compound score")
-    held_out.set(title="300 prompts that it never saw", xlabel="√KL to SFT, √nats")
+    course.set(
+        title="while it learns, a line a seed", xlabel="iteration of 32 replies", ylabel="VADER's compound score"
+    )
+    held_out.set(title="300 prompts that it never saw, a circle a seed", xlabel="√KL to SFT, √nats")
     course.legend(frameon=False)
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
@@ -177,7 +179,8 @@ def _point(axis: Any, metrics: dict[str, Any], measures: tuple[str, str], look: 
     low, high = metrics.get(f"{y}_low", value), metrics.get(f"{y}_high", value)
     bars = [[value - low], [high - value]]
     axis.errorbar([root], [value], yerr=bars, marker=marker, color=colour, markerfacecolor="white", capsize=2)
-    axis.annotate(name, (root, value), textcoords="offset points", xytext=(6, -3), fontsize=8)
+    beside = (-10, -3) if name.isdigit() and int(name) % 2 else (6, -3)  # seeds lie close
+    axis.annotate(name, (root, value), textcoords="offset points", xytext=beside, fontsize=8)
 
 
 def _numbers(found: Found) -> str:
