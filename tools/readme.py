@@ -214,6 +214,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "real_polite": lambda: if_run("real_polite"),
     "real_chat": lambda: if_run("real_chat"),
     "scale": lambda: if_run("scale"),
+    "seed_spread": lambda: stored("seed_spread").replace("## ", "### "),
     "speed": speed.block,
     "speed-summary": speed.summary,
 }

@@ -15,7 +15,7 @@ from rlhf.core.curves import read_rows
 from studies.command import Entry, Found, span
 from studies.real.data import shared
 from studies.real.model import local_model, side_by_side
-from studies.real.politeness import win_rate
+from studies.real.politeness import ahead, win_rate
 from studies.run import Run
 
 OFFLINE = tuple(f"offline@{name}" for name in ("dpo", "ipo", "rrhf", "rejection", "best_of_n"))
@@ -120,9 +120,15 @@ def read(run: Run, seed: int) -> dict[str, Any]:
     ppo = [row for _, row in iter_jsonl(run.folder / "artifacts/evaluate/samples.jsonl")]
     dpo = [row for _, row in iter_jsonl(run.folder / "artifacts/compare/samples.jsonl")]
     test = [row for _, row in iter_jsonl(run.folder / "artifacts/prepare/pairs/test.jsonl")]
-    words = win_rate([row["ppo"] for row in ppo], [row["sft"] for row in ppo]).named("words_winrate_ppo")
-    words |= win_rate([row["dpo"] for row in dpo], [row["sft"] for row in dpo]).named("words_winrate_dpo")
-    words |= win_rate([row["chosen"] for row in test], [row["rejected"] for row in test]).named("words_accuracy")
+    judged = {
+        "winrate_ppo": ([row["ppo"] for row in ppo], [row["sft"] for row in ppo]),
+        "winrate_dpo": ([row["dpo"] for row in dpo], [row["sft"] for row in dpo]),
+        "accuracy": ([row["chosen"] for row in test], [row["rejected"] for row in test]),
+    }
+    words: dict[str, Any] = {}
+    for name, (own, other) in judged.items():
+        words |= win_rate(own, other).named(f"words_{name}")
+        words |= dict(zip((f"words_{name}_ahead", f"words_{name}_behind"), ahead(own, other), strict=True))
     folders = [one.folder / ".costs" for one in (run.start, run) if one is not None]
     costs = [path for folder in folders for path in sorted(folder.glob("*.json"))]
     return {
@@ -162,15 +168,16 @@ def _reward(rows: list[dict[str, Any]]) -> str:
 def _policies(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| seed, policy | reward model | KL, nats | win rate (reward model) | win rate (referee) | win rate (words) "
-        "| length, tokens | verdict |",
-        "|---" * 8 + "|",
+        "| ahead, behind (words) | length, tokens | verdict |",
+        "|---" * 9 + "|",
     ]
     for own in rows:
         numbers = own["metrics"]
         for policy in ("sft", "ppo", "dpo"):
             names = [f"compare_{name}_{policy}" for name in ("reward", "kl", "rm_winrate", "referee_winrate")]
             cells = [span(numbers, name) for name in (*names, f"words_winrate_{policy}")]
-            cells += [span(numbers, f"compare_length_{policy}", 1)]
+            sides = [numbers.get(f"words_winrate_{policy}_{side}", "–") for side in ("ahead", "behind")]
+            cells += [f"{sides[0]}, {sides[1]}", span(numbers, f"compare_length_{policy}", 1)]
             verdict = numbers.get("diagnose_overall") if policy == "ppo" else None
             lines.append(f"| {own['seed']}, {policy} | " + " | ".join(cells) + f" | {verdict or '–'} |")
     return "\n".join(lines) + "\n"

@@ -31,6 +31,16 @@ def courtesy(text: str) -> int:
     return sum(word in COURTESY for word in words) - sum(word in CONTEMPT for word in words)
 
 
+def ahead(first: Sequence[str], second: Sequence[str]) -> tuple[int, int]:
+    """Count the pairs whose first reply is the more courteous, and those whose second is; the rest are level.
+
+    Raises:
+        ValueError: sequences of different length.
+    """
+    margins = [courtesy(a) - courtesy(b) for a, b in zip(first, second, strict=True)]
+    return sum(margin > 0 for margin in margins), sum(margin < 0 for margin in margins)
+
+
 def win_rate(first: Sequence[str], second: Sequence[str]) -> Interval:
     """Compute how often the first of two replies is the more courteous, with a 95 % interval; a tie is a half.
 

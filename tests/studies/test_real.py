@@ -132,6 +132,7 @@ def test_no_word_is_in_both_lists_or_twice() -> None:
 def test_the_more_courteous_wins_and_a_tie_is_a_half() -> None:
     first, second = ["Thank you.", "Duh.", "Yes.", "Please do."], ["No.", "Yes.", "No.", "Ugh."]
     assert politeness.win_rate(first, second).mean == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    assert politeness.ahead(first, second) == (2, 1)
 
 
 def test_pairs_of_the_polite_study_have_the_input_behind_the_instruction(tmp_path: Path) -> None:
@@ -156,13 +157,14 @@ def test_the_polite_table_has_a_row_for_each_policy() -> None:
     metrics = {
         "reward_accuracy": 0.95, "reward_accuracy_low": 0.92, "reward_accuracy_high": 0.97, "reward_train_pairs": 500,
         "reward_test_pairs": 270, "compare_kl_ppo": 4.25, "words_winrate_dpo": 0.6, "diagnose_overall": "sound",
+        "words_winrate_dpo_ahead": 9, "words_winrate_dpo_behind": 5,
         "eval_tax_copa_base": 0.7, "eval_tax_copa_sft": 0.6, "eval_tax_copa_ppo": 0.5, "eval_tax_perplexity_base": None,
     }  # fmt: skip
     row = {"prompt": "Hi", "sft": "Duh.", "ppo": "Hello.", "dpo": "Welcome."}
     text = polite.table({"0": {"seed": 0, "metrics": metrics, "samples": [row]}})
     assert "| 0 | 0.95 (0.92 to 0.97) | – | – | – | 500, 270 |" in text
-    assert "| 0, ppo | – | 4.25 | – | – | – | – | sound |" in text
-    assert "| 0, dpo | – | – | – | – | 0.60 | – | – |" in text
+    assert "| 0, ppo | – | 4.25 | – | – | – | –, – | – | sound |" in text
+    assert "| 0, dpo | – | – | – | – | 0.60 | 9, 5 | – | – |" in text
     assert "| 0 | `copa` | 0.70 | 0.60 | 0.50 |" in text
     assert "perplexity" not in text
     assert "| Hi | Duh. | Hello. | Welcome. |" in text
