@@ -7,6 +7,7 @@ import pytest
 from rlhf.base.make import make_base
 from rlhf.base.params import BaseParams
 from rlhf.core.checkpoint import Checkpoints
+from rlhf.core.layout import Layout
 from rlhf.core.processes import Processes
 from tests.base.helpers import PRETRAIN, cpu
 from tests.base.test_pretrain import TEXTS, project
@@ -15,12 +16,17 @@ from tests.processes import ended, start, together
 SMALL = PRETRAIN | {"shards": 4, "steps": 12, "eval_every": 4, "log_every": 2}
 
 
+def ready(root: Path) -> None:
+    """Write what the stage reads, before any process looks for it."""
+    root.mkdir()
+    project(root, [{"text": text} for text in TEXTS])
+
+
 def work(root: Path, every: int = 0, **changes: object) -> None:
-    layout = project(root, [{"text": text} for text in TEXTS])
     params = BaseParams.model_validate(
         {"source": "pretrain", "path": None, "repo": None, "revision": None, "pretrain": SMALL | changes}
     )
-    make_base(params, layout, cpu(2), Checkpoints(root / "checkpoints", every_s=1e9, every_steps=every))
+    make_base(params, Layout(root), cpu(2), Checkpoints(root / "checkpoints", every_s=1e9, every_steps=every))
 
 
 def outputs(root: Path) -> dict[str, bytes]:
@@ -29,7 +35,7 @@ def outputs(root: Path) -> dict[str, bytes]:
 
 
 def run(root: Path, size: int, **changes: object) -> dict[str, bytes]:
-    root.mkdir()
+    ready(root)
     together(size, root / "meeting", lambda here: work(root, **changes))
     return outputs(root)
 
@@ -65,7 +71,7 @@ def test_stopped_at_two_and_resumed_at_one_and_four(
 ) -> None:
     """One process is killed after a checkpoint; any number goes on."""
     root = tmp_path / "run"
-    root.mkdir()
+    ready(root)
 
     def until_seven(here: Processes) -> None:
         from rlhf.training import trainer_checkpoints as module
