@@ -143,7 +143,7 @@ def test_hit_at_two_and_resumed(prepared: Project, name: str, hit: str, after: i
     prepared.set({"launch.processes": 2})
     assert stage(prepared, "resolve").wait() == 0
     going = stage(prepared, name)
-    while not list(prepared.folder.glob(f".checkpoints/{name}-*/checkpoint-*/manifest.json")):
+    while not list(prepared.folder.glob(f".checkpoints/{name}-*/**/manifest.json")):
         assert going.poll() is None
         time.sleep(0.02)
     ranks = psutil.Process(going.pid).children()
