@@ -121,4 +121,4 @@ def over_length_metrics(
     beats = over.low is not None and over.low > 0
     if beats and not always:
         return {}
-    return over.named("reward_referee_over_length") | {"reward_referee_beats_length": beats}
+    return {**over.named("reward_referee_over_length"), "reward_referee_beats_length": beats}

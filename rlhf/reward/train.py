@@ -77,7 +77,8 @@ def train_reward(
     held = Held(splits["test"], rewards, tokens, margins["validation"], task)
     metrics = held_out_metrics(held, bins=params.calibration_bins, seed=runtime.seed)
     metrics |= {**fitted.numbers} | _sizes(splits) | _scale_metrics(decided, margins["validation"], model)
-    second, own = None, list[float]()
+    second: Referee | None = None
+    own: list[float] = []
     if splits[REFEREE] and encoder:
         second, own, more = _on_encoder(
             encoder, splits, samples, params=params, seed=runtime.seed, checkpoints=checkpoints.within("encoder")

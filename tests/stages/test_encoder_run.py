@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from rlhf.offline.methods import METHODS
 from tests.stages.forker import Forker
 from tests.stages.project import MICRO, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline]
-STAGES = ("resolve", "prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate", "diagnose", "compare")
+STAGES = ("resolve", "prepare", "base", "conformance", "sft", "reward", "ppo", "evaluate", "diagnose")
+STAGES += (*(f"offline@{method}" for method in METHODS), "compare")
 
 
 @pytest.mark.thorough

@@ -104,12 +104,13 @@ class SentenceEncoder:
         lengths = torch.tensor([len(row) for row in rows], device=device)
         mask = torch.arange(width, device=device) < lengths[:, None]
         states = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        mean = ((states * mask[:, :, None]).sum(1) / lengths[:, None]).cpu()
+        mean: Tensor = ((states * mask[:, :, None]).sum(1) / lengths[:, None]).cpu()
         if not self.folder.normalise:
             return mean
         # Roots one by one: that of a tensor differs between processors (docs/portable.md).
         norms = [max(math.sqrt(square), _SMALLEST) for square in mean.square().sum(1).tolist()]
-        return mean / torch.tensor(norms)[:, None]
+        unit: Tensor = mean / torch.tensor(norms)[:, None]
+        return unit
 
 
 def _load_model(folder: Path) -> PreTrainedModel:

@@ -85,7 +85,7 @@ class EncoderReferee:
 
     def to(self, device: torch.device | str) -> "EncoderReferee":
         """Move the encoder; the head stays on the CPU, where the embeddings come back to."""
-        self.encoder.model.to(device)
+        torch.nn.Module.to(self.encoder.model, device)
         return self
 
     def read(self, prompts: Sequence[str], replies: Sequence[str]) -> list[Asked]:
