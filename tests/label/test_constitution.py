@@ -377,6 +377,7 @@ def test_a_referee_that_does_not_beat_length_is_not_chosen_and_may_be_asked_for(
     assert "preferred by the reward model: " in done.output
 
 
+@pytest.mark.thorough
 def test_a_referee_on_an_encoder_judges(trained: Layout, tiny_encoder_dir: Path) -> None:
     rmtree(trained.referee)
     referee = EncoderReferee.unfitted(SentenceEncoder.load(tiny_encoder_dir))

@@ -121,6 +121,7 @@ def test_scores_have_mean_0_and_deviation_1_on_sft_replies(trained: TrainedRewar
     assert trained.referee.head.std == pytest.approx((sum((x - mean) ** 2 for x in raw) / 8) ** 0.5, rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_first_model_and_its_metrics_are_as_without_an_encoder(
     trained: TrainedReward, tiny_model_dir: Path, sft_dir: Path, tmp_path: Path
 ) -> None:

@@ -62,12 +62,14 @@ class SentenceEncoder:
         digest = sha256_of(about)
         tokenizer = _load_tokenizer(folder)
         model = _load_model(folder)
+        _check_ids(tokenizer, model, folder)
         with in_one_line(f"{folder}: the tokenizer cannot encode"):
             before, after = _specials(tokenizer)
         encoder = cls(about, model, tokenizer, before, after, digest)
+        if not before and not after:
+            raise UserError(f"{folder}: the tokenizer puts no token around a text, so that an empty reply has none")
         if len(before) + len(after) >= about.max_tokens:
             raise UserError(f"{folder}: texts of {about.max_tokens} word pieces are taken up by special tokens")
-        _check_ids(tokenizer, model, folder)
         with in_one_line(f"{folder}: cannot encode a text of {about.max_tokens} word pieces"):
             longest = encoder.embed([encoder.encode("a " * about.max_tokens, keep="start").ids])
         if not bool(torch.isfinite(longest).all()):

@@ -160,9 +160,13 @@ def _longest(config: Mapping[str, Any], own: Mapping[str, Any], kind: str, folde
     if type(rows) is not int:
         raise UserError(f"{folder}/config.json: max_position_embeddings: found {rows!r}; a whole number is needed")
     reached = rows - (max(2, pad + 1 if isinstance(pad, int) else 2) if kind in _FROM_PADDING else 0)
-    given = [own.get("max_seq_length"), tokenizer.get("model_max_length")]
-    sizes = [int(size) for size in given if isinstance(size, int | float) and 0 < size < _NO_LIMIT]
-    longest = min([reached, *sizes])
+    sizes = [reached]
+    for name, config_of_it in (("max_seq_length", own), ("model_max_length", tokenizer)):
+        value = config_of_it.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"{folder}: {name}: found {value!r}; a number of word pieces is needed")
+        sizes += [int(value)] if value is not None and value < _NO_LIMIT else []
+    longest = min(sizes)
     if longest < _SHORTEST:
         raise UserError(f"{folder}: texts of {longest} word pieces at most; {_SHORTEST} or more are needed")
     return longest

@@ -173,6 +173,12 @@ def no_tokenizer(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def bare(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}))
+    written("tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")(folder)
+
+
 def a_causal_model(folder: Path) -> None:
     shutil.rmtree(folder)
     make_gpt2(folder)
@@ -243,6 +249,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         written("config_sentence_transformers.json", default_prompt_name="query"), "default_prompt_name 'query'"
     ),
     "two limits": (said("sentence_roberta_config.json", "{}"), "both sentence_bert_config.json and sentence_roberta"),
+    "a limit in words": (
+        written("sentence_bert_config.json", max_seq_length="256"), "max_seq_length: found '256'; a number of word"
+    ),
+    "no special tokens": (bare, "the tokenizer puts no token around a text"),
     "too short": (written("sentence_bert_config.json", max_seq_length=4), "texts of 4 word pieces at most; 8 or more"),
 }  # fmt: skip
 
