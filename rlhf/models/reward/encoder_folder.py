@@ -66,10 +66,22 @@ def check_encoder_folder(folder: Path) -> EncoderFolder:
 
 def sha256_of(folder: EncoderFolder) -> str:
     """Hash the files that are needed: their names and bytes, whatever else lies beside them."""
-    digest = hashlib.sha256()
-    for name in sorted(folder.files):
-        digest.update(f"{name}\0{sha256_file(folder.path / name)}\n".encode())
-    return digest.hexdigest()
+    return _hash({name: sha256_file(folder.path / name) for name in folder.files})
+
+
+def read_files(folder: EncoderFolder) -> tuple[dict[str, bytes], str]:
+    """Read the files that are needed, and hash what was read as `sha256_of` does.
+
+    Raises:
+        UserError: one is gone.
+    """
+    with in_one_line(f"{folder.path}: the encoder's files cannot be read"):
+        found = {name: (folder.path / name).read_bytes() for name in folder.files}
+    return found, _hash({name: hashlib.sha256(data).hexdigest() for name, data in found.items()})
+
+
+def _hash(files: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name}\0{files[name]}\n" for name in sorted(files)).encode()).hexdigest()
 
 
 def _kind(config: Mapping[str, Any], folder: Path) -> str:

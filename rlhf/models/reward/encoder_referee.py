@@ -4,7 +4,6 @@ A referee on the policy's own backbone shares the reward model's blind spots: wh
 knows. This one shares pairs and nothing else.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rlhf.core.artifacts import read_json, write_json
+from rlhf.core.artifacts import read_json, write_bytes, write_json
 from rlhf.core.errors import UserError
 from rlhf.core.processes import Processes, current
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.reward.encoder import Encoded, Ids, SentenceEncoder
-from rlhf.models.reward.encoder_folder import check_encoder_folder, sha256_of
+from rlhf.models.reward.encoder_folder import check_encoder_folder, read_files, sha256_of
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import length_batches
 from rlhf.models.text.control import unsigned
-from rlhf.models.text.one_line import in_one_line
 
 ENCODER: Final = "encoder"  # the encoder's folder within the referee's, and its key in backbone.json
 BLOCKS: Final = 3  # of features, each as wide as the encoder
@@ -140,14 +138,12 @@ class EncoderReferee:
         Raises:
             UserError: the files are not those any more that the encoder was loaded from.
         """
+        files, digest = read_files(self.encoder.folder)
+        if digest != self.encoder.sha256:
+            raise UserError(f"{self.encoder.folder.path}: the encoder was changed while this ran; run it again")
         self.head.save(folder)
-        source, own = self.encoder.folder.path, folder / ENCODER
-        with in_one_line(f"{source}: the encoder's files cannot be copied"):
-            for name in self.encoder.folder.files:
-                (own / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / name, own / name)
-        if sha256_of(check_encoder_folder(own)) != self.encoder.sha256:
-            raise UserError(f"{source}: the encoder was changed while this ran; run it again")
+        for name, data in files.items():
+            write_bytes(folder / ENCODER / name, data)
         write_json(folder / "backbone.json", {ENCODER: self.encoder.sha256})
 
     @classmethod

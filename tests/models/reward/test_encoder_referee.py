@@ -138,7 +138,7 @@ def test_an_encoder_that_was_changed_since_it_was_loaded_is_not_saved(tiny_encod
     with pytest.raises(UserError, match="source: the encoder was changed while this ran"):
         referee.save(tmp_path / "changed")
     shutil.rmtree(source)
-    with pytest.raises(UserError, match="source: the encoder's files cannot be copied"):
+    with pytest.raises(UserError, match="source: the encoder's files cannot be read"):
         referee.save(tmp_path / "gone")
 
 
