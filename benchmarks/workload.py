@@ -12,6 +12,7 @@ import json
 import platform
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from rlhf.core.launcher import Shared, launch, meet
+from rlhf.core.processes import ALONE, hide, launched, leave
 from rlhf.core.runtime import Runtime, RuntimeParams
 from rlhf.models.fast.engine import Engine, load_backbone
 from rlhf.models.policy.lora import lora_config, write_adapter
@@ -120,7 +123,14 @@ def make_model(shape: Shape, folder: Path) -> tuple[Path, Path]:
 
 
 def make_setup(
-    shape: Shape, engine: Engine, folder: Path, threads: int, *, device: str = "cpu", dtype: DType = "float32"
+    shape: Shape,
+    engine: Engine,
+    folder: Path,
+    threads: int,
+    *,
+    device: str = "cpu",
+    dtype: DType = "float32",
+    shards: int = 1,
 ) -> Scheduled:
     """Set up a step with the project's own parameters, and the shape's numbers in their places."""
     params = resolve(ROOT / "params.yaml", ROOT / "profiles")
@@ -129,7 +139,7 @@ def make_setup(
         | {
             "batch": shape.batch, "minibatch": shape.batch, "microbatch": shape.microbatch, "epochs": shape.epochs,
             "response_tokens": shape.response, "lr": 1e-5, "kl_limit": 0.0, "score_jump": 0.0, "entropy_floor": 0.0,
-            "max_prompt_tokens": 0, "approx_kl_stop": 0.0, **TOLERANCES[dtype],
+            "max_prompt_tokens": 0, "approx_kl_stop": 0.0, "shards": shards, **TOLERANCES[dtype],
         }
     )  # fmt: skip
     runtime = Runtime.start(
@@ -240,15 +250,22 @@ def main() -> None:
     parser.add_argument("--dtype", choices=list(TOLERANCES), default="float32")
     parser.add_argument("--cpu-time", action="store_true", help="processor seconds, for a machine that is not quiet")
     parser.add_argument("--keep-memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--processes", type=int, default=1, help="share each step among so many, a shard for each")
     given = vars(parser.parse_args())
+    place = launched()
+    if given["processes"] > 1 and place is None:
+        again = ["-m", "benchmarks.workload", *sys.argv[1:]]
+        raise SystemExit(launch(again, given["processes"], stage="step", say=say))
+    hide()  # accelerate would join by itself
     shape = Shape(**{name: given[name] for name in vars(GPT2_SMALL)})
     if given["engine"] == "fast" and given["keep_memory"]:
         from rlhf.models.fast.allocator import keep_memory
 
         keep_memory()
     with tempfile.TemporaryDirectory() as folder:
-        place = {"device": given["device"], "dtype": given["dtype"]}
-        setup = make_setup(shape, given["engine"], Path(folder), given["threads"], **place)
+        where = {"device": given["device"], "dtype": given["dtype"]}
+        setup = make_setup(shape, given["engine"], Path(folder), given["threads"], shards=given["processes"], **where)
+        here = meet(Shared(place, 0, 600.0)) if place else ALONE  # from here on the first one alone can write
         found = run(setup, given["steps"], time.process_time if given["cpu_time"] else clock_of(given["device"]))
     used = found[1:] or found  # the first one warms up
     result = {
@@ -258,7 +275,16 @@ def main() -> None:
         "steps": [{key: round(value, 3) for key, value in one.items()} for one in found],
         **peak_gb(given["device"]),
     }
-    print(json.dumps(result))
+    peak = here.numbers(result["peak_rss_gb"])
+    result["peak_rss_gb"] = round(sum(own for (own,) in peak), 2)
+    if here.is_main:
+        print(json.dumps(result))
+    leave()
+
+
+def say(line: str) -> None:
+    """Write a line of the launcher."""
+    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

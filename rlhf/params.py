@@ -168,12 +168,7 @@ def _together(resolved: Params, params: Path) -> None:
     needed, room = resolved.data.min_tokens, resolved.data.max_tokens
     if needed > room:
         raise UserError(f"{params}: data.min_tokens: found {needed}; at most data.max_tokens ({room}) is allowed")
-    for stage in SHARDS:
-        parts = shards_of(stage, resolved.model_dump(mode="json"))
-        if parts and (problem := indivisible(resolved.launch.processes, parts[1], parts[0])):
-            raise UserError(f"{params}: {problem}")
-    if problem := one_asks(resolved.launch.processes, resolved.model_dump(mode="json")):
-        raise UserError(f"{params}: {problem}")
+    _processes_can_share(resolved, params)
     fallback, path = resolved.ppo.fallback, resolved.ppo.fallback_path
     if path != (where := FALLBACKS[fallback]):
         raise UserError(f"{params}: ppo.fallback_path: found {path!r}; with ppo.fallback {fallback} it must be {where}")
@@ -185,6 +180,18 @@ def _together(resolved: Params, params: Path) -> None:
         )
     if fallback == "dpo" and not resolved.offline.dpo.run:
         raise UserError(f"{params}: ppo.fallback: found 'dpo', which needs offline.dpo.run: true (found false)")
+
+
+def _processes_can_share(resolved: Params, params: Path) -> None:
+    count, values = resolved.launch.processes, resolved.model_dump(mode="json")
+    if count == "auto":  # takes what they can
+        return
+    for stage in SHARDS:
+        parts = shards_of(stage, values)
+        if parts and (problem := indivisible(count, parts[1], parts[0])):
+            raise UserError(f"{params}: {problem}")
+    if problem := one_asks(count, values):
+        raise UserError(f"{params}: {problem}")
 
 
 def _strategy_has_its_head(resolved: Params, params: Path) -> None:

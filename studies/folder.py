@@ -29,14 +29,15 @@ def furnish(run: Run) -> None:
     for name in LINKED:
         link(run.folder, name, ROOT / name)
     values = copy.deepcopy(_project_params())
-    put(values, run.changes, where=str(ROOT / "params.yaml"))
+    own = {"launch.processes": 1} | dict(run.changes)  # which change no byte: a study gives its cores to other runs
+    put(values, own, where=str(ROOT / "params.yaml"))
     write_json(run.folder / "params.yaml", values)  # JSON is YAML too
     write_resolved(run.resolved, resolve(run.folder / "params.yaml", ROOT / "profiles").stages())
-    own = read_resolved(run.resolved)
+    resolved = read_resolved(run.resolved)
     for stage, maker in run.shared.items():
         theirs = read_resolved(maker.resolved)
         for name in project_stages()[stage].params:
-            if dug(own, name) != dug(theirs, name):
+            if dug(resolved, name) != dug(theirs, name):
                 again = "; run `dvc repro` first" if maker is PROJECT else ""
                 raise UserError(f"{run.folder}: stage {stage} of {maker.folder} has another value of {name}{again}")
 

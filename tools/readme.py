@@ -107,11 +107,12 @@ def cost() -> str:
     """Say what the default run took on the machine that `make costs` last saw."""
     found = json.loads((ROOT / "benchmarks" / "results" / "stages.json").read_text(encoding="utf-8"))
     stages, machine = found["stages"].values(), found["machine"]
-    minutes = sum(stage["cpu_s"] for stage in stages) / 60
+    clock, busy = (sum(stage[name] for stage in stages) / 60 for name in ("wall_s", "cpu_s"))
+    shared = max(stage["processes"] for stage in stages)
     peak = max(stage["peak_memory_mb"] for stage in stages) / 1000
     return (
-        f"The pipeline takes {minutes:.0f} minutes of processor time ({machine['processor']}, one core at work) and"
-        f" {peak:.1f} GB of memory at its peak."
+        f"The pipeline takes {clock:.0f} minutes by the clock with {shared} processes ({machine['processor']};"
+        f" {busy:.0f} of processor time) and {peak:.1f} GB of memory at its peak."
     )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmarks.scale.cases import Case, axes
 from benchmarks.scale.steps import ROOT, iterations, ppo_setup, pretraining, sizes
 from benchmarks.scale.table import Times, medians, store
+from rlhf.core.processes import cores
 
 RESULT = "RLHF_SCALE_RESULT"
 AXES = ("processes", "batch", "width")
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES))
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed in each case")
     parser.add_argument("--repeats", type=int, default=3, help="how often each case is run, in turn")
-    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="at most so many")
+    parser.add_argument("--processes", type=int, default=cores(), help="at most so many")
     parser.add_argument("--counts", action="store_true", help="store messages and bytes alone, and no times")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -85,7 +86,7 @@ def main() -> None:
 
     wanted = {name: cases for name, cases in axes(sizes(), given.processes).items() if name in given.axes}
     times: dict[Case, list[Times]] = {case: [] for cases in wanted.values() for case in cases}
-    about = {"machine": processor(), "cores": len(os.sched_getaffinity(0)), "steps": given.steps}
+    about = {"machine": processor(), "cores": cores(), "steps": given.steps}
     for repeat in range(1, given.repeats + 1):
         for case, own in times.items():
             own.append(measure(case, given.steps))

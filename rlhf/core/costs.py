@@ -29,7 +29,7 @@ from typing import Any
 
 from rlhf.core.nvml import energy_mj
 from rlhf.core.params import dug
-from rlhf.core.processes import Processes
+from rlhf.core.processes import Processes, cores
 
 POWERCAP = Path("/sys/class/powercap")
 MEGA = 1e6
@@ -115,10 +115,9 @@ def machine() -> dict[str, object]:
     gpus = []
     if torch is not None and torch.cuda.is_available():
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": _processor(),
-        "cores": cores,
+        "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.machine()}",
         "gpus": gpus,

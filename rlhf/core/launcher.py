@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -62,7 +62,7 @@ _PR_SET_PDEATHSIG = 1
 class LaunchParams(Section):
     """How many processes share a stage's work. No stage declares it: it changes no byte."""
 
-    processes: int = Field(ge=1, le=1024)
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
     timeout_s: float = Field(ge=1, le=86_400)
 
 
@@ -111,7 +111,7 @@ def shared(stage: str, resolved: Mapping[str, Any]) -> Shared:
     place, parts = processes.launched(), shards_of(stage, resolved)
     batched = stage in BATCHED and BATCHED[stage](resolved)
     launch = check(LaunchParams, resolved["launch"], where=RESOLVED, key="launch") if "launch" in resolved else None
-    count = place[1] if place else launch.processes if launch and (parts or batched) else 1
+    count = place[1] if place else _count(launch, stage, parts, resolved) if launch and (parts or batched) else 1
     if count > 1 and not (parts or batched):
         raise UserError(f"{stage}: started as {count} processes; it runs in one")
     if parts and (problem := processes.indivisible(count, parts[1], parts[0])):
@@ -119,6 +119,21 @@ def shared(stage: str, resolved: Mapping[str, Any]) -> Shared:
     if stage == "ppo" and (problem := one_asks(count, resolved)):
         raise UserError(problem)
     return Shared(place, 0 if place or count == 1 else count, launch.timeout_s if launch else _TIMEOUT_S)
+
+
+def _count(launch: LaunchParams, stage: str, parts: tuple[str, int] | None, resolved: Mapping[str, Any]) -> int:
+    """Return `launch.processes`; for auto the most that this machine has cores for and that divide the shards.
+
+    Work that is not cut into shards of its own goes by those of PPO. auto is one on a GPU, which processes would have
+    to share, and where one process asks a sampling server.
+    """
+    if launch.processes != "auto":
+        return launch.processes
+    if dug(resolved, "runtime.device") != "cpu" or (stage == "ppo" and one_asks(2, resolved)):
+        return 1
+    shards = parts[1] if parts else int(dug(resolved, "ppo.shards") or 1)
+    room = processes.cores() // int(dug(resolved, "runtime.threads") or 1)
+    return max(count for count in range(1, shards + 1) if shards % count == 0 and count <= max(room, 1))
 
 
 def meet(shared: Shared) -> Processes:

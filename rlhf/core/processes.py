@@ -10,13 +10,14 @@ depends on the number of processes (docs/adr/0020). A process that joins hides t
 libraries would find them and distribute the work a second time.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlhf.core.errors import UserError
@@ -201,6 +202,15 @@ def current() -> Processes:
     return _current[0]
 
 
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Count the cores that this process may use, at least 1: those of its affinity, at most a container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such file outside Linux; "max 100000" where nothing is set
+        granted, period = map(int, quota.read_text(encoding="ascii").split())
+        count = min(count, granted // period)
+    return max(count, 1)
+
+
 def indivisible(processes: int, shards: int, key: str) -> str | None:
     """Say in one line why `processes` cannot share `shards`; None where they can."""
     if shards % processes == 0:
@@ -279,7 +289,7 @@ def _tree(part: Callable[[int], Any], start: int, stop: int) -> Any:
     return _tree(part, start, middle) + _tree(part, middle, stop)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _talking() -> Iterator[None]:
     """Raise Lost for what gloo and the stores raise where another process has gone or is silent."""
     try:

@@ -8,6 +8,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,6 +161,45 @@ RESOLVED = {
     "reward": {"train": "head", "tune": {"shards": 1}},
     "offline": {"shared": {"shards": 4}, "dpo": {"run": True}, "rrhf": {"run": False}, "best_of_n": {"run": False}},
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cores", "stage", "changes", "count"),
+    [
+        (1, "ppo", {}, 1),
+        (2, "ppo", {}, 2),
+        (3, "ppo", {}, 2),  # three do not divide four shards
+        (64, "ppo", {}, 4),
+        (8, "ppo", {"runtime": {"device": "cpu", "threads": 4}}, 2),
+        (8, "ppo", {"runtime": {"device": "auto", "threads": 1}}, 1),  # it may be a GPU, and there is one of it
+        (8, "ppo", {"ppo": {"shards": 4, "sampler": "vllm"}}, 1),
+        (8, "sft", {"ppo": {"shards": 4, "sampler": "vllm"}}, 2),
+        (8, "evaluate", {}, 4),  # its batches can go to any number: to as many as PPO's shards
+        (8, "base", {"base": {"source": "hub", "pretrain": {"shards": 4}}}, 1),
+        (8, "prepare", {}, 1),
+    ],
+)
+def test_auto_takes_the_cores_that_the_shards_can_use(
+    monkeypatch: pytest.MonkeyPatch, cores: int, stage: str, changes: dict[str, Any], count: int
+) -> None:
+    monkeypatch.setattr(processes, "cores", lambda: cores)
+    for name in processes.LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    auto = {"launch": {"processes": "auto", "timeout_s": 60.0}, "runtime": {"device": "cpu", "threads": 1}}
+    resolved = RESOLVED | {"ppo": {"shards": 4, "sampler": "native"}} | auto | changes
+    assert (shared(stage, resolved).launches or 1) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "most"), [("max 100000", 9), ("200000 100000", 2), ("50000 100000", 1), ("nonsense", 9), (None, 9)]
+)
+def test_cores_are_those_that_a_container_was_granted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, most: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(9)), raising=False)
+    if text is not None:
+        (tmp_path / "cpu.max").write_text(text + "\n")
+    assert processes.cores(tmp_path / "cpu.max") == most
 
 
 def test_who_shares_what(monkeypatch: pytest.MonkeyPatch) -> None:

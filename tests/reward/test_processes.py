@@ -1,13 +1,14 @@
 """The reward stage by one, two and four processes gives the same bytes, head alone or with the backbone."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf.core.artifacts import write_json, write_metrics
-from rlhf.core.processes import Processes
+from rlhf.core.processes import Processes, current
 from rlhf.models.reward.referee import save_referee
 from rlhf.models.reward.scoring import save_reward
 from rlhf.reward import features
@@ -79,6 +80,20 @@ def test_any_number_of_processes_writes_the_same_bytes(
     alone, several = (stage.run(tmp_path / str(count), count, how) for count in (1, size))
     assert len(alone) >= 8
     assert several == alone
+
+
+@pytest.mark.thorough
+def test_batches_that_depend_on_the_processes_would_show(
+    tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: each process cuts its own rows into batches, as a loader with a batch size per process does."""
+    alone, real = stage.run(tmp_path / "alone", 1, FROZEN), features.length_batches
+
+    def planted(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+        return real(lengths, tokens // current().size)
+
+    monkeypatch.setattr(features, "length_batches", planted)
+    assert stage.run(tmp_path / "planted", 2, FROZEN) != alone
 
 
 @pytest.mark.thorough

@@ -57,7 +57,7 @@ class Project:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
         project = cls(folder, forker)
-        project.set(changes)
+        project.set({"launch.processes": 1} | changes)  # more change nothing, and tests have no core to spare
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
             project.git(*command)
         return project

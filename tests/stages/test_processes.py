@@ -17,7 +17,7 @@ from tests.stages.project import MICRO, Project
 
 SIZE = MICRO | {
     "base.pretrain.steps": 60, "base.pretrain.shards": 4, "sft.shards": 4, "ppo.shards": 4, "offline.shared.shards": 4,
-    "reward.tune.shards": 4, "reward.tune.epochs": 1, "reward.batch_tokens": 2048, "runtime.checkpoint_steps": 3,
+    "reward.tune.shards": 4, "reward.tune.epochs": 1, "reward.batch_tokens": 256, "runtime.checkpoint_steps": 3,
     "offline.shared.max_examples": 32, "offline.shared.eval_examples": 8, "offline.shared.batch_size": 8,
     "offline.shared.eval_every": 2, "offline.dpo.run": True, "offline.rrhf.run": True, "offline.rrhf.n": 2,
     "offline.best_of_n.run": True, "offline.best_of_n.n": [2],
@@ -91,9 +91,7 @@ def test_the_chain_has_the_same_bytes_at_any_number_of_processes(prepared: Proje
 
 
 def test_a_tuned_reward_model_has_the_same_bytes_at_any_number_of_processes(prepared: Project) -> None:
-    for name in ("base", "conformance", "sft"):
-        if not (prepared.folder / "metrics" / f"{name}.json").is_file():
-            assert stage(prepared, name).wait() == 0
+    make_upstream(prepared, "reward")
     prepared.set({"reward.train": "lora"})
     try:
         found = [run(prepared, "reward", processes) for processes in (1, 2, 4)]
@@ -104,50 +102,63 @@ def test_a_tuned_reward_model_has_the_same_bytes_at_any_number_of_processes(prep
     assert found[0] == found[1] == found[2]
 
 
+def make_upstream(prepared: Project, name: str) -> None:
+    """What the stage starts from, as far as it is not there yet."""
+    chain = ["base", "conformance", "sft", "reward"]
+    for each in chain[: chain.index(name)] if name in chain else chain:
+        if not (prepared.folder / "provenance" / f"{each}.json").is_file():
+            assert stage(prepared, each).wait() == 0
+
+
 def kill(number: signal.Signals, rank: int | None) -> Callable[[subprocess.Popen[str], list[psutil.Process]], None]:
     return lambda launcher, ranks: (launcher if rank is None else ranks[rank]).send_signal(number)
 
 
-@pytest.mark.parametrize("after", [1, 4])
+HITS = {
+    "main": (kill(signal.SIGKILL, 0), 1, r"error: {stage}: process 0 of 2 was ended by SIGKILL.*"),
+    "other": (kill(signal.SIGKILL, 1), 1, r"error: {stage}: process 1 of 2 was ended by SIGKILL.*"),
+    "term": (kill(signal.SIGTERM, 1), 1, r"error: {stage}: process 1 of 2 was ended by SIGTERM.*"),
+    "interrupt": (kill(signal.SIGINT, 1), 130, r"{stage}: stopped; the same command resumes from the last checkpoint"),
+    "stop": (kill(signal.SIGTERM, None), 130, r"{stage}: stopped; the same command resumes from the last checkpoint"),
+    "ctrl-c": (kill(signal.SIGINT, None), 130, r"{stage}: stopped; the same command resumes from the last checkpoint"),
+    "launcher": (kill(signal.SIGKILL, None), -9, None),
+}
+
+
 @pytest.mark.parametrize(
-    ("hit", "status", "line"),
+    ("name", "hit", "after"),
     [
-        (kill(signal.SIGKILL, 0), 1, r"error: base: process 0 of 2 was ended by SIGKILL.*"),
-        (kill(signal.SIGKILL, 1), 1, r"error: base: process 1 of 2 was ended by SIGKILL.*"),
-        (kill(signal.SIGTERM, 1), 1, r"error: base: process 1 of 2 was ended by SIGTERM.*"),
-        (kill(signal.SIGINT, 1), 130, r"base: stopped; the same command resumes from the last checkpoint"),
-        (kill(signal.SIGTERM, None), 130, r"base: stopped; the same command resumes from the last checkpoint"),
-        (kill(signal.SIGINT, None), 130, r"base: stopped; the same command resumes from the last checkpoint"),
-        (kill(signal.SIGKILL, None), -9, None),
+        *(("base", hit, after) for hit in HITS for after in (1, 4)),
+        ("reward", "other", 4),
+        ("reward", "stop", 1),
+        ("offline@dpo", "other", 1),
+        ("offline@dpo", "launcher", 4),
+        ("offline@rrhf", "main", 1),
     ],
-    ids=["main", "other", "term", "interrupt", "stop", "ctrl-c", "launcher"],
 )
-def test_hit_at_two_and_resumed(
-    prepared: Project,
-    hit: Callable[[subprocess.Popen[str], list[psutil.Process]], None],
-    status: int,
-    line: str | None,
-    after: int,
-) -> None:
-    whole = run(prepared, "base", 1)
+def test_hit_at_two_and_resumed(prepared: Project, name: str, hit: str, after: int) -> None:
+    make_upstream(prepared, name)
+    strike, status, line = HITS[hit]
+    whole = run(prepared, name, 1)
     prepared.set({"launch.processes": 2})
     assert stage(prepared, "resolve").wait() == 0
-    going = stage(prepared, "base")
-    while not list(prepared.folder.glob(".checkpoints/base-*/checkpoint-*/manifest.json")):
+    going = stage(prepared, name)
+    while not list(prepared.folder.glob(f".checkpoints/{name}-*/**/manifest.json")):
         assert going.poll() is None
         time.sleep(0.02)
     ranks = psutil.Process(going.pid).children()
     assert len(ranks) == 2
-    hit(going, ranks)
+    strike(going, ranks)
     began = time.monotonic()
     _, errors = going.communicate()
     _, alive = psutil.wait_procs(ranks, timeout=60)
     assert not alive
     assert time.monotonic() - began < 60  # 30 s are promised; this machine may be busy
     assert going.returncode == status
-    said = [each for each in re.split(r"[\r\n]+", errors) if each and "step/s" not in each and "note:" not in each]
-    assert [bool(line and re.fullmatch(line, each)) for each in said if "resuming" not in each] == [True] * bool(line)
-    assert run(prepared, "base", after) == whole
+    said = [each for each in re.split(r"[\r\n]+", errors) if each and "%|" not in each and "note:" not in each]
+    told = [each for each in said if "resuming" not in each]
+    assert [bool(line and re.fullmatch(line.format(stage=name), each)) for each in told] == [True] * bool(line)
+    assert run(prepared, name, after) == whole
 
 
 def free_port() -> int:
