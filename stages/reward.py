@@ -1,5 +1,7 @@
 """Fit the reward model: a head on the SFT policy, frozen or tuned with it."""
 
+from pathlib import Path
+
 from stages.cli import Run, stage_command
 
 
@@ -7,21 +9,22 @@ from stages.cli import Run, stage_command
 def main(run: Run) -> None:
     """Fit a reward head on preference pairs and measure it on the test split.
 
-    Reads artifacts/prepare/pairs, artifacts/base, artifacts/conformance and artifacts/sft; writes artifacts/reward,
-    artifacts/referee (a second one, on prompts of its own), artifacts/reward_learned.json (what the first goes by),
-    metrics, curve, calibration plot, model cards and provenance. Killed, it resumes.
+    Reads artifacts/prepare/pairs, base, conformance, sft, referee.backbone; writes artifacts/reward, referee (one more,
+    on prompts of its own), reward_learned.json (what the first goes by), metrics, plots, cards, provenance. It resumes.
     """
     from rlhf.core.artifacts import atomic_dir, write_json
     from rlhf.core.curves import Curve
-    from rlhf.models.reward.scoring import save_referee, save_reward
+    from rlhf.models.reward.referee import save_referee
+    from rlhf.models.reward.scoring import save_reward
     from rlhf.reward.held_out_metrics import write_reliability
     from rlhf.reward.params import RewardParams
     from rlhf.reward.train import train_reward
     from rlhf.reward.types import Folders
 
     params, at = run.section("reward", RewardParams), run.layout
-    runtime, checkpoints = run.runtime(), run.checkpoints()
-    curve, folders = Curve(at.plot("reward")), Folders(at.pairs, at.base, at.sft, at.reward, at.conformance)
+    runtime, checkpoints, curve = run.runtime(), run.checkpoints(), Curve(at.plot("reward"))
+    encoder = [path for path in [Path(run.value("referee.backbone"))] if path != at.sft]
+    folders = Folders(at.pairs, at.base, at.sft, at.reward, at.conformance, *encoder)
     trained = train_reward(folders, params, runtime=runtime, checkpoints=checkpoints, curve=curve)
     with atomic_dir(at.reward) as folder:
         save_reward(trained.model, folder, base=at.base, sft=at.sft, tuned=trained.tuned)
@@ -29,9 +32,8 @@ def main(run: Run) -> None:
         save_referee(trained.referee, folder, base=at.base, sft=at.sft)
     write_json(at.reward_learned, trained.learned)
     write_reliability(at.plot("reward_calibration"), trained.test_margins, params.calibration_bins)
-    outputs = [at.reward, at.referee, at.reward_learned]
-    cards = [at.reward, at.referee] if trained.referee else [at.reward]
-    run.finish(trained.metrics, inputs=[at.pairs, at.base, at.sft], outputs=outputs, cards=cards)
+    outputs, cards = [at.reward, at.referee, at.reward_learned], [at.reward, *([at.referee] if trained.referee else [])]
+    run.finish(trained.metrics, inputs=[at.pairs, at.base, at.sft, *encoder], outputs=outputs, cards=cards)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-from tests.model_fixtures import tiny_llama_dir, tiny_model_dir  # noqa: E402
+from tests.model_fixtures import tiny_encoder_dir, tiny_llama_dir, tiny_model_dir  # noqa: E402
 from tests.stages.forker import Forker  # noqa: E402
 
-__all__ = ["tiny_llama_dir", "tiny_model_dir"]
+__all__ = ["tiny_encoder_dir", "tiny_llama_dir", "tiny_model_dir"]
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = [

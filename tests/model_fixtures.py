@@ -1,6 +1,8 @@
 """Tiny models with random weights, as folders on disk: GPT-2 and Llama shapes, hermetic."""
 
+import json
 import shutil
+import string
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from pathlib import Path
@@ -14,6 +16,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -149,6 +154,48 @@ def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_neox_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random GPT-NeoX (Pythia) with a byte-level tokenizer."""
     return make_neox(tmp_path_factory.mktemp("tiny_neox"))
+
+
+WORD_PIECES = (
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.ascii_lowercase, *"[]?:.",
+    *(f"##{letter}" for letter in string.ascii_lowercase),
+    "please", "sky", "blue", "egg", "water", "light", "france", "paris", "human", "assistant", "what", "is",
+)  # fmt: skip
+
+
+@once
+def make_encoder(folder: Path) -> Path:
+    """A random BERT of two layers, 24 wide, with word pieces, in the layout of sentence-transformers: the mean of at
+    most 40 pieces, normalised."""
+    tokenizer = BertTokenizerFast(vocab={piece: number for number, piece in enumerate(WORD_PIECES)})
+    config = BertConfig(
+        vocab_size=len(WORD_PIECES), hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    save_model(BertModel(config), tokenizer, folder, seed=4)
+    lay_out(folder, max_seq_length=40)
+    return folder
+
+
+def lay_out(folder: Path, *, pooling: str = "mean_tokens", normalise: bool = True, **limits: object) -> None:
+    """Add what sentence-transformers writes beside an encoder."""
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] if normalise else [])]
+    modules = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (path, kind) in enumerate(kinds)
+    ]
+    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+    flags = {f"pooling_mode_{mode}": mode == pooling for mode in modes}
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 24, **flags}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": False, **limits}))
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random sentence encoder of BERT's shape."""
+    return make_encoder(tmp_path_factory.mktemp("tiny_encoder"))
 
 
 def make_adapter(base: Path, folder: Path, *, seed: int, targets: Targets = "auto") -> Path:

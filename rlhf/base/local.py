@@ -10,13 +10,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from rlhf.base.stored import check_stored
 from rlhf.core.artifacts import atomic_dir
 from rlhf.core.errors import UserError
 from rlhf.core.text import printable
 from rlhf.models.text.end_tokens import end_tokens
 from rlhf.models.text.load import load_model, load_tokenizer
 from rlhf.models.text.model_folder import GENERATION, check_model_folder, idle_files, read_config, weight_files
+from rlhf.models.text.stored import check_finite, check_stored
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 _ALSO = (
@@ -51,7 +51,7 @@ def copy_model(source: Path, target: Path, *, dtype: torch.dtype, beside: Sequen
     tokenizer = load_tokenizer(source, noted=False)
     model = load_model(source, dtype=dtype, device="cpu")
     check_stored(source, model)
-    _check_finite(model, source)
+    check_finite(model, source)
     _check_ids(tokenizer, model, source)
     _say(source, _notes(source, model, tokenizer))
     with atomic_dir(target) as folder:
@@ -85,13 +85,6 @@ def _check_architecture(source: Path) -> None:
     if "auto_map" in config:
         raise UserError(f"{source}: model_type {found} needs code from the repository, which is never run here")
     raise UserError(f"{source}: model_type {found} is no causal language model that transformers has")
-
-
-def _check_finite(model: PreTrainedModel, source: Path) -> None:
-    """Check every tensor, in the precision of the run: a weight above its range is infinite there."""
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{source}: weights are not finite: {name} holds NaN or infinity in {tensor.dtype}")
 
 
 def _check_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, source: Path) -> None:

@@ -55,6 +55,19 @@ class Kind:
     measured: str = ""  # what the stage's metrics of it begin with; empty: all of them
 
 
+_ENCODER_REFEREE = """With the code of the project that made it (the encoder lies in its folder encoder/):
+
+```python
+from pathlib import Path
+from rlhf.models.reward.encoder_referee import EncoderReferee
+
+referee = EncoderReferee.load(Path("{folder}"))
+referee.score_texts(["Where is Paris?"], ["In France."], batch_tokens=8192)
+```"""
+ENCODER_REFEREE = Kind("Referee", "A scalar head on what a frozen sentence encoder says of a prompt and a reply, "
+                       "fitted to preference pairs of prompts that the reward model never saw. It judges policies that "
+                       "are optimised against that model, and shares no backbone with it.", ("reward-model", "judge"),
+                       load=_ENCODER_REFEREE, provenance="reward", measured="reward_referee_")  # fmt: skip
 KINDS = {
     "base": Kind("Base model", "The model that everything else of the run stands on, unchanged by any of it: "
                  "pretrained from scratch, or a copy, as `base.source` says below.", ("base",), load=_WHOLE),
@@ -117,10 +130,11 @@ def model_card(
     None is left out rather than guessed.
     """
     known = {name: value for name, value in metrics.items() if value is not None}
-    kind = kind_of(stage) if (other := handed_on(stage, known)) is None else _in_place_of(other, known)
+    own = ENCODER_REFEREE if stage == "referee" and "reward_referee_encoder" in known else kind_of(stage)
+    kind = own if (other := handed_on(stage, known)) is None else _in_place_of(other, known)
     load = kind.load.format(base=base or "artifacts/base", folder=folder)
     at = base or "the folder `artifacts/base` of the run that made it"
-    on = "" if kind.load is _WHOLE else f" Base model: {at}."
+    on = "" if kind.load in (_WHOLE, _ENCODER_REFEREE) else f" Base model: {at}."
     where = f"provenance/{kind.provenance or stage}.json"
     parts = [
         f"---\n{_front(stage, kind, known, base=base, dataset=dataset, licence=licence)}\n---",
@@ -141,7 +155,7 @@ def _front(
     from huggingface_hub import EvalResult, ModelCardData
 
     numbers = {name: value for name in HEADLINES if isinstance(value := known.get(name), int | float)}
-    task = "text-classification" if kind.load is _REWARD else "text-generation"
+    task = "text-classification" if kind.load in (_REWARD, _ENCODER_REFEREE) else "text-generation"
     results = [
         EvalResult(
             task_type=task,

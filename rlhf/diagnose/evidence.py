@@ -99,6 +99,7 @@ class Evidence:
     stop_reason: str | None  # "completed", or what stopped PPO
     updates: tuple[Update, ...]
     points: tuple[Point, ...]
+    referee_is_none: bool = False  # it does not beat the rule "the longer one wins", so that it is no judge
 
     @property
     def confidant(self) -> JudgeName | None:
@@ -127,11 +128,14 @@ def evidence_of(metrics: Metrics, updates: Rows, overoptimisation: Rows) -> Evid
 
     A key or column that is not there, or holds no finite number, counts as not measured. Where a function gave PPO its
     rewards (`eval_reward_by`), they are divided by the standard deviation of SFT's, the unit that the thresholds have,
-    and the reward model, which nothing followed, is no evidence.
+    and the reward model, which nothing followed, is no evidence. A referee that does not beat length
+    (`reward_referee_beats_length`) is no judge, and what it says is left out; a function in its place is one.
     """
     function = isinstance(metrics.get("eval_reward_by"), str)
     unit = (_number(metrics.get("eval_reward_std_sft")) or 1.0) if function else 1.0
-    rates: dict[JudgeName, Estimate | None] = {name: _estimate(metrics, f"eval_{name}_winrate") for name in JUDGES}
+    none = metrics.get("reward_referee_beats_length") is False and "eval_referee_by" not in metrics
+    asked = [name for name in JUDGES if not (none and name == "referee")]
+    rates: dict[JudgeName, Estimate | None] = {name: _estimate(metrics, f"eval_{name}_winrate") for name in asked}
 
     def change(measure: str) -> Change:
         return Change(_number(metrics.get(f"eval_{measure}_sft")), _number(metrics.get(f"eval_{measure}_ppo")))
@@ -155,7 +159,8 @@ def evidence_of(metrics: Metrics, updates: Rows, overoptimisation: Rows) -> Evid
         kl=_number(metrics.get("eval_kl")),
         stop_reason=reason if isinstance(reason, str) else None,
         updates=tuple(_update(row, unit) for row in updates),
-        points=tuple(point for row in overoptimisation if (point := _point(row))),
+        points=tuple(point for row in overoptimisation if (point := _point(row, referee=not none))),
+        referee_is_none=none,
     )
 
 
@@ -176,11 +181,11 @@ def _update(row: Mapping[str, str], unit: float) -> Update:
     return Update(*(None if value is None else value / by for value, by in found.values()))
 
 
-def _point(row: Mapping[str, str]) -> Point | None:
+def _point(row: Mapping[str, str], *, referee: bool) -> Point | None:
     distance, proxy = _number(row.get("sqrt_kl")), _number(row.get("proxy"))
     if distance is None or proxy is None:
         return None
-    return Point(distance, proxy, _number(row.get("gold")), _number(row.get("referee")))
+    return Point(distance, proxy, _number(row.get("gold")), _number(row.get("referee")) if referee else None)
 
 
 def _number(value: object) -> float | None:

@@ -42,7 +42,7 @@ def reward_hacking(evidence: Evidence, limits: RewardHackingLimits) -> Verdict:
     state = all_of((rose.state, any_of(states)))
     chief = evidence.confidant
     if chief is None:
-        because = "nobody but the reward model has judged"
+        because = _alone(evidence, "nobody but the reward model has judged")
     else:
         rate, proxy = evidence.judges[chief].value, evidence.proxy_winrate
         by_proxy = f"{proxy.value:.2f}" if proxy else "?"
@@ -70,7 +70,7 @@ def over_optimisation(evidence: Evidence, limits: OverOptimisationLimits) -> Ver
     gold = judge == "gold" and found is not None
     state = any_of((fell, _at_most(signs[2].state, "suspect" if gold else "failed")))
     if found is None:  # to be near SFT is no proof
-        because = "no independent judge has seen enough of the way"
+        because = _alone(evidence, "no independent judge has seen enough of the way")
         return Verdict("over_optimisation", "unknown" if state == "sound" else state, because, signs)
     because = (
         f"{WHO[judge]} peaks at {found.peak:.2f} (sqrt KL {found.peak_at:.2f}) and ends at {found.end:.2f}, "
@@ -130,6 +130,12 @@ def undertrained(evidence: Evidence, limits: UndertrainedLimits) -> Verdict:
     state = any_of((all_of((rose.state, moved.state)), _at_most(rose.state, "suspect")))
     because = "scores were not measured" if gain is None else f"the reward model's score moved by {gain.value:+.2f}"
     return Verdict("undertrained", state, because, (rose, moved))
+
+
+def _alone(evidence: Evidence, said: str) -> str:
+    """Say that nobody has judged, and why a referee that is there does not count."""
+    none = "; the referee ranks held-out pairs no better than their lengths do, so that it is none"
+    return said + none * evidence.referee_is_none
 
 
 def _at_most(state: State, most: State) -> State:

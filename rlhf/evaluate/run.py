@@ -27,6 +27,7 @@ from rlhf.measure.prompts import OOD_PROMPTS, SPLIT_PROMPTS
 from rlhf.measure.responses import Responses
 from rlhf.measure.samples import Row, side_by_side, write_samples
 from rlhf.models.policy.sampling import Sample
+from rlhf.models.reward.encoder_referee import EncoderReferee
 from rlhf.models.reward.scoring import Scorer
 from rlhf.models.text.tokens import encode_prompt, encode_response
 
@@ -85,13 +86,16 @@ def _measure(given: EvaluateInputs, params: EvaluateParams, seed: int) -> Evalua
 
 def function_metrics(panel: Panel, sft: Responses) -> dict[str, object]:
     """Name the functions that judged, and give the unit of PPO's: the standard deviation of its scores of SFT's
-    replies (n - 1 below), which a reward model's scores have built in. Nothing where reward models judged."""
+    replies (n - 1 below), which a reward model's scores have built in; count what a referee's encoder did not read to
+    the end. Nothing where reward models judged."""
     found: dict[str, object] = {}
     if isinstance(panel.scorer, FunctionScorer):
         unit = statistics.stdev(sft.rewards) if len(sft.rewards) > 1 else None
         found |= {"eval_reward_by": panel.scorer.name, "eval_reward_std_sft": unit}
     if isinstance(panel.referee, FunctionScorer):
         found["eval_referee_by"] = panel.referee.name
+    if isinstance(panel.referee, EncoderReferee):
+        found |= panel.referee.cut_metrics("eval_referee_")
     return found
 
 
@@ -118,6 +122,9 @@ def by_referee(scorer: SampleScorer | None, episodes: Sequence[Episode], batch_t
     """Score the text of each logged episode by the referee; None without one."""
     if isinstance(scorer, FunctionScorer):
         return scorer.score_texts([e.prompt for e in episodes], [e.response for e in episodes])
+    if isinstance(scorer, EncoderReferee):
+        texts = [e.prompt for e in episodes], [e.response for e in episodes]
+        return scorer.score_texts(*texts, batch_tokens=batch_tokens)
     if not isinstance(scorer, Scorer):
         return None
     tokenizer = scorer.backbone.tokenizer

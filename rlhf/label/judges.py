@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlhf.core.artifacts import read_json
 from rlhf.core.conversation import labelled
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
@@ -77,25 +78,22 @@ def by_gold(at: Layout) -> Judge:
 
 def _by_reward_model(at: Layout, kind: str, batch_tokens: int, runtime: Runtime) -> Judge:
     from rlhf.models.policy.backbone import Backbone
-    from rlhf.models.reward.scoring import ADAPTER, Scorer, load_referee, load_reward, read_under, reward_adapters
-    from rlhf.models.text.tokens import encode_prompt, encode_response
+    from rlhf.models.reward.referee import load_referee, scorer_of
+    from rlhf.models.reward.scoring import ADAPTER, load_reward, read_under, reward_adapters
 
     adapters = reward_adapters(at.reward, sft=at.sft)
     load = load_reward if kind == "reward" else load_referee
     model = load(at.reward if kind == "reward" else at.referee, base=at.base, sft=at.sft)
     if model is None:
-        raise UserError("label: --judge referee: this run has no referee (reward.referee); reward is another judge")
+        raise UserError(
+            "label: --judge referee: this run has no referee (reward.referee_share is 0); reward is another judge"
+        )
     backbone = Backbone.load(at.base, adapters, dtype=runtime.dtype, device=runtime.device)
-    scorer = Scorer(backbone, model.to(runtime.device), read_under(adapters) if kind == "reward" else ADAPTER)
+    scorer = scorer_of(model, backbone, under=read_under(adapters) if kind == "reward" else ADAPTER)
 
     def compare(labels: Sequence[Label]) -> Outcomes:
-        tokenizer = backbone.tokenizer
-        rows = [
-            (encode_prompt(tokenizer, one.prompt), encode_response(tokenizer, text))
-            for one in labels
-            for text in (one.b, one.a)
-        ]
-        scores = scorer.score_rows(rows, batch_tokens=batch_tokens)
+        texts = [text for one in labels for text in (one.b, one.a)]
+        scores = scorer.score_texts([one.prompt for one in labels for _ in range(2)], texts, batch_tokens=batch_tokens)
         return [*wins([revision - first for revision, first in zip(scores[::2], scores[1::2], strict=True)])]
 
     return Judge(f"the {kind} model" if kind == "reward" else "the referee", compare)
@@ -107,7 +105,11 @@ def _most_trusted(at: Layout, known: Mapping[str, Any], writer: Writer) -> str:
     judge_ = known["evaluate"]["judge"]
     if judge_["endpoint"] and judge_["model"].strip().lower() != writer.name.strip().lower():
         return "model"
+    measured = read_json(at.metrics("reward")) if at.metrics("reward").is_file() else {}
+    beaten = measured.get("reward_referee_beats_length") is False  # it is no better than counting letters
     for kind, folder in (("referee", at.referee), ("reward", at.reward)):
+        if kind == "referee" and beaten:
+            continue
         if (folder / "reward.json").is_file():
             return kind
     raise UserError(
@@ -117,7 +119,5 @@ def _most_trusted(at: Layout, known: Mapping[str, Any], writer: Writer) -> str:
 
 
 def _has_gold(at: Layout) -> bool:
-    from rlhf.core.artifacts import read_json
-
     path = at.pairs / "task.json"
     return path.is_file() and read_json(path).get("gold") == "synthetic"

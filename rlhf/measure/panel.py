@@ -14,7 +14,8 @@ from rlhf.measure.params import MeasureParams
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.checks import load_conforming
 from rlhf.models.policy.sampling import Sample
-from rlhf.models.reward.scoring import ADAPTER, Scorer, load_referee, load_reward, read_under, reward_adapters
+from rlhf.models.reward.referee import load_referee, scorer_of
+from rlhf.models.reward.scoring import Scorer, load_reward, read_under, reward_adapters
 from rlhf.synthetic.gold import gold_reward
 
 Gold = Callable[[str, str, bool], float]  # prompt, response, ended -> true reward
@@ -57,8 +58,8 @@ def load_panel(
     `policies`, by name. A function takes the place of the reward model of its role.
 
     Raises:
-        UserError: an artifact is missing, a reward model is of another backbone, a function cannot be had, or the
-            engine does not compute the model's own probabilities under one of the adapters.
+        UserError: an artifact is missing, a reward model is of another backbone or encoder, a function is not had, or
+            the engine does not compute the model's own probabilities under one of the adapters.
     """
     own = start(functions.reward) if functions.reward else None
     other = start(functions.referee) if functions.referee else None
@@ -67,7 +68,7 @@ def load_panel(
     adapters = reward_adapters(at.reward, sft=at.sft)
     backbone = load_conforming(at.base, {**adapters, **policies}, dtype=runtime.dtype, device=runtime.device)
     scorer = Scorer(backbone, reward.to(runtime.device), read_under(adapters), {})
-    second = Scorer(backbone, referee.to(runtime.device), ADAPTER, {}) if referee else None
+    second = scorer_of(referee, backbone, known={}) if referee else None
     return Panel(backbone, own or scorer, known_gold(at.pairs), other or second, params, runtime.seed)
 
 

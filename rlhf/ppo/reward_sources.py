@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rlhf.core.processes import Processes
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.outputs import Forward
+from rlhf.models.reward.encoder_referee import EncoderReferee
 from rlhf.models.reward.reward_model import RewardModel, response_lengths
 from rlhf.models.reward.scoring import pooled_episodes
 from rlhf.models.text.tokens import Episodes
+
+ENCODER_TOKENS: Final = 8192  # word pieces that go through a sentence encoder at once
+ALONE: Final = Processes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,24 @@ class OwnPassSource:
         """Return scores, normalised as those of RewardModelSource."""
         features = pooled_episodes(self.backbone, batch.episodes, model=self.model, adapter=self.adapter)
         return self.model.score_features(features, response_lengths(batch.episodes))
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """A referee on a sentence encoder, which reads the texts."""
+
+    referee: EncoderReferee
+
+    def score(self, batch: Scorable) -> Float[Tensor, " B"]:
+        """Return scores, normalised as those of RewardModelSource.
+
+        Each process has episodes of its own, so that it scores them alone; and nothing is remembered from batch to
+        batch: what another batch has shown would hang on how many processes there are.
+        """
+        scores = self.referee.fresh().score_texts(
+            batch.prompts, batch.responses, batch_tokens=ENCODER_TOKENS, among=ALONE
+        )
+        return torch.tensor(scores, device=batch.episodes.mask.device)
 
 
 @dataclass(frozen=True, slots=True)

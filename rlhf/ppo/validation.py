@@ -8,10 +8,12 @@ import torch
 
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import generator
+from rlhf.models.reward.encoder_referee import EncoderReferee, reads_encoder
+from rlhf.models.reward.referee import NO_REFEREE
 from rlhf.models.reward.reward_model import RewardModel
-from rlhf.models.reward.scoring import ADAPTER, NO_REFEREE
+from rlhf.models.reward.scoring import ADAPTER
 from rlhf.ppo.actors import Actors
-from rlhf.ppo.reward_sources import OwnPassSource, RewardSource
+from rlhf.ppo.reward_sources import EncoderSource, OwnPassSource, RewardSource
 from rlhf.ppo.step import Setup, experience
 from rlhf.ppo.types import Prompt
 
@@ -40,15 +42,18 @@ def validation_reward(setup: Setup, prompts: Sequence[Prompt]) -> float:
 def referee_source(folder: Path, actors: Actors, *, sft: Path) -> RewardSource:
     """Load the referee, the second reward model, as a source of scores.
 
-    It reads logprobs at temperature 1, so that it makes a pass of its own, under the frozen reference adapter.
+    It reads logprobs at temperature 1, so that it makes a pass of its own, under the frozen reference adapter; or it
+    has an encoder of its own, which reads the texts.
 
     Raises:
-        UserError: there is no referee, or it was fitted on another backbone.
+        UserError: there is no referee, or it was fitted on another backbone or encoder.
     """
     if (folder / NO_REFEREE).is_file():
         raise UserError(
             "ppo.validation_by: found 'referee', but there is no referee (reward.referee_share is 0); "
             "allowed: reward, or a share above 0"
         )
+    if reads_encoder(folder):
+        return EncoderSource(EncoderReferee.load(folder).to(actors.backbone.device))
     model = RewardModel.load(folder, hidden_size=actors.backbone.hidden_size, adapter=sft.as_posix())
     return OwnPassSource(model.to(actors.backbone.device), actors.backbone, ADAPTER)

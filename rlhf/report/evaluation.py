@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rlhf.report.content import Block, Points, Section, Table, Text
 from rlhf.report.draw import Labels, Series, ranges
 from rlhf.report.inputs import Inputs
-from rlhf.report.wording import HALF, NAMES, REWARDS, Numbers
+from rlhf.report.wording import HALF, NAMES, REWARDS, Numbers, referee_is_none
 
 POLICIES = ("base", "sft", "ppo")
 MEASURES = REWARDS | {
@@ -90,7 +90,9 @@ def _more_texts(n: Numbers) -> Iterator[str]:
                      ("out of distribution", f"eval_ood_{rate}"))  # fmt: skip
             more = "".join(f"; {where} {n.span(name)}" for where, name in other if name in n)
             who = what if what == "people" else f"the {what}"
-            yield f"By {who}, PPO {n.wins(f'eval_{rate}')} against SFT: {n.span(f'eval_{rate}')}{more}."
+            none = rate == "referee_winrate" and referee_is_none(n)
+            by = f"{who}, which does not beat length and decides nothing" if none else who
+            yield f"By {by}, PPO {n.wins(f'eval_{rate}')} against SFT: {n.span(f'eval_{rate}')}{more}."
     yield from _tax(n)
 
 

@@ -6,6 +6,7 @@ from rlhf.report.content import Block, Points, Section, Text
 from rlhf.report.fallback_notice import limit
 from rlhf.report.inputs import Inputs
 from rlhf.report.next_steps import below_ceiling
+from rlhf.report.wording import NO_REFEREE, referee_is_none
 
 SMALL = 20_000_000  # parameters: a smaller model says little about the size of effects
 
@@ -22,12 +23,14 @@ def _limits(run: Inputs) -> Iterator[str]:
         "training. Another seed may differ by more."
     )
     if "eval_gold_ppo" not in n:
-        independent = [
-            name for name in ("eval_referee_winrate", "eval_people_winrate", "eval_judge_winrate") if name in n
-        ]
+        judges = ("people", "judge") if referee_is_none(n) else ("referee", "people", "judge")
+        independent = [name for name in judges if f"eval_{name}_winrate" in n]
         yield "The truth is not known here: there is no gold reward." + (
             "" if independent else " Nothing independent was asked either: what was optimised is also what compares."
         )
+    if referee_is_none(n):
+        chosen = " PPO's policy was chosen by it all the same (`ppo.validation_by`)."
+        yield NO_REFEREE + chosen * (n.values.get("ppo_validation_by") == "referee")
     if resolved["data"]["source"] == "synthetic":
         yield "The task and its annotators are made up: claims can be checked, but need not carry over to people."
     if (n.number("base_parameters") or SMALL) < SMALL:

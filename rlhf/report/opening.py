@@ -8,7 +8,7 @@ from rlhf.report.inputs import Inputs
 from rlhf.report.next_steps import next_steps
 from rlhf.report.overoptimisation import course, curve
 from rlhf.report.verdicts import STATES, failed_on, read_findings, states
-from rlhf.report.wording import Numbers, show
+from rlhf.report.wording import Numbers, referee_is_none, show
 
 TITLE = "At a glance"
 REWARDS = {  # measure of evaluate -> label of its gain
@@ -51,14 +51,16 @@ def _status(run: Inputs) -> Status:
 
 
 def _facts(n: Numbers) -> Iterator[Fact]:
-    measures = ("gold", "reward") if "eval_gold_gain" in n else ("referee", "reward")
+    none = referee_is_none(n)
+    measures = ("gold", "reward") if "eval_gold_gain" in n else ("reward",) if none else ("referee", "reward")
     for measure in measures:
         gain = f"eval_{measure}_gain"
         if n.has(gain, f"eval_{measure}_sft", f"eval_{measure}_ppo"):
             sft, ppo = (show(n[f"eval_{measure}_{policy}"]) for policy in ("sft", "ppo"))
             moved = f"{n.moved(gain)}: SFT {sft}, PPO {ppo}"
             yield _fact(n, gain, REWARDS[measure], moved, signed=True)
-    if rate := next((rate for rate in JUDGES if f"eval_{rate}" in n), None):
+    asked = [rate for rate in JUDGES if f"eval_{rate}" in n and not (none and rate == "referee_winrate")]
+    for rate in asked[:1]:
         yield _fact(n, f"eval_{rate}", f"win rate over SFT, {JUDGES[rate]}", n.wins(f"eval_{rate}"))
     if "eval_kl" in n:
         yield _fact(n, "eval_kl", "KL to SFT, nats a response", "")

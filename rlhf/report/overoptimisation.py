@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rlhf.report.content import Figure, Section, Text
 from rlhf.report.draw import Labels, Series, columns, lines
 from rlhf.report.inputs import Inputs
-from rlhf.report.wording import Numbers, percent
+from rlhf.report.wording import Numbers, percent, referee_is_none
 
 PLOT = "overoptimisation"
 COLUMNS = {"proxy": "proxy: the reward model", "gold": "gold: the truth", "referee": "referee"}
@@ -25,7 +25,9 @@ def overoptimisation(run: Inputs) -> Section:
 def curve(run: Inputs) -> list[Figure]:
     """Draw the reward model's and the best independent reward over √KL; nothing where the course was not scored."""
     there = _scored(run)
-    shown = [name for name in there if name == "proxy"] + [name for name in INDEPENDENT if name in there][:1]
+    shown = [name for name in there if name == "proxy"] + [name for name in _independent(run.numbers) if name in there][
+        :1
+    ]
     if not shown:
         return []
     series = [
@@ -42,7 +44,7 @@ def curve(run: Inputs) -> list[Figure]:
 def course(run: Inputs) -> Iterator[str]:
     """Say in one sentence where the independent reward peaked and ended while the proxy moved."""
     n = run.numbers
-    for name, what in INDEPENDENT.items():
+    for name, what in _independent(n).items():
         if n.has(f"eval_{name}_peak", f"eval_{name}_end"):
             where = f" at √KL {n.show(f'eval_{name}_peak_sqrt_kl')}" if f"eval_{name}_peak_sqrt_kl" in n else ""
             proxy = ""
@@ -58,6 +60,11 @@ def course(run: Inputs) -> Iterator[str]:
             return
 
 
+def _independent(n: Numbers) -> dict[str, str]:
+    """Name who is independent of the reward model; a referee that does not beat length is nobody."""
+    return {name: what for name, what in INDEPENDENT.items() if not (name == "referee" and referee_is_none(n))}
+
+
 def _scored(run: Inputs) -> list[str]:
     return [name for name in COLUMNS if run.curve(PLOT, "sqrt_kl", name)]
 
@@ -69,7 +76,7 @@ def _texts(run: Inputs, there: list[str]) -> Iterator[str]:
         "an independent reward falls (Gao et al. 2022, arXiv 2210.10760). The report opens with that curve. The "
         "distance is the square root of the logged episodes' KL to SFT."
     )
-    independent = next((name for name in INDEPENDENT if name in there), None)
+    independent = next((name for name in _independent(n) if name in there), None)
     if independent != "gold":
         yield "There is no gold reward for this task" + (
             "; the referee is independent of the reward model."

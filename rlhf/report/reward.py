@@ -8,7 +8,7 @@ from rlhf.report.content import Block, Section, Table, Text
 from rlhf.report.draw import Labels, Series, lines, ranges
 from rlhf.report.inputs import Inputs
 from rlhf.report.loss_curves import losses
-from rlhf.report.wording import HALF, Numbers, percent, show
+from rlhf.report.wording import HALF, NO_REFEREE, Numbers, percent, referee_is_none, show
 
 SLICES = "reward_accuracy_"  # prefix of the metrics by slice
 FEATURES = 6  # correlations in the Markdown
@@ -61,11 +61,7 @@ def _fit_texts(n: Numbers) -> Iterator[str]:
             f"Length explains {percent(n['reward_length_r2'])} of the variance of its scores; with length held fixed "
             f"reward and truth still correlate by {n.span('reward_length_partial')}."
         )
-    if "reward_referee_accuracy" in n:
-        yield (
-            "The referee, a second reward model on prompts that this one never saw, which PPO never uses, ranks "
-            f"{n.span('reward_referee_accuracy', 3)}."
-        )
+    yield from _referee_texts(n)
     if "reward_ece" in n:
         text = f"Its probabilities are off by {n.show('reward_ece', 3)} on average (expected calibration error)"
         tempered = n.has("reward_ece_tempered", "reward_temperature")
@@ -74,6 +70,29 @@ def _fit_texts(n: Numbers) -> Iterator[str]:
             if tempered
             else "."
         )
+
+
+def _referee_texts(n: Numbers) -> Iterator[str]:
+    if "reward_referee_accuracy" not in n:
+        return
+    what = "a second reward model"
+    if "reward_referee_encoder" in n:
+        what = f"a head on a frozen sentence encoder ({n['reward_referee_encoder']})"
+    yield (
+        f"The referee, {what} on prompts that this one never saw, which PPO never uses, ranks "
+        f"{n.span('reward_referee_accuracy', 3)}."
+    )
+    if "reward_referee_over_length" in n:
+        yield (
+            "Over always taking the longer reply, on the same pairs, that is "
+            f"{n.span('reward_referee_over_length', 3)}."
+        )
+    if referee_is_none(n):
+        yield NO_REFEREE
+    for side in ("prompts", "replies"):
+        if n.number(f"reward_referee_{side}_cut"):
+            kept = "the end" if side == "prompts" else "the start"
+            yield f"Of {n.show(f'reward_referee_{side}_cut')} {side} that are too long for the encoder it reads {kept}."
 
 
 def _reliability(run: Inputs) -> list[Block]:

@@ -7,6 +7,10 @@ from typing import Any
 HALF = 0.5  # a win rate without any difference
 NAMES = {"base": "base", "sft": "SFT", "ppo": "PPO", "dpo": "DPO", "ipo": "IPO", "rrhf": "RRHF"}  # of policies
 REWARDS = {"gold": "gold reward", "referee": "referee", "reward": "reward model"}  # the most trustworthy first
+NO_REFEREE = (
+    "The referee does not beat the rule that the longer reply wins: it is no referee, and its scores and win rates "
+    "decide nothing."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,12 @@ class Numbers:
         return "wins more often than it loses" if low > HALF else (
             "loses more often than it wins" if high < HALF else "neither wins nor loses beyond what chance allows"
         )  # fmt: skip
+
+
+def referee_is_none(n: Numbers) -> bool:
+    """Tell whether this run's referee does not beat the rule "the longer one wins": its win rates then decide nothing.
+    A function in its place has not been held against that rule."""
+    return n.values.get("reward_referee_beats_length") is False and "eval_referee_by" not in n
 
 
 def show(value: object, digits: int = 2) -> str:

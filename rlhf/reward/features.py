@@ -64,20 +64,39 @@ def pair_features(
     place = {row: number for number, row in enumerate(dict.fromkeys(every))}
     rows: list[Row] = list(place)
     batches = length_batches([len(p) + len(r) for p, r in rows], batch_tokens)
-    pieces = Pieces(checkpoints)
-    done = pieces.restore()
-    if done:
-        say_resumed("reward features", "batch", len(done), len(batches))
-    features = torch.zeros(len(rows), model.feature_size)
-    for number, found in done.items():
-        features[batches[number]] = found
 
     def one(number: int) -> Float[Tensor, "B D"]:
         return pooled(backbone, [rows[i] for i in batches[number]], model=model, adapter=adapter).cpu()
 
+    features = in_batches(batches, one, model.feature_size, checkpoints, "reward features")
+    return features[[place[row] for row in every]].reshape(len(pairs), 2, -1)
+
+
+def in_batches(
+    batches: Sequence[Sequence[int]],
+    one: Callable[[int], Float[Tensor, "B D"]],
+    width: int,
+    checkpoints: Checkpoints,
+    name: str,
+) -> Float[Tensor, "N D"]:
+    """Compute one(number), the rows at batches[number], for every batch, and put each row in its place.
+
+    Processes that share a run take the batches in turn; finished ones are saved in pieces (see `pair_features`).
+    `name`: of the progress bar.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; what was computed is saved.
+    """
+    pieces = Pieces(checkpoints)
+    done = pieces.restore()
+    if done:
+        say_resumed(name, "batch", len(done), len(batches))
+    features = torch.zeros(sum(map(len, batches)), width)
+    for number, found in done.items():
+        features[batches[number]] = found
     missing = [number for number in range(len(batches)) if number not in done]
     size = current().size
-    with interruptible() as stop, track(len(batches), "reward features", initial=len(done), unit="batch") as bar:
+    with interruptible() as stop, track(len(batches), name, initial=len(done), unit="batch") as bar:
         for turn in (missing[start : start + size] for start in range(0, len(missing), size)):
             for number, found in zip(turn, _in_turn(turn, one, [len(batches[n]) for n in turn], features), strict=True):
                 features[batches[number]] = found
@@ -87,7 +106,7 @@ def pair_features(
             stop.check(pieces.save)
             if due:
                 pieces.save()
-    return features[[place[row] for row in every]].reshape(len(pairs), 2, -1)
+    return features
 
 
 def _in_turn(

@@ -2,7 +2,7 @@
 
 It has pairs, annotators' noise and initial weights of its own. It reads the same backbone, and always the backbone's
 log-probabilities of the response as well: PPO drives responses to where there are no pairs, and hidden states alone do
-not show that.
+not show that. `rlhf.reward.encoder` fits one on a sentence encoder instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.errors import UserError
 from rlhf.core.seeding import derive, rng
+from rlhf.core.stats import paired_difference, wins
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.reward.reward_model import Pooling, RewardModel
 from rlhf.reward.features import frozen_features
@@ -83,7 +84,7 @@ def fit_second(
     """Fit a linear head on frozen features of the pairs `referee`, its epoch chosen on `validation`; not yet on a
     scale.
 
-    Always one head on the frozen SFT backbone, whatever the first is. `model`: as it is before a fit; its head is set.
+    Always one head on frozen features, whatever the first is. `model`: as it is before a fit; its head is set.
     """
     own = derive(seed, "reward", "heldout")
     head = fit_head(parts[REFEREE], parts["validation"], settings, seed=own, weights=weights).head
@@ -102,3 +103,22 @@ def referee_metrics(pairs: Sequence[TextPair], margins: Sequence[float], first: 
     for rate, interval in found.items():
         metrics |= interval.named(f"reward_referee_{rate}")
     return metrics
+
+
+def over_length_metrics(
+    pairs: Sequence[TextPair], margins: Sequence[float], seed: int, *, always: bool
+) -> dict[str, object]:
+    """Say whether the referee beats the rule "the longer response wins" on test pairs: reward_referee_over_length, its
+    accuracy less the rule's with a paired interval, and reward_referee_beats_length, whether that lies above 0.
+
+    A referee that does not is none: counting letters does as well, and its win rates decide nothing. Where it does,
+    there is nothing to warn of, and the metrics are left out unless `always` is set.
+    """
+    if not margins:
+        return {}
+    lengths = [len(pair.chosen) - len(pair.rejected) for pair in pairs]
+    over = paired_difference(wins(margins), wins(lengths), seed)
+    beats = over.low is not None and over.low > 0
+    if beats and not always:
+        return {}
+    return {**over.named("reward_referee_over_length"), "reward_referee_beats_length": beats}

@@ -13,9 +13,12 @@ from rlhf.core.runtime import Runtime
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample, sample_texts
 from rlhf.models.policy.settings import Sampling
+from rlhf.models.reward.encoder_referee import EncoderReferee
 from rlhf.models.reward.length_correction import LengthCorrection
+from rlhf.models.reward.referee import Referee
 from rlhf.models.reward.reward_model import RewardModel
 from rlhf.models.reward.scoring import ADAPTER, Scorer, prompts_that_fit
+from rlhf.reward.encoder import encoder_features, load_encoder, on_encoder
 from rlhf.reward.features import response_tokens
 from rlhf.reward.fit_frozen import fit_frozen, fit_settings, raw_scores, weights_of
 from rlhf.reward.fit_lora import fit_tuned
@@ -26,7 +29,7 @@ from rlhf.reward.metrics import accuracy
 from rlhf.reward.normalise import choose_prompts, mean_and_std
 from rlhf.reward.pairs import TextPair, read_pairs, unique_prompts
 from rlhf.reward.params import RewardParams
-from rlhf.reward.referee import REFEREE, divide, fit_second, referee_metrics, second_model
+from rlhf.reward.referee import REFEREE, divide, fit_second, over_length_metrics, referee_metrics, second_model
 from rlhf.reward.types import SPLITS, Fitted, Folders
 
 
@@ -36,7 +39,7 @@ class TrainedReward:
     frozen."""
 
     model: RewardModel
-    referee: RewardModel | None  # the second one, on prompts of its own; None with referee_share 0
+    referee: Referee | None  # the second one, on prompts of its own; None with referee_share 0
     tuned: Backbone | None
     metrics: dict[str, object]
     test_margins: list[float]  # raw rewards of chosen minus rejected, in logits
@@ -53,6 +56,7 @@ def train_reward(
     Raises:
         UserError: a file is missing or malformed, a pair exceeds the context, or the fit is degenerate.
     """
+    encoder = load_encoder(at.encoder, runtime.device)
     splits = {name: read_pairs(at.pairs / f"{name}.jsonl") for name in SPLITS}
     everyone = unique_prompts(splits["train"])
     splits["train"], splits[REFEREE] = divide(splits["train"], params.referee_share, runtime.seed)
@@ -73,16 +77,23 @@ def train_reward(
     held = Held(splits["test"], rewards, tokens, margins["validation"], task)
     metrics = held_out_metrics(held, bins=params.calibration_bins, seed=runtime.seed)
     metrics |= {**fitted.numbers} | _sizes(splits) | _scale_metrics(decided, margins["validation"], model)
-    second, own = (
-        _second(at, fitted, splits, samples, params=params, seed=runtime.seed) if splits[REFEREE] else (None, [])
-    )
+    second: Referee | None = None
+    own: list[float] = []
+    if splits[REFEREE] and encoder:
+        second, own, more = _on_encoder(
+            encoder, splits, samples, params=params, seed=runtime.seed, checkpoints=checkpoints.within("encoder")
+        )
+        metrics |= more
+    elif splits[REFEREE]:
+        second, own = _second(at, fitted, splits, samples, params=params, seed=runtime.seed)
     metrics |= referee_metrics(splits[REFEREE], own, margins["test"])
+    metrics |= over_length_metrics(splits["test"], own, runtime.seed, always=encoder is not None)
     report = learned(
         ScoredPairs(splits["test"], _sides(scores["test"] / model.std), tokens), params.learned, runtime.seed
     )
     metrics |= learned_metrics(report)
     tuned = scorer.backbone if params.train == "lora" else None
-    _check_same(runtime, model, second)
+    _check_same(runtime, model, second.head if isinstance(second, EncoderReferee) else second)
     return TrainedReward(model, second, tuned, metrics, margins["test"], report)
 
 
@@ -120,6 +131,26 @@ def _second(
     scores = raw_scores(model, parts["test"], response_tokens(backbone, splits["test"]))
     model.mean, model.std = _scale(Scorer(backbone, model, ADAPTER), samples, params)
     return model, (scores[:, 0] - scores[:, 1]).tolist()
+
+
+def _on_encoder(
+    referee: EncoderReferee,
+    splits: Mapping[str, list[TextPair]],
+    samples: Sequence[Sample],
+    *,
+    params: RewardParams,
+    seed: int,
+    checkpoints: Checkpoints,
+) -> tuple[EncoderReferee, list[float], Mapping[str, object]]:
+    """Do what `_second` does with features of a sentence encoder; return the metrics of these as well."""
+    needed = {name: splits[name] for name in (REFEREE, "validation", "test")}
+    found = encoder_features(referee, needed, params.batch_tokens, checkpoints)
+    weights, settings = weights_of(splits[REFEREE], splits["validation"]), on_encoder(fit_settings(params))
+    head = fit_second(found.parts, settings, referee.head, weights=weights, seed=seed)
+    test = found.parts["test"]
+    scores = raw_scores(head, test, torch.zeros(test.shape[:2]))  # its scores are corrected for no length
+    head.mean, head.std = mean_and_std(referee.score_samples(samples, batch_tokens=params.batch_tokens))
+    return referee.fresh(), (scores[:, 0] - scores[:, 1]).tolist(), found.metrics
 
 
 def _sides(values: Tensor) -> Sides:

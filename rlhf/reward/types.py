@@ -13,13 +13,17 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Folders of the inputs, and of the reward model to come; the file of what the stage conformance decided."""
+    """Folders of the inputs, and of the reward model to come; the file of what the stage conformance decided.
+
+    encoder: of the sentence encoder that the referee's head reads; None where it reads the SFT backbone.
+    """
 
     pairs: Path
     base: Path
     sft: Path
     reward: Path
     conformance: Path
+    encoder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from rlhf.core.artifacts import read_json
 from rlhf.core.errors import UserError
 
 SEED = "seed"
-_EVALUATE = "metrics/evaluate.json"
+_EVALUATE, _REWARD = "metrics/evaluate.json", "metrics/reward.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,19 @@ def _experiments(shown: Sequence[Mapping[str, Any]]) -> Iterator[Experiment]:
             executor = group.get("executor") or {}
             data = newest.get("data") or {}
             state = str(executor.get("state") or ("failed" if newest.get("error") else "success"))
-            metrics = _data(data.get("metrics"), _EVALUATE)
+            metrics = _judged(_data(data.get("metrics"), _EVALUATE), _data(data.get("metrics"), _REWARD))
             if state == "success" and not metrics:
                 state = "failed"  # it ended, and there is nothing of it
             name = str(newest.get("name") or group.get("name") or newest["rev"][:7])
             # An unfinished one shows the metrics of the commit that it started from.
             params = dict(_flat(_data(data.get("params"), "params.yaml")))
             yield Experiment(name, state, params, metrics if state == "success" else {})
+
+
+def _judged(evaluated: dict[str, Any], reward: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a referee says that does not beat length: no setting is the best by it."""
+    none = reward.get("reward_referee_beats_length") is False and "eval_referee_by" not in evaluated
+    return {name: value for name, value in evaluated.items() if not (none and name.startswith("eval_referee_"))}
 
 
 def _data(files: Mapping[str, Any] | None, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ RESOLVED = {
     "data": {"source": "synthetic", "path": "inputs/preferences"},
     "base": {"source": "pretrain", "path": "inputs/model"},
     "ppo": {"source": "model", "function_path": "inputs/reward"},
-    "referee": {"function_path": "inputs/referee"},
+    "referee": {"backbone": "artifacts/sft", "function_path": "inputs/referee"},
     "evaluate": {"people": {"path": "inputs/people"}, "tax": {"path": "inputs/benchmarks"}},
 }
 
@@ -172,6 +172,15 @@ def test_a_path_out_of_the_project_must_be_absolute(
     with pytest.raises(UserError, match=rf"evaluate\.people\.path: \.\./sheets leads out.*{tmp_path}/sheets"):
         check(project, monkeypatch, evaluate__people={"path": "../sheets"})
     check(project, monkeypatch, evaluate__people={"path": str(tmp_path / "sheets")})
+
+
+def test_what_a_stage_makes_comes_with_the_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And an encoder of the user's own does not, where git ignores it."""
+    project.write("artifacts/sft/adapter_model.safetensors")
+    project.write("inputs/encoder/mine/config.json")
+    check(project, monkeypatch)
+    with pytest.raises(UserError, match=r"referee\.backbone: inputs/encoder/mine/config\.json is in the workspace"):
+        check(project, monkeypatch, referee__backbone="inputs/encoder/mine")
 
 
 def test_in_the_project_itself_nothing_is_asked(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,21 @@ def test_curves_may_be_missing_and_metrics_may_not(tmp_path: Path) -> None:
     assert read_evidence(at) == NOTHING
 
 
+def test_a_referee_that_does_not_beat_length_is_no_judge() -> None:
+    metrics: dict[str, object] = {
+        "eval_referee_winrate": 0.9, "eval_people_winrate": 0.6, "reward_referee_beats_length": False,
+    }  # fmt: skip
+    row = {"sqrt_kl": "1.0", "proxy": "2.0", "referee": "3.0"}
+    found = evidence_of(metrics, [], [row])
+    assert found.referee_is_none
+    assert set(found.judges) == {"people"}
+    assert found.points[0].referee is None
+    for other in ({"reward_referee_beats_length": True}, {"eval_referee_by": "own:score"}):
+        kept = evidence_of(metrics | other, [], [row])
+        assert set(kept.judges) == {"people", "referee"}
+        assert (kept.referee_is_none, kept.points[0].referee) == (False, 3.0)
+
+
 def test_a_functions_rewards_are_in_standard_deviations_of_sfts_and_no_reward_model_is_evidence() -> None:
     metrics: dict[str, object] = {
         "eval_reward_gain": 0.3, "eval_reward_gain_low": 0.2, "eval_reward_gain_high": 0.5, "reward_accuracy": 0.4,

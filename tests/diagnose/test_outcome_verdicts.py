@@ -58,6 +58,18 @@ def test_over_optimised_if_gold_falls_behind_its_peak(
     assert outcome.over_optimisation(run(points=points(golds, proxies)), LIMITS.over_optimisation).state == state
 
 
+def test_where_the_referee_is_none_and_nobody_else_has_judged_the_verdicts_say_so() -> None:
+    alone = run(judges={}, points=(), referee_is_none=True)
+    for found in (
+        outcome.reward_hacking(alone, LIMITS.reward_hacking),
+        outcome.over_optimisation(alone, LIMITS.over_optimisation),
+    ):
+        assert found.state == "unknown"
+        assert "the referee ranks held-out pairs no better than their lengths do" in found.because
+    with_people = run(judges={"people": rate(0.7)}, referee_is_none=True)
+    assert "no better than" not in outcome.reward_hacking(with_people, LIMITS.reward_hacking).because
+
+
 def test_without_gold_the_held_out_model_is_asked() -> None:
     from dataclasses import replace
 

@@ -12,8 +12,9 @@ import torch
 from rlhf.core.artifacts import write_json, write_jsonl
 from rlhf.core.layout import Layout
 from rlhf.evaluate.params import EvaluateParams
+from rlhf.models.reward.referee import save_referee
 from rlhf.models.reward.reward_model import RewardModel
-from rlhf.models.reward.scoring import save_referee, save_reward
+from rlhf.models.reward.scoring import save_reward
 from tests.model_fixtures import make_adapter, make_gpt2
 
 World = Callable[..., Layout]

@@ -108,7 +108,7 @@ def test_a_folder_that_is_missing_is_named_by_its_parameter(world: World, functi
 
 
 def test_they_are_what_the_parameters_say() -> None:
-    none = RefereeParams(function="", function_path="there", function_timeout_s=3.0)
+    none = RefereeParams(backbone="artifacts/sft", function="", function_path="there", function_timeout_s=3.0)
     reward = FunctionSpec("ppo.function", "a:b", Path("here"), 2.0)
     assert Functions.of("function", "a:b", "here", 2.0, none) == Functions(reward, None)
     other = none.model_copy(update={"function": "c:d"})

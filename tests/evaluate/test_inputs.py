@@ -21,8 +21,9 @@ from rlhf.measure import policies
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import Sample
 from rlhf.models.policy.settings import Sampling
+from rlhf.models.reward.referee import save_referee
 from rlhf.models.reward.reward_model import RewardModel
-from rlhf.models.reward.scoring import save_referee, save_reward
+from rlhf.models.reward.scoring import save_reward
 from tests.evaluate.conftest import World, params
 from tests.evaluate.test_run import measured
 from tests.judge_server import SILENCE, Answer, JudgeServer

@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ from rlhf.labels.read import read_labels
 from rlhf.models.policy.backbone import Backbone
 from rlhf.models.policy.sampling import sample_texts
 from rlhf.models.policy.settings import Sampling
+from rlhf.models.reward.encoder import SentenceEncoder
+from rlhf.models.reward.encoder_referee import EncoderReferee
+from rlhf.models.reward.referee import save_referee
 from stages.label import main
 from tests.evaluate.conftest import build
 from tests.judge_server import Answer, JudgeServer, completion, status
@@ -363,6 +367,27 @@ def trained(folder: Path) -> Layout:
     )
     write_json(Path("c.yaml"), SHORT)  # JSON is YAML
     return at
+
+
+def test_a_referee_that_does_not_beat_length_is_not_chosen_and_may_be_asked_for(trained: Layout) -> None:
+    write_json(trained.metrics("reward"), {"reward_referee_beats_length": False})
+    command = ["constitution", "--constitution", "c.yaml", "--policy", "ppo", "--count", "6"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert "preferred by the reward model: " in done.output
+
+
+@pytest.mark.thorough
+def test_a_referee_on_an_encoder_judges(trained: Layout, tiny_encoder_dir: Path) -> None:
+    rmtree(trained.referee)
+    referee = EncoderReferee.unfitted(SentenceEncoder.load(tiny_encoder_dir))
+    with torch.no_grad():
+        referee.head.line.weight.fill_(0.5)
+    save_referee(referee, trained.referee, base=trained.base, sft=trained.sft)
+    command = ["constitution", "--constitution", "c.yaml", "--policy", "ppo", "--count", "6"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert "preferred by the referee: " in done.output
 
 
 def test_a_policy_of_the_run_writes_and_a_reward_model_judges(trained: Layout) -> None:

@@ -14,13 +14,16 @@ from rlhf.core.checkpoint import Checkpoints
 from rlhf.core.curves import read_rows
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
-from rlhf.models.reward.scoring import save_referee
+from rlhf.models.reward.encoder import SentenceEncoder
+from rlhf.models.reward.encoder_referee import EncoderReferee
+from rlhf.models.reward.referee import save_referee
 from rlhf.ppo import train as module
-from rlhf.ppo.reward_sources import RewardSource, Scorable
+from rlhf.ppo.reward_sources import EncoderSource, RewardSource, Scorable
 from rlhf.ppo.run import run_ppo
 from rlhf.ppo.state import Progress
 from rlhf.ppo.step import Setup
 from rlhf.ppo.train import Outcome
+from rlhf.ppo.types import Prompt
 from tests.ppo import disk
 from tests.ppo.test_train import LEARNABLE, curve, run
 from tests.ppo.worlds import TokenShare, make_actors, make_params, make_runtime, make_setup
@@ -95,6 +98,37 @@ def test_the_referee_is_the_second_reward_model(root: Path) -> None:
     assert looks["reward"] + looks["referee"] == pytest.approx(-2 * mean / std, abs=1e-4)
     disk.run(root, make_params(), root / "checkpoints")
     assert read_json(layout.metrics("ppo"))["ppo_validation_by"] is None
+
+
+def test_a_referee_on_an_encoder_reads_the_texts(
+    root: Path, tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look is the mean of the scores that the saved referee gives to the texts, each shard by itself."""
+    layout, seen, marks = Layout(), list[tuple[str, str]](), list[int]()
+    referee = EncoderReferee.unfitted(SentenceEncoder.load(tiny_encoder_dir))
+    with torch.no_grad():
+        referee.head.line.weight.copy_(torch.randn(1, 72, generator=torch.Generator().manual_seed(0)))
+    shutil.rmtree(layout.referee)
+    save_referee(referee, layout.referee, base=layout.base, sft=layout.sft)
+    original, look_at = EncoderSource.score, module.validation_reward
+
+    def noting(self: EncoderSource, batch: Scorable) -> Tensor:
+        seen.extend(zip(batch.prompts, batch.responses, strict=True))
+        return original(self, batch)
+
+    def marking(setup: Setup, prompts: list[Prompt]) -> float:
+        marks.append(len(seen))
+        return look_at(setup, prompts)
+
+    monkeypatch.setattr(EncoderSource, "score", noting)
+    monkeypatch.setattr(module, "validation_reward", marking)
+    settings = make_params(validation_patience=99, score_clip=0, missing_eos="keep", iterations=1, **EVERY)
+    disk.run(root, settings, root / "checkpoints")
+    look = float(read_rows(layout.plot("ppo"))[0]["validation_reward"])
+    first = seen[: [*marks, len(seen)][1]]
+    scores = referee.score_texts([prompt for prompt, _ in first], [reply for _, reply in first], batch_tokens=999)
+    assert look == pytest.approx(sum(scores) / len(scores), abs=1e-4)
+    assert max(scores) - min(scores) > 0.01
 
 
 @pytest.mark.thorough

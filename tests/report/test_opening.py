@@ -83,6 +83,16 @@ def test_without_gold_the_referee_stands_in(run: Run) -> None:
     assert "gold" not in alt
 
 
+def test_a_referee_that_does_not_beat_length_heads_nothing(run: Run) -> None:
+    run.change("evaluate", **{name: None for name in run.metrics("evaluate") if "gold" in name})
+    run.change("reward", reward_referee_beats_length=False)
+    path = run.at.plot("overoptimisation")
+    path.write_text(path.read_text().replace("gold", "other", 1))
+    assert not any("referee" in fact.label for fact in facts(run))
+    assert any("by the reward model itself" in fact.label for fact in facts(run))
+    assert "referee" not in one(blocks(run), Figure).alt
+
+
 def test_the_curve_goes_over_the_root_of_kl_and_shows_reward_and_gold(run: Run) -> None:
     rows = [line.split(",") for line in run.at.plot("overoptimisation").read_text().replace('"', "").splitlines()]
     head, last = rows[0], max(rows[1:], key=lambda row: float(row[1]))

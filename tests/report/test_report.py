@@ -275,6 +275,35 @@ def test_it_needs_no_torch(run: Run) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_referee_on_an_encoder_and_one_that_is_none_are_said_to_be(run: Run) -> None:
+    none = "it is no referee, and its scores and win rates decide nothing"
+    before = text(run)
+    assert "sentence encoder" not in before
+    assert none not in before
+    run.change(
+        "reward", reward_referee_encoder="bert, 6 layers", reward_referee_replies_cut=12, reward_referee_prompts_cut=0,
+        reward_referee_over_length=0.021, reward_referee_over_length_low=-0.01, reward_referee_over_length_high=0.05,
+        reward_referee_beats_length=False,
+    )  # fmt: skip
+    said = text(run)
+    assert (
+        "The referee, a head on a frozen sentence encoder (bert, 6 layers) on prompts that this one never saw" in said
+    )
+    assert "Over always taking the longer reply, on the same pairs, that is 0.021 (-0.010 to 0.050)." in said
+    assert "Of 12 replies that are too long for the encoder it reads the start." in said
+    assert said.count(none) == 2  # beside its accuracy, and among the limits
+    assert "By the referee, which does not beat length and decides nothing, PPO" in said
+    run.change("reward", reward_referee_beats_length=True)
+    assert none not in text(run)
+    write_report(run.read(), prices(), run.at)
+    judge = (run.at.reports / "cards" / "referee.md").read_text()
+    assert "A scalar head on what a frozen sentence encoder says" in judge
+    assert "EncoderReferee.load" in judge
+    run.change("reward", reward_referee_beats_length=False)
+    run.change("evaluate", eval_referee_by="own:score")
+    assert none not in text(run)
+
+
 def test_functions_that_judged_are_named(run: Run) -> None:
     assert "is the function" not in text(run)
     run.change("evaluate", eval_reward_by="vader_reward:compound", eval_referee_by="textblob_referee:polarity")

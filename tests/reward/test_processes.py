@@ -9,7 +9,8 @@ import pytest
 
 from rlhf.core.artifacts import write_json, write_metrics
 from rlhf.core.processes import Processes, current
-from rlhf.models.reward.scoring import save_referee, save_reward
+from rlhf.models.reward.referee import save_referee
+from rlhf.models.reward.scoring import save_reward
 from rlhf.reward import features
 from tests.processes import ended, start, together
 from tests.reward.conftest import keyword_pairs, write_split
@@ -18,6 +19,7 @@ from tests.reward.test_train import HEAD, LORA, TUNE, WIDE, train
 Outputs = dict[str, bytes]
 SMALL = {"batch_tokens": 200, "epochs": 3, "normalise_prompts": 12, "sample_batch": 5, "referee_share": 0.3}
 FROZEN = {**HEAD, **SMALL}
+ENCODER = {**FROZEN, "encoder": True}
 TUNED = {**LORA, **SMALL, "tune": {**TUNE, "epochs": 1, "shards": 4, "dropout": 0.1, "batch_size": 8}}
 
 
@@ -33,13 +35,14 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Stage:
     """The stage on the same pairs and model, in a folder of its own each time."""
 
-    def __init__(self, pairs: Path, base: Path, sft: Path) -> None:
-        self.pairs, self.base, self.sft = pairs, base, sft
+    def __init__(self, pairs: Path, base: Path, sft: Path, encoder: Path) -> None:
+        self.pairs, self.base, self.sft, self.encoder = pairs, base, sft, encoder
 
     def work(self, how: dict[str, Any], every: int = 0) -> None:
         """In the folder where this process is: paths are in what is written."""
-        out = Path("out")
-        trained = train(self.pairs, self.base, self.sft, out, every_steps=every, **how)
+        out, encoder = Path("out"), self.encoder if how.get("encoder") else None
+        own = {name: value for name, value in how.items() if name != "encoder"}
+        trained = train(self.pairs, self.base, self.sft, out, every_steps=every, encoder=encoder, **own)
         save_reward(trained.model, out / "reward", base=self.base, sft=self.sft, tuned=trained.tuned)
         save_referee(trained.referee, out / "referee", base=self.base, sft=self.sft)
         write_metrics(out / "metrics.json", trained.metrics)
@@ -58,16 +61,17 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(pairs: Path, tiny_model_dir: Path, sft_dir: Path) -> Stage:
-    return Stage(pairs, tiny_model_dir, sft_dir)
+def stage(pairs: Path, tiny_model_dir: Path, sft_dir: Path, tiny_encoder_dir: Path) -> Stage:
+    return Stage(pairs, tiny_model_dir, sft_dir, tiny_encoder_dir)
 
 
 @pytest.mark.parametrize(
     ("how", "size"),
     [
         (FROZEN, 2),
+        (ENCODER, 2),
         pytest.param(TUNED, 2, marks=pytest.mark.thorough),
-        *(pytest.param(how, 4, marks=pytest.mark.thorough) for how in (FROZEN, TUNED, {**WIDE, **SMALL})),
+        *(pytest.param(how, 4, marks=pytest.mark.thorough) for how in (FROZEN, ENCODER, TUNED, {**WIDE, **SMALL})),
     ],
 )
 def test_any_number_of_processes_writes_the_same_bytes(

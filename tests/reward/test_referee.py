@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rlhf.core.artifacts import load_tensors, read_json
 from rlhf.core.errors import UserError
-from rlhf.models.reward.scoring import ADAPTER, Scorer, load_referee, save_referee, save_reward
+from rlhf.models.reward.referee import load_referee, save_referee
+from rlhf.models.reward.scoring import ADAPTER, Scorer, save_reward
 from rlhf.reward.pairs import TextPair
 from rlhf.reward.referee import divide, referee_metrics
 from rlhf.reward.train import TrainedReward

@@ -52,14 +52,23 @@ def params(**changes: object) -> RewardParams:
     return RewardParams(**(values | changes))
 
 
-def train(pairs: Path, base: Path, sft: Path, out: Path, *, every_steps: int = 0, **changes: object) -> TrainedReward:
+def train(
+    pairs: Path,
+    base: Path,
+    sft: Path,
+    out: Path,
+    *,
+    every_steps: int = 0,
+    encoder: Path | None = None,
+    **changes: object,
+) -> TrainedReward:
     runtime = Runtime.start(
         RuntimeParams(device="cpu", dtype="float32", threads=1, portable=False, checkpoint_s=60.0, checkpoint_steps=0),
         seed=0,
     )
     checkpoints = Checkpoints(out / "checkpoints", every_s=1e9, every_steps=every_steps)
     curve = Curve(out / "reward.csv")
-    at = Folders(pairs, base, sft, out / "reward", out / "engines.json")
+    at = Folders(pairs, base, sft, out / "reward", out / "engines.json", encoder)
     return train_reward(at, params(**changes), runtime=runtime, checkpoints=checkpoints, curve=curve)
 
 

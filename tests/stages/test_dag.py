@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,18 @@ def test_the_spine_waits_for_no_alternative() -> None:
     for stage in SPINE:
         deps = declared(ROOT / "dvc.yaml", stage).deps
         assert not [dep for dep in deps if "offline" in dep.parts and dep.suffix != ".py"], stage
+
+
+def test_an_encoder_is_a_dependency_of_reward_alone(tmp_path: Path) -> None:
+    """An edit of it re-runs `reward`, and what reads the referee; nothing before."""
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("backbone: artifacts/sft ", "backbone: my/encoder ", 1))
+    specs = {stage: declared(tmp_path / "dvc.yaml", stage) for stage in RUN}
+    assert [stage for stage, spec in specs.items() if Path("my/encoder") in spec.deps] == ["reward"]
+    readers = {stage for stage, spec in specs.items() if Path("artifacts/referee") in spec.deps}
+    assert readers == {"ppo", "evaluate", "compare"}
+    assert [stage for stage, spec in specs.items() if "referee.backbone" in spec.params] == ["reward"]
 
 
 def test_a_foreach_is_filled_in_as_dvc_does() -> None:

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
 from rlhf.params import RENAMED, Params, notes, resolve
+from stages.resolve import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
@@ -162,6 +164,58 @@ def test_dpo_may_be_fallen_back_on(project: Path) -> None:
         project / "params.yaml", ppo__fallback="dpo", ppo__fallback_path="artifacts/offline/dpo", offline__dpo__run=True
     )
     assert resolve(project / "params.yaml", project / "profiles").ppo.fallback == "dpo"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"referee__backbone": "inputs/encoder", "referee__function": "own:score"},
+            "referee.backbone: found 'inputs/encoder' beside referee.function 'own:score', and one referee judges",
+        ),
+        (
+            {"referee__backbone": "inputs/encoder", "reward__referee_share": 0.0},
+            "referee.backbone: found 'inputs/encoder' with reward.referee_share 0, which leaves it no pairs",
+        ),
+        (
+            {"referee__backbone": "artifacts/base"},
+            "found 'artifacts/base', which a stage makes; allowed: artifacts/sft",
+        ),
+        ({"referee__backbone": ""}, "referee.backbone"),
+        ({"referee__backbone": None}, "referee.backbone"),
+        ({"referee__backbone": 3}, "referee.backbone"),
+    ],
+)
+def test_a_referee_stands_on_one_thing(project: Path, changes: dict[str, object], message: str) -> None:
+    edit(project / "params.yaml", **changes)
+    with pytest.raises(UserError, match=re.escape(message)):
+        resolve(project / "params.yaml", project / "profiles")
+
+
+@pytest.mark.parametrize("backbone", ["artifacts/sft", "./artifacts/sft"])
+def test_the_sft_backbone_is_no_encoder(project: Path, backbone: str) -> None:
+    edit(project / "params.yaml", referee__backbone=backbone, referee__function="own:score")
+    assert resolve(project / "params.yaml", project / "profiles").referee.encoder is None
+
+
+def test_an_encoder_is_tried_before_any_stage_works_for_it(
+    project: Path, tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = shutil.copytree(tiny_encoder_dir, project / "encoder")
+    edit(project / "params.yaml", referee__backbone="encoder")
+    assert resolve(project / "params.yaml", project / "profiles").referee.encoder == Path("encoder")
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(main, [])
+    assert (done.exit_code, done.output) == (0, "")
+    Path("params.resolved.json").unlink()
+    (encoder / "model.safetensors").rename(encoder / "pytorch_model.bin")
+    done = CliRunner().invoke(main, [])
+    assert (done.exit_code, done.output) == (
+        1,
+        "error: referee.backbone: encoder: weights only as pytorch_model.bin, which is pickle; convert them to "
+        "safetensors\n",
+    )
+    assert not Path("params.resolved.json").exists()
 
 
 def test_sampling_otherwise_than_ppo_is_noted_and_allowed(project: Path) -> None:

@@ -40,6 +40,18 @@ def test_seeds_of_one_setting_are_one_row() -> None:
     assert high.spreads[GOLD] == Spread(0.4, None, 1)
 
 
+@pytest.mark.parametrize(("beats", "by"), [(True, "eval_referee_ppo"), (False, "eval_reward_ppo")])
+def test_no_setting_is_the_best_by_a_referee_that_does_not_beat_length(*, beats: bool, by: str) -> None:
+    shown = sweep()
+    for one in shown[1]["experiments"]:
+        files = one["revs"][0]["data"]["metrics"]
+        files["metrics/reward.json"] = {"data": {"reward_referee_beats_length": beats}}
+        if evaluated := files.get("metrics/evaluate.json"):
+            evaluated["data"] = {**evaluated["data"], "eval_referee_ppo": 1.0}
+            evaluated["data"].pop(GOLD)
+    assert measure(settings(read_experiments(shown, "x"))) == by
+
+
 def test_states() -> None:
     """One that ended without metrics has failed; one that runs shows its commit's metrics, which are not its own."""
     states = {one.name: one.state for one in read_experiments(sweep(), "x")}

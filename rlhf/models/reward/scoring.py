@@ -23,7 +23,6 @@ from rlhf.models.text.tokens import Episodes, encode_prompt, encode_response
 Row = tuple[Sequence[int], Sequence[int]]  # ids of a prompt and of the response to it
 ADAPTER = "sft"  # the name under which a backbone holds the SFT adapter
 REWARD = "reward"  # the name of the reward model's own adapter, where its backbone was trained too
-NO_REFEREE = "none.json"  # a note in the referee's folder, where there is none
 
 
 Known = dict[tuple[tuple[int, ...], tuple[int, ...]], float]  # scores of rows
@@ -165,25 +164,6 @@ def load_reward(folder: Path, *, base: Path, sft: Path) -> RewardModel:
                 "fit it again (stage reward), or point to the one it was fitted on"
             )
     return model
-
-
-def save_referee(model: RewardModel | None, folder: Path, *, base: Path, sft: Path) -> None:
-    """Write the referee, which PPO is not trained on, as `save_reward` does; for None a note (NO_REFEREE)."""
-    if model is None:
-        write_json(folder / NO_REFEREE, {"referee": False, "why": "reward.referee_share is 0"})
-    else:
-        save_reward(model, folder, base=base, sft=sft)
-
-
-def load_referee(folder: Path, *, base: Path, sft: Path) -> RewardModel | None:
-    """Read what `save_referee` wrote; None where the run has no referee.
-
-    It reads the backbone under ADAPTER, also where the first reward model has an adapter of its own.
-
-    Raises:
-        UserError: as `load_reward`.
-    """
-    return None if (folder / NO_REFEREE).is_file() else load_reward(folder, base=base, sft=sft)
 
 
 def prompts_that_fit(backbone: Backbone, prompts: Sequence[str], new_tokens: int) -> list[str]:

@@ -52,8 +52,9 @@ def read_config(folder: Path, name: str = "config.json") -> Mapping[str, Any]:
     return config
 
 
-def check_inside(folder: Path) -> None:
-    """Check that no file that may be read is a link to somewhere else, so that nothing else is ever copied.
+def check_inside(folder: Path, *, home: Path | None = None) -> None:
+    """Check that no file that may be read is a link to somewhere else, so that nothing else is ever copied. `home`: the
+    model's folder, where `folder` is one in it.
 
     The library's own cache keeps a repository's files in blobs/ and links them into snapshots/<commit>/: a link that
     ends in the blobs of the same repository is one of its files.
@@ -61,8 +62,8 @@ def check_inside(folder: Path) -> None:
     Raises:
         UserError: a file's real place is outside; it is named.
     """
-    home = folder.resolve()
-    homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    own = (home or folder).resolve()
+    homes = [own, own.parents[1] / "blobs"] if own.parent.name == "snapshots" else [own]
     for path in sorted({path for pattern in _READ for path in folder.glob(pattern)}):
         with in_one_line(f"{path}: cannot be read"):  # a circle of links
             real = path.resolve()

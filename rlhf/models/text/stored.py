@@ -1,7 +1,8 @@
-"""Check how weights are stored: each tensor once, and as numbers that weights are."""
+"""Check weights: each tensor is stored once, as numbers that weights are, and finite."""
 
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
@@ -34,3 +35,14 @@ def check_stored(source: Path, model: PreTrainedModel) -> None:
                         f"{source}: {name} is stored as {kind}, as quantised weights are, which cannot be trained on "
                         "here; take the model in float32, bfloat16 or float16"
                     )
+
+
+def check_finite(model: PreTrainedModel, source: Path) -> None:
+    """Check every tensor, in the precision of the run: a weight above its range is infinite there.
+
+    Raises:
+        UserError: one holds NaN or infinity; it is named.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{source}: weights are not finite: {name} holds NaN or infinity in {tensor.dtype}")
