@@ -5,11 +5,13 @@ its own `params.py`, so that a change to one stage's schema re-runs only that st
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from rlhf.core.artifacts import read_json, write_text
 from rlhf.core.errors import UserError
@@ -61,8 +63,8 @@ def check(cls: type[S], value: object, *, where: str, key: str = "") -> S:
     try:
         return cls.model_validate(value)
     except ValidationError as error:
-        lines = [_line(problem, where, key, cls) for problem in error.errors(include_url=False)]
-        raise UserError("\n".join(lines)) from None
+        problems = _joined(error.errors(include_url=False), cls)
+        raise UserError("\n".join(_line(problem, where, key, cls) for problem in problems)) from None
 
 
 def read_section(path: Path, name: str, cls: type[S]) -> S:
@@ -116,6 +118,46 @@ def write_resolved(path: Path, sections: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(sections, indent=2) + "\n")
 
 
+def _joined(problems: Sequence[ErrorDetails], cls: type[BaseModel]) -> list[dict[str, Any]]:
+    """Make one problem of those of a value that may be of several kinds ("auto" or a count).
+
+    Pydantic reports each kind apart, under a name of its own schema. Where the value is of one kind but for a part of
+    it, only that part is told.
+    """
+    found: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for problem in problems:
+        found.setdefault(_without_kinds(problem["loc"], cls), []).append(problem)
+    within = {loc[:depth] for loc in found for depth in range(len(loc))}
+    return [{**same[0], "loc": loc, "msg": _either(same)} for loc, same in found.items() if loc not in within]
+
+
+def _without_kinds(loc: tuple[int | str, ...], cls: type[BaseModel]) -> tuple[int | str, ...]:
+    """Take out of a problem's place the names by which pydantic tells the kinds of one value apart."""
+    annotation: Any = cls
+    kept: list[int | str] = []
+    for part in loc:
+        if get_origin(annotation) in (Union, UnionType):
+            kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+            if len(kinds) > 1:  # this part names the kind; what lies below it is not followed
+                annotation = None
+                continue
+            annotation = kinds[0]
+        kept.append(part)
+        field = annotation.model_fields.get(str(part)) if _is_section(annotation) else None
+        annotation = field.annotation if field else next(iter(get_args(annotation)[-1:]), None)
+    return tuple(kept)
+
+
+def _either(same: Sequence[ErrorDetails]) -> str:
+    """Say what each kind asks for, in one sentence."""
+    first, *others = (str(problem["msg"]) for problem in same)
+    return " or ".join([first, *(message.removeprefix("Input should be ") for message in others)])
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _line(problem: Mapping[str, Any], where: str, key: str, cls: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in (key, *problem["loc"]) if str(part))
     if problem["type"] == "extra_forbidden":
@@ -133,7 +175,7 @@ def _siblings(cls: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     """The keys allowed where an unknown one was found, following nested sections down `path`."""
     for part in path:
         field = cls.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if field is None or not _is_section(field.annotation):
             break
         cls = field.annotation
     return sorted(cls.model_fields)

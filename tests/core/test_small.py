@@ -4,12 +4,13 @@ import math
 import os
 import signal
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from rlhf.core import seeding
 from rlhf.core.curves import Curve
@@ -106,6 +107,9 @@ class Outer(Section):
     kind: Literal["a", "b"]
     coefficient: float
     inner: Inner
+    count: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    names: Literal["auto"] | list[str] = "auto"
+    several: list[Inner | Literal["none"]] | None = None
 
 
 GOOD = {"kind": "a", "coefficient": 1, "inner": {"rank": 8}}
@@ -122,7 +126,10 @@ def test_sections_are_strict_and_frozen() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"coeficient": 1.0}, "p.yaml: outer.coeficient: unknown key; known here: coefficient, inner, kind"),
+        (
+            {"coeficient": 1.0},
+            "p.yaml: outer.coeficient: unknown key; known here: coefficient, count, inner, kind, names, several",
+        ),
         ({"inner": {"rank": 8, "rnk": 1}}, "outer.inner.rnk: unknown key; known here: rank"),
         ({"inner": {}}, "outer.inner.rank: missing"),
         ({"coefficient": "1e-3"}, "outer.coefficient: Input should be a valid number (found '1e-3')"),
@@ -130,6 +137,18 @@ def test_sections_are_strict_and_frozen() -> None:
         ({"inner": {"rank": 8.5}}, "outer.inner.rank: Input should be a valid integer (found 8.5)"),
         ({"inner": {"rank": True}}, "outer.inner.rank: Input should be a valid integer (found True)"),
         ({"kind": "c"}, "outer.kind: Input should be 'a' or 'b' (found 'c')"),
+        ({"count": "all"}, "p.yaml: outer.count: Input should be 'auto' or a valid integer (found 'all')"),
+        ({"count": 0}, "p.yaml: outer.count: Input should be 'auto' or greater than or equal to 1 (found 0)"),
+        ({"names": 3}, "p.yaml: outer.names: Input should be 'auto' or a valid list (found 3)"),
+        ({"names": ["q", 3]}, "p.yaml: outer.names.1: Input should be a valid string (found 3)"),
+        (
+            {"several": [{"rank": 1}, {"rank": "x"}]},
+            "p.yaml: outer.several.1.rank: Input should be a valid integer (found 'x')",
+        ),
+        (
+            {"several": ["some"]},
+            "p.yaml: outer.several.0: Input should be a valid dictionary or instance of Inner or 'none' (found 'some')",
+        ),
     ],
 )
 def test_a_bad_value_is_one_line_with_file_key_found_and_allowed(change: dict[str, object], message: str) -> None:
