@@ -2,6 +2,7 @@
 
     python -m studies.real sentiment [--seeds 0] [--ways penalty free] [--processes 1] [--work .real]
     python -m studies.real polite    [--seeds 0]
+    python -m studies.real helpful   [--seeds 0] [--ways reward policies tuned]   (`make minilm-weights` too)
     python -m studies.real chat      [--seeds 0]
 
 Each unit has a module here that says what it is. Each row is noted in benchmarks/results/real_<unit>.{json,md} as soon
@@ -13,9 +14,9 @@ import sys
 
 from rlhf.core.errors import UserError
 from studies.command import run_command, run_study
-from studies.real import chat, polite, sentiment
+from studies.real import chat, helpful, polite, sentiment
 
-UNITS = ("sentiment", "polite", "chat")
+UNITS = ("sentiment", "polite", "helpful", "chat")
 
 
 def main() -> None:
@@ -33,6 +34,8 @@ def main() -> None:
         sentiment.draw(found, out / "real_sentiment.png")
     elif unit == "polite":
         run_study("real_polite", __doc__, polite.plan, polite.table, work=".real")
+    elif unit == "helpful":
+        run_study("real_helpful", __doc__, helpful.plan, helpful.table, work=".real", ways=helpful.WAYS)
     else:
         run_study("real_chat", __doc__, chat.plan, chat.table, work=".real")
 

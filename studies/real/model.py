@@ -8,6 +8,7 @@ from rlhf.core.errors import UserError
 from studies.run import ROOT
 
 MODEL = ROOT / "inputs" / "model" / "smollm2"
+ENCODER = ROOT / "inputs" / "encoder" / "all-minilm-l6-v2"
 
 
 def local_model() -> Path:
@@ -19,6 +20,17 @@ def local_model() -> Path:
     if not (MODEL / "config.json").is_file():
         raise UserError(f"{MODEL}: no model there; `make smollm2-weights` comes first")
     return MODEL
+
+
+def local_encoder() -> Path:
+    """Find the sentence encoder that `make minilm-weights` writes.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not (ENCODER / "config.json").is_file():
+        raise UserError(f"{ENCODER}: no sentence encoder there; `make minilm-weights` comes first")
+    return ENCODER
 
 
 def side_by_side(own: dict[str, Any], policies: Sequence[str]) -> str:

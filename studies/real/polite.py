@@ -152,7 +152,7 @@ def table(found: Found) -> str:
     if not found:
         return "Not run yet.\n"
     rows = [found[seed] for seed in sorted(found, key=int)]
-    return "\n".join([_reward(rows), _policies(rows), _tax(rows), side_by_side(rows[0], ("sft", "ppo", "dpo"))])
+    return "\n".join([_reward(rows), _policies(rows), tax(rows), side_by_side(rows[0], ("sft", "ppo", "dpo"))])
 
 
 def _reward(rows: list[dict[str, Any]]) -> str:
@@ -183,7 +183,7 @@ def _policies(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tax(rows: list[dict[str, Any]]) -> str:
+def tax(rows: list[dict[str, Any]]) -> str:
     lines = ["| seed | benchmark | base | SFT | PPO |", "|---" * 5 + "|"]
     for own in rows:
         numbers = own["metrics"]

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import studies.real.__main__ as real
 from rlhf.core.artifacts import read_json, read_jsonl, write_json, write_jsonl
 from rlhf.core.errors import UserError
 from rlhf.core.yaml import read_yaml
 from rlhf.params import resolve
+from rlhf.reward.fit import FitSettings
+from rlhf.reward.pairs import TextPair
 from studies.folder import put
-from studies.real import chat, data, model, polite, politeness, sentiment
+from studies.real import chat, data, folds, helpful, model, polite, politeness, sentiment
 from studies.run import ROOT
 from studies.runner import make
 from tests.chat_families import make_chat_model
@@ -192,10 +195,109 @@ def test_the_chat_table_counts_the_answers_that_are_the_same() -> None:
     assert chat.table({}) == "Not run yet.\n"
 
 
+@pytest.mark.parametrize("way", helpful.WAYS)
+def test_the_helpful_studys_settings_are_parameters_that_there_are(tmp_path: Path, way: str) -> None:
+    own = helpful.AS_IT_IS if way == "reward" else helpful.TRAINED | (helpful.TUNED if way == "tuned" else {})
+    values = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+    put(values, helpful.COMMON | own, where="params.yaml")
+    write_json(tmp_path / "params.yaml", values)
+    found = resolve(tmp_path / "params.yaml", ROOT / "profiles")
+    assert (found.data.format, found.reward.train) == ("hh", "lora" if way == "tuned" else "head")
+    if way != "reward":
+        assert found.ppo.response_tokens == found.evaluate.response_tokens == found.sft.sample_tokens
+        assert found.offline.dpo.run
+        assert found.offline.best_of_n.run
+
+
+def test_the_helpful_studys_pairs_are_one_folder_with_prompts_from_elsewhere(tmp_path: Path) -> None:
+    sources = [write_hh(tmp_path / name, rows) for name, rows in (("a", HH[:2]), ("b", HH[2:3]))]
+    elsewhere = tmp_path / "question.jsonl"
+    write_jsonl(elsewhere, [{"category": "writing", "turns": ["Write."]}])
+    folder = helpful.collected(sources, elsewhere, tmp_path / "made")
+    assert [row["chosen"] for row in read_jsonl(folder / "pairs.jsonl")] == [chosen for chosen, _ in HH[:3]]
+    assert (folder / "ood.jsonl").read_bytes() == elsewhere.read_bytes()
+
+
+def pair(prompt: str, chosen: str, rejected: str) -> TextPair:
+    return TextPair(prompt, chosen, rejected, None, 1)
+
+
+def test_no_head_judges_a_prompt_that_it_was_fitted_on() -> None:
+    pairs = [pair(f"p{number // 2}", "a", "b") for number in range(60)]  # two pairs a prompt
+    features = torch.arange(60.0).reshape(60, 1, 1).expand(60, 2, 1)
+    judged: list[int] = []
+
+    def fit(train: torch.Tensor, validation: torch.Tensor) -> Any:
+        seen = {int(value) // 2 for value in torch.cat((train, validation))[:, 0, 0]}
+        assert {int(value) // 2 for value in train[:, 0, 0]}.isdisjoint(
+            int(value) // 2 for value in validation[:, 0, 0]
+        )
+
+        def scores(left: torch.Tensor) -> torch.Tensor:
+            assert seen.isdisjoint(int(value) // 2 for value in left[:, 0, 0])
+            assert len(seen) == 24
+            judged.extend(int(value) for value in left[:, 0, 0])
+            return torch.stack((left[:, 0, 0], torch.zeros(len(left))), dim=1)
+
+        return scores
+
+    assert folds.out_of_fold(pairs, features, fit, seed=0) == [float(number) for number in range(60)]
+    assert sorted(judged) == list(range(60))
+
+
+def test_a_judge_is_held_against_the_longer_reply_pair_by_pair() -> None:
+    pairs = [pair("a", "long", "x"), pair("b", "x", "long"), pair("c", "yes", "nay"), pair("d", "long", "x")]
+    found = folds.judged(pairs, {"linear": [1.0, 1.0, 1.0, -1.0]}, seed=0)
+    assert found["length"] == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    assert found["linear"] == pytest.approx(3 / 4)
+    assert found["linear_over_length"] == pytest.approx((0 + 1 + 0.5 - 1) / 4)
+
+
+@pytest.mark.parametrize("kind", ["linear", "hidden"])
+def test_the_heads_of_the_folds_find_what_is_there_and_nothing_where_nothing_is(kind: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(300, 2, 4, generator=draw)
+    pairs = [pair(f"p{number}", "a", "b") for number in range(300)]
+    settings = FitSettings(
+        lr=0.05, weight_decay=0.01, epochs=10, batch_size=32, standardise=True, dropout=0.0, patience=0
+    )
+    make_fit = {"linear": folds._linear, "hidden": folds._hidden}[kind]
+    none = folds.out_of_fold(pairs, features, make_fit(settings, 0), seed=0)
+    assert 0.35 < sum(margin > 0 for margin in none) / 300 < 0.65
+    features[:, 0, 2] += 1.5
+    some = folds.out_of_fold(pairs, features, make_fit(settings, 0), seed=0)
+    assert sum(margin > 0 for margin in some) / 300 > 0.78  # the best there is: P(N(1.5, 2) > 0) = .856
+
+
+def test_the_helpful_table_has_judges_reward_models_and_policies() -> None:
+    metrics = {
+        "pairs": 100, "length": 0.58, "linear": 0.6, "linear_over_length": 0.02, "linear_over_length_low": -0.01,
+        "linear_over_length_high": 0.05,
+    }  # fmt: skip
+    reward = {"seed": 0, "way": "reward", "metrics": metrics}
+    numbers = {
+        "reward_accuracy": 0.61, "reward_train_pairs": 80, "reward_referee_pairs": 30, "reward_test_pairs": 20,
+        "compare_rm_winrate_ppo": 0.7, "compare_kl_best_of_4": 0.6, "diagnose_overall": "suspect",
+        "eval_ood_rm_winrate": 0.55, "eval_tax_copa_base": 0.7,
+    }  # fmt: skip
+    row = {"prompt": "Hi", "sft": "A.", "ppo": "B.", "dpo": "C."}
+    policies = {"seed": 0, "way": "policies", "metrics": numbers, "samples": [row]}
+    text = helpful.table({"reward-0": reward, "policies-0": policies, "tuned-0": policies | {"way": "tuned"}})
+    assert "| 0, frozen, linear | 100 | 0.600 | 0.020 (-0.010 to 0.050) |" in text
+    assert "| 0, tuned | 80, 30, 20 | 0.61 | – | – | – | – |" in text
+    assert "| 0, ppo | – | – | 0.70 | – | – | 0.55 | – | suspect |" in text
+    assert "| 0, best of 4 | – | 0.60 | – |" in text
+    assert "| Hi | A. | B. | C. |" in text
+    assert helpful.table({}) == "Not run yet.\n"
+    assert "policy" not in helpful.table({"reward-0": reward})
+
+
 @pytest.mark.parametrize("given", [[], ["manners"]])
 def test_a_unit_that_there_is_none_is_one_line(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["real", *given])
-    with pytest.raises(UserError, match=rf"found {given[0] if given else 'no unit'}, units: sentiment, polite, chat;"):
+    with pytest.raises(
+        UserError, match=rf"found {given[0] if given else 'no unit'}, units: sentiment, polite, helpful, chat;"
+    ):
         real.main()
 
 

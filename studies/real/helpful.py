@@ -1,0 +1,255 @@
+"""Helpfulness on a real model: what people preferred in real conversations, where the preference is anything but plain.
+
+`reward`: how well a reward model on frozen states tells the better reply, by five folds (studies/real/folds.py).
+`tuned`: the same with the backbone trained too, on fewer and shorter pairs. `policies`: SFT, a reward model, PPO, DPO
+and best of n on these, judged by a referee on a sentence encoder, which says itself whether it beats length.
+"""
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhf.core.artifacts import iter_jsonl, read_json, write_bytes
+from rlhf.core.costs import machine
+from rlhf.core.curves import read_rows
+from rlhf.core.layout import Layout
+from studies.command import Entry, Found, span
+from studies.real.data import shared
+from studies.real.model import local_encoder, local_model, side_by_side
+from studies.real.polite import tax
+from studies.run import Run
+
+OFFLINE = tuple(f"offline@{name}" for name in ("dpo", "ipo", "rrhf", "rejection", "best_of_n"))
+BEFORE = ("prepare", "base", "conformance", "sft")
+AFTER = ("reward", "ppo", "evaluate", "diagnose", *OFFLINE, "compare")
+FILES = ("hh-helpful-base/test.jsonl.gz", "hh-helpful-rejection-sampled/test.jsonl.gz")
+POLICIES = ("sft", "ppo", "dpo", "best_of_4")
+WAYS = ("reward", "policies", "tuned")
+
+# What all of it shares: the pairs, which hold whole conversations, and the model.
+COMMON: dict[str, object] = {
+    "profile": "smollm2",
+    "data.source": "files",
+    "data.format": "hh",
+    "data.template": "dialogue",
+    "data.min_tokens": 4,
+    "base.source": "path",
+    "sft.samples": 0,
+    "reward.pool_over": "response",
+    "reward.batch_tokens": 2048,
+}
+# The model as it is: one step of no size. Nothing learns from replies that are to be judged.
+AS_IT_IS: dict[str, object] = {
+    "data.max_tokens": 320,
+    "sft.max_examples": 16,
+    "sft.eval_examples": 16,
+    "sft.warmup_steps": 0,
+    "sft.lr": 1.0e-12,
+    "reward.dropout": 0.2,
+}
+# Sizes for two shared processor cores.
+TRAINED: dict[str, object] = {
+    "data.max_tokens": 160,
+    "data.validation_share": 0.06,
+    "data.test_share": 0.25,
+    "sft.max_examples": 640,
+    "sft.eval_examples": 48,
+    "sft.eval_every": 20,
+    "sft.warmup_steps": 5,
+    "sft.lr": 3.0e-4,
+    "sft.sample_tokens": 40,
+    "reward.logprobs": True,
+    "reward.head_units": 64,
+    "reward.dropout": 0.2,
+    "reward.referee_share": 0.3,
+    "reward.normalise_prompts": 64,
+    "reward.response_tokens": 40,
+    "ppo.batch": 32,
+    "ppo.minibatch": 16,
+    "ppo.microbatch": 16,
+    "ppo.epochs": 4,
+    "ppo.iterations": 12,
+    "ppo.response_tokens": 40,
+    "ppo.max_prompt_tokens": 96,
+    "ppo.lr": 5.0e-4,
+    "ppo.kl_coef": 0.1,
+    "ppo.missing_eos": "keep",
+    "offline.shared.response_tokens": 40,
+    "offline.shared.max_examples": 256,
+    "offline.shared.eval_examples": 32,
+    "offline.shared.eval_every": 8,
+    "offline.shared.warmup_steps": 3,
+    "offline.shared.batch_tokens": 2048,
+    "offline.dpo.run": True,
+    "offline.dpo.beta": 0.1,
+    "offline.dpo.lr": 5.0e-4,
+    "offline.best_of_n.run": True,
+    "offline.best_of_n.n": [4],
+    "evaluate.prompts": 160,
+    "evaluate.ood_prompts": 40,
+    "evaluate.probes": 0,
+    "evaluate.samples": 40,
+    "evaluate.response_tokens": 40,
+    "evaluate.batch_size": 40,
+    "evaluate.batch_tokens": 2048,
+    "evaluate.exact_kl_prompts": 0,
+    "evaluate.tax.items": 100,
+    # Replies are cut off at 40 tokens by design, so that few end by themselves is no fault.
+    "diagnose.termination.unended.suspect": 1.01,
+    "diagnose.termination.unended.failed": 1.02,
+    "diagnose.termination.unended.source": "replies of this task are cut off by design",
+}
+TUNED: dict[str, object] = {
+    "reward.train": "lora",
+    "reward.tune.epochs": 1,
+    "reward.tune.lr": 5.0e-4,
+    "reward.tune.batch_size": 16,
+}
+KEPT = (
+    "reward_accuracy", "reward_length_baseline", "reward_over_length", "reward_referee_", "reward_train_pairs",
+    "reward_test_pairs", "eval_", "compare_", "ppo_kl_final", "ppo_stop", "ppo_iterations", "diagnose_",
+)  # fmt: skip
+
+
+def collected(sources: Sequence[Path], elsewhere: Path, folder: Path) -> Path:
+    """Write a folder of preferences: gzipped JSONL files one behind the other, and prompts from elsewhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = b"".join(gzip.decompress(source.read_bytes()) for source in sources)
+    for name, content in (("pairs.jsonl", lines), ("ood.jsonl", elsewhere.read_bytes())):
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content:
+            write_bytes(folder / name, content)
+    return folder
+
+
+def plan(work: Path, seed: int, way: str) -> Entry:
+    """Plan one row. The runs of `reward` are of seed 0 whatever the seed, which draws the folds and starts the heads.
+
+    Raises:
+        UserError: the model, the encoder, the pairs, the prompts or the benchmarks are not there.
+    """
+    elsewhere = shared("mtbench-prompts/question.jsonl")
+    source = collected([shared(name) for name in FILES], elsewhere, work / "data" / "helpful")
+    encoder = local_encoder()
+    changes = COMMON | {"base.path": str(local_model()), "data.path": str(source)}
+    if way == "reward":
+        run = Run(work / "helpful-reward", changes | AS_IT_IS | {"seed": 0}, BEFORE)
+        return Entry((run,), lambda: read_folds(run, encoder, seed))
+    changes |= TRAINED | {
+        "evaluate.tax.path": str(shared("tax/lambada_500.jsonl").parent),
+        "referee.backbone": str(encoder),
+        "seed": seed,
+    }
+    start = Run(work / f"helpful-{seed}-start", changes, BEFORE)
+    own, stages = (TUNED, ("reward",)) if way == "tuned" else ({}, AFTER)
+    made = Run(work / f"helpful-{seed}-{way}", changes | own, stages, start)
+    return Entry((start, made), lambda: read(made, seed, way))
+
+
+def read_folds(run: Run, encoder: Path, seed: int) -> dict[str, Any]:
+    """Fit and judge by five folds."""
+    from studies.real.folds import cross_validated
+
+    found = cross_validated(Layout(run.folder), encoder, seed)
+    prepared = {name: value for name, value in run.metrics().items() if name.startswith("prepare_rows")}
+    return {"seed": seed, "way": "reward", "metrics": found | prepared, "machine": machine()}
+
+
+def read(run: Run, seed: int, way: str) -> dict[str, Any]:
+    """Take from a run what is reported: numbers, PPO's course, replies, the machine."""
+    folders = [one.folder / ".costs" for one in (run.start, run) if one is not None]
+    costs = [path for folder in folders for path in sorted(folder.glob("*.json"))]
+    found = {
+        "seed": seed,
+        "way": way,
+        "metrics": {name: value for name, value in sorted(run.metrics().items()) if name.startswith(KEPT)},
+        "processor_s": {path.stem: read_json(path).get("cpu_s") for path in costs},
+        "machine": machine(),
+    }
+    if way != "policies":
+        return found
+    ppo, others = (
+        [row for _, row in iter_jsonl(run.folder / f"artifacts/{stage}/samples.jsonl")]
+        for stage in ("evaluate", "compare")
+    )
+    samples = [
+        {"prompt": a["prompt"], "sft": a["sft"], "ppo": a["ppo"], "dpo": b["dpo"]}
+        for a, b in zip(ppo, others, strict=True)
+    ]
+    names = ("score", "kl", "entropy", "length")
+    course = [
+        {name: float(row[name]) for name in names if row[name]} for row in read_rows(run.folder / "plots/ppo.csv")
+    ]
+    return found | {"samples": samples[:6], "course": course}
+
+
+def table(found: Found) -> str:
+    """Render the reward models, a row for each policy and seed, the tax, and replies side by side."""
+    if not found:
+        return "Not run yet.\n"
+    parts = [_folds(_of(found, "reward")), _stage([*_of(found, "policies"), *_of(found, "tuned")])]
+    if made := _of(found, "policies"):
+        parts += [_policies(made), tax(made), side_by_side(made[0], ("sft", "ppo", "dpo"))]
+    return "\n".join(part for part in parts if part)
+
+
+def _of(found: Found, way: str) -> list[dict[str, Any]]:
+    return sorted((own for own in found.values() if own["way"] == way), key=lambda own: int(own["seed"]))
+
+
+def _folds(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    heads = {
+        "length": "the longer reply wins",
+        "linear": "frozen, linear",
+        "hidden": "frozen, log-probabilities, hidden layer of 64",
+        "encoder": "sentence encoder, linear",
+    }
+    lines = ["| seed of the folds, judge | pairs | right | over length |", "|---" * 4 + "|"]
+    for own in rows:
+        numbers = own["metrics"]
+        for name, title in heads.items():
+            over = span(numbers, f"{name}_over_length", 3)
+            lines.append(f"| {own['seed']}, {title} | {numbers['pairs']} | {span(numbers, name, 3)} | {over} |")
+    return "\n".join(lines) + "\n"
+
+
+def _stage(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    shown = ("accuracy", "length_baseline", "over_length", "referee_accuracy", "referee_over_length")
+    names = [f"reward_{name}" for name in shown]
+    lines = [
+        "| seed, reward model | pairs to learn, for the referee, to judge | right | length | over length | referee "
+        "| referee over length |",
+        "|---" * 7 + "|",
+    ]
+    for own in rows:
+        numbers = own["metrics"]
+        sizes = ", ".join(str(numbers.get(f"reward_{name}_pairs")) for name in ("train", "referee", "test"))
+        title = "tuned" if own["way"] == "tuned" else "frozen"
+        lines.append(
+            f"| {own['seed']}, {title} | {sizes} | " + " | ".join(span(numbers, name) for name in names) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _policies(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| seed, policy | reward model | KL, nats | win rate (reward model) | the same at equal length "
+        "| win rate (referee) | win rate on MT-bench's prompts (reward model) | length, tokens | verdict |",
+        "|---" * 9 + "|",
+    ]
+    for own in rows:
+        numbers = own["metrics"]
+        for policy in POLICIES:
+            cells = [
+                span(numbers, f"compare_{name}_{policy}")
+                for name in ("reward", "kl", "rm_winrate", "rm_lc_winrate", "referee_winrate")
+            ]
+            elsewhere = span(numbers, "eval_ood_rm_winrate") if policy == "ppo" else "–"
+            verdict = numbers.get("diagnose_overall") if policy == "ppo" else None
+            cells += [elsewhere, span(numbers, f"compare_length_{policy}", 1), str(verdict or "–")]
+            lines.append(f"| {own['seed']}, {policy.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
