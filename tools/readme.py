@@ -213,6 +213,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "active_learning": lambda: stored("active_learning"),
     "real_sentiment": lambda: if_run("real_sentiment"),
     "real_polite": lambda: if_run("real_polite"),
+    "real_helpful": lambda: if_run("real_helpful"),
     "real_chat": lambda: if_run("real_chat"),
     "scale": lambda: if_run("scale"),
     "seed_spread": lambda: stored("seed_spread").replace("## ", "### "),

@@ -25,7 +25,6 @@ SETTINGS: dict[str, object] = {
     "data.source": "files",
     "data.format": "auto",
     "data.template": "chat",
-    "data.columns.prompt": "conversations",  # the profile has names of its own data
     "data.max_tokens": 512,
     "data.validation_share": 0.1,
     "data.test_share": 0.2,
