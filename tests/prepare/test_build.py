@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rlhf.core.artifacts import read_json, read_jsonl, sha256_tree
 from rlhf.core.errors import UserError
 from rlhf.core.layout import Layout
+from rlhf.core.yaml import read_yaml
 from rlhf.models.text.tokens import encode_prompt
 from rlhf.prepare.build import BaseChoice, Prepared, prepare
 from rlhf.prepare.lengths import PromptRoom
@@ -191,3 +192,23 @@ def test_a_prompt_without_room_for_a_response_is_named_by_its_row(tmp_path: Path
 
 def read_lengths(prepared: Prepared) -> list[int]:
     return [len(encode_prompt(prepared.tokenizer, prompt)) for prompt, _, _ in pairs_of(prepared)]
+
+
+PROFILES = Path(__file__).resolve().parents[2] / "profiles"
+
+
+@pytest.mark.parametrize("profile", sorted(path.stem for path in PROFILES.glob("*.yaml")))
+def test_own_files_are_read_under_every_profile(profile: str, tmp_path: Path) -> None:
+    """A profile that named the columns of its own data would leave a user no way to unname them: null takes its."""
+    named = read_yaml(PROFILES / f"{profile}.yaml")["data"]["columns"]
+    assert set(named.values()) == {None}
+    hh = write_lines(tmp_path / "hh.jsonl", [hh_row(f"Question {number}?") for number in range(40)])
+    yes, no = ({"from": "gpt", "value": value} for value in ("Yes.", "No."))
+    turns = [
+        {"conversations": [{"from": "human", "value": f"Question {number}?"}], "chosen": yes, "rejected": no}
+        for number in range(40)
+    ]
+    shared = write_lines(tmp_path / "turns.jsonl", turns)
+    for path, form in ((hh, "hh"), (hh, "auto"), (shared, "auto"), (shared, "conversations")):
+        data = data_params(path=str(path), format=form, columns=data_params().columns.model_dump() | named)
+        assert len(pairs_of(prepare(data, SCRATCH, seed=0))) == 40
