@@ -41,7 +41,7 @@ COMMON: dict[str, object] = {
 }
 # The model as it is: one step of no size. Nothing learns from replies that are to be judged.
 AS_IT_IS: dict[str, object] = {
-    "data.max_tokens": 320,
+    "data.max_tokens": 256,
     "sft.max_examples": 16,
     "sft.eval_examples": 16,
     "sft.warmup_steps": 0,
