@@ -22,6 +22,7 @@ from studies.real import chat, data, folds, helpful, model, polite, politeness, 
 from studies.run import ROOT
 from studies.runner import make
 from tests.chat_families import make_chat_model
+from tests.model_fixtures import make_encoder
 
 HH = [
     ("\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How are you?\n\nAssistant: I am very well indeed, thanks.",
@@ -386,3 +387,48 @@ def test_the_whole_chat_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pytes
     found = entry.read()
     assert [one["same_tokens"] for one in found["answers"]] == [True] * chat.ASKED
     assert "4 of 4" in chat.table({"0": found})
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+def test_the_whole_helpful_study_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("cat", "dog", "love", "hate", "good", "sad", "sun", "sea")
+    rows = [
+        (f"\n\nHuman: {a} {b} {k}?\n\nAssistant: {a} is good", f"\n\nHuman: {a} {b} {k}?\n\nAssistant: {b} is bad")
+        for a in words
+        for b in words
+        for k in range(3)
+    ]
+    for name, own in zip(helpful.FILES, (rows[:64], rows[64:]), strict=True):
+        write_hh(tmp_path / "made" / name, own).rename(put_in(tmp_path, name))
+    asked = [{"category": "w", "turns": [f"Write {word}."]} for word in words[:3]]
+    write_jsonl(put_in(tmp_path, "mtbench-prompts/question.jsonl"), asked)
+    write_jsonl(put_in(tmp_path, "tax/lambada_500.jsonl"), [{"context": "The cat", "continuation": "sat"}])
+    monkeypatch.setenv("RLHF_SHARED_DATA", str(tmp_path))
+    monkeypatch.setattr(model, "MODEL", make_chat_model(tmp_path / "model", "smollm2"))
+    monkeypatch.setattr(model, "ENCODER", make_encoder(tmp_path / "encoder"))
+    small = {
+        "data.max_tokens": 120, "ppo.max_prompt_tokens": 80, "ppo.batch": 8, "ppo.minibatch": 4, "ppo.iterations": 3,
+        "evaluate.prompts": 20, "evaluate.samples": 20, "sft.max_examples": 40, "offline.shared.max_examples": 20,
+        "reward.epochs": 2, "reward.normalise_prompts": 10,
+    }  # fmt: skip
+    monkeypatch.setattr(helpful, "AS_IT_IS", helpful.AS_IT_IS | {"data.max_tokens": 120})
+    monkeypatch.setattr(helpful, "TRAINED", helpful.TRAINED | small)
+    found = {}
+    for way in helpful.WAYS:
+        entry = helpful.plan(tmp_path / "work", 0, way)
+        list(make(entry.runs, 1))
+        found[f"{way}-0"] = entry.read()
+    folds_found = found["reward-0"]["metrics"]
+    assert folds_found["pairs"] == len(rows)
+    assert folds_found["linear"] > 0.9  # one word tells which is better
+    assert found["policies-0"]["metrics"]["eval_ood_prompts"] == 3
+    assert found["policies-0"]["metrics"]["reward_referee_encoder"]
+    assert found["tuned-0"]["metrics"]["reward_accuracy"] is not None
+    assert "| 0, best of 4 |" in helpful.table(found)
+
+
+def put_in(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
