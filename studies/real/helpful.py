@@ -184,7 +184,8 @@ def read(run: Run, seed: int, way: str) -> dict[str, Any]:
 
 
 def table(found: Found) -> str:
-    """Render the reward models, a row for each policy and seed, the tax, and replies side by side."""
+    """Render the reward models, a row for each policy and seed, the tax, and replies side by side. A referee that does
+    not beat the longer reply is no judge, and its win rates are not shown."""
     if not found:
         return "Not run yet.\n"
     parts = [_folds(_of(found, "reward")), _stage([*_of(found, "policies"), *_of(found, "tuned")])]
@@ -248,6 +249,8 @@ def _policies(rows: list[dict[str, Any]]) -> str:
                 span(numbers, f"compare_{name}_{policy}")
                 for name in ("reward", "kl", "rm_winrate", "rm_lc_winrate", "referee_winrate")
             ]
+            if numbers.get("reward_referee_beats_length") is False:
+                cells[-1] = "no judge"
             elsewhere = span(numbers, "eval_ood_rm_winrate") if policy == "ppo" else "–"
             verdict = numbers.get("diagnose_overall") if policy == "ppo" else None
             cells += [elsewhere, span(numbers, f"compare_length_{policy}", 1), str(verdict or "–")]

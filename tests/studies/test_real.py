@@ -289,6 +289,9 @@ def test_the_helpful_table_has_judges_reward_models_and_policies() -> None:
     assert "| 0, ppo | – | – | 0.70 | – | – | 0.55 | – | suspect |" in text
     assert "| 0, best of 4 | – | 0.60 | – |" in text
     assert "| Hi | A. | B. | C. |" in text
+    beaten = {"reward_referee_beats_length": False, "compare_referee_winrate_ppo": 0.9}
+    text = helpful.table({"policies-0": policies | {"metrics": numbers | beaten}})
+    assert "| 0, ppo | – | – | 0.70 | – | no judge | 0.55 | – | suspect |" in text
     assert helpful.table({}) == "Not run yet.\n"
     assert "policy" not in helpful.table({"reward-0": reward})
 
