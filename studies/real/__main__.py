@@ -2,7 +2,8 @@
 
     python -m studies.real sentiment [--seeds 0] [--ways penalty free] [--processes 1] [--work .real]
     python -m studies.real polite    [--seeds 0]
-    python -m studies.real helpful   [--seeds 0] [--ways reward policies tuned]   (`make minilm-weights` too)
+    python -m studies.real helpful   [--seeds 0] [--ways reward policies alternatives tuned]
+                                             (after `make minilm-weights` too)
     python -m studies.real chat      [--seeds 0]
 
 Each unit has a module here that says what it is. Each row is noted in benchmarks/results/real_<unit>.{json,md} as soon

@@ -1,8 +1,9 @@
 """Helpfulness on a real model: what people preferred in real conversations, where the preference is anything but plain.
 
 `reward`: how well a reward model on frozen states tells the better reply, by five folds (studies/real/folds.py).
-`tuned`: the same with the backbone trained too, on fewer and shorter pairs. `policies`: SFT, a reward model, PPO, DPO
-and best of n on these, judged by a referee on a sentence encoder, which says itself whether it beats length.
+`policies`: SFT, a reward model and PPO on fewer and shorter pairs, judged by a referee on a sentence encoder, which
+says itself whether it beats length. `alternatives`: DPO and best of n beside that PPO. `tuned`: the reward model of
+`policies` with the backbone trained too.
 """
 
 import gzip
@@ -22,10 +23,11 @@ from studies.run import Run
 
 OFFLINE = tuple(f"offline@{name}" for name in ("dpo", "ipo", "rrhf", "rejection", "best_of_n"))
 BEFORE = ("prepare", "base", "conformance", "sft")
-AFTER = ("reward", "ppo", "evaluate", "diagnose", *OFFLINE, "compare")
+AFTER = ("reward", "ppo", "evaluate", "diagnose")
 FILES = ("hh-helpful-base/test.jsonl.gz", "hh-helpful-rejection-sampled/test.jsonl.gz")
-POLICIES = ("sft", "ppo", "dpo", "best_of_4")
-WAYS = ("reward", "policies", "tuned")
+OVER_SFT = ("rm_winrate", "rm_lc_winrate", "referee_winrate")
+COURSE = ("score", "kl", "entropy", "length")
+WAYS = ("reward", "policies", "alternatives", "tuned")
 
 # What all of it shares: the pairs, which hold whole conversations, and the model.
 COMMON: dict[str, object] = {
@@ -141,9 +143,13 @@ def plan(work: Path, seed: int, way: str) -> Entry:
         "seed": seed,
     }
     start = Run(work / f"helpful-{seed}-start", changes, BEFORE)
-    own, stages = (TUNED, ("reward",)) if way == "tuned" else ({}, AFTER)
-    made = Run(work / f"helpful-{seed}-{way}", changes | own, stages, start)
-    return Entry((start, made), lambda: read(made, seed, way))
+    ppo = Run(work / f"helpful-{seed}-policies", changes, AFTER, start)
+    runs = {
+        "policies": (start, ppo),
+        "alternatives": (start, ppo, Run(work / f"helpful-{seed}-alternatives", changes, (*OFFLINE, "compare"), ppo)),
+        "tuned": (start, Run(work / f"helpful-{seed}-tuned", changes | TUNED, ("reward",), start)),
+    }[way]
+    return Entry(runs, lambda: read(runs[-1], seed, way))
 
 
 def read_folds(run: Run, encoder: Path, seed: int) -> dict[str, Any]:
@@ -166,21 +172,15 @@ def read(run: Run, seed: int, way: str) -> dict[str, Any]:
         "processor_s": {path.stem: read_json(path).get("cpu_s") for path in costs},
         "machine": machine(),
     }
-    if way != "policies":
+    if way == "tuned":
         return found
-    ppo, others = (
-        [row for _, row in iter_jsonl(run.folder / f"artifacts/{stage}/samples.jsonl")]
-        for stage in ("evaluate", "compare")
-    )
-    samples = [
-        {"prompt": a["prompt"], "sft": a["sft"], "ppo": a["ppo"], "dpo": b["dpo"]}
-        for a, b in zip(ppo, others, strict=True)
-    ]
-    names = ("score", "kl", "entropy", "length")
-    course = [
-        {name: float(row[name]) for name in names if row[name]} for row in read_rows(run.folder / "plots/ppo.csv")
-    ]
-    return found | {"samples": samples[:6], "course": course}
+    stage, names = ("evaluate", ("sft", "ppo")) if way == "policies" else ("compare", ("sft", "dpo"))
+    rows = [row for _, row in iter_jsonl(run.folder / "artifacts" / stage / "samples.jsonl")]
+    found["samples"] = [{"prompt": row["prompt"], **{name: row[name] for name in names}} for row in rows][:6]
+    if way == "policies":
+        course = read_rows(run.folder / "plots/ppo.csv")
+        found["course"] = [{name: float(row[name]) for name in COURSE if row[name]} for row in course]
+    return found
 
 
 def table(found: Found) -> str:
@@ -190,7 +190,7 @@ def table(found: Found) -> str:
         return "Not run yet.\n"
     parts = [_folds(_of(found, "reward")), _stage([*_of(found, "policies"), *_of(found, "tuned")])]
     if made := _of(found, "policies"):
-        parts += [_policies(made), tax(made), side_by_side(made[0], ("sft", "ppo", "dpo"))]
+        parts += [_policies(made, _of(found, "alternatives")), tax(made), side_by_side(made[0], ("sft", "ppo"))]
     return "\n".join(part for part in parts if part)
 
 
@@ -236,7 +236,7 @@ def _stage(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _policies(rows: list[dict[str, Any]]) -> str:
+def _policies(rows: list[dict[str, Any]], alternatives: list[dict[str, Any]]) -> str:
     lines = [
         "| seed, policy | reward model | KL, nats | win rate (reward model) | the same at equal length "
         "| win rate (referee) | win rate on MT-bench's prompts (reward model) | length, tokens | verdict |",
@@ -244,15 +244,22 @@ def _policies(rows: list[dict[str, Any]]) -> str:
     ]
     for own in rows:
         numbers = own["metrics"]
-        for policy in POLICIES:
-            cells = [
-                span(numbers, f"compare_{name}_{policy}")
-                for name in ("reward", "kl", "rm_winrate", "rm_lc_winrate", "referee_winrate")
-            ]
-            if numbers.get("reward_referee_beats_length") is False:
-                cells[-1] = "no judge"
-            elsewhere = span(numbers, "eval_ood_rm_winrate") if policy == "ppo" else "–"
-            verdict = numbers.get("diagnose_overall") if policy == "ppo" else None
-            cells += [elsewhere, span(numbers, f"compare_length_{policy}", 1), str(verdict or "–")]
-            lines.append(f"| {own['seed']}, {policy.replace('_', ' ')} | " + " | ".join(cells) + " |")
+        lines.append(_line(numbers, own["seed"], "sft", {}, "eval_"))
+        over = {name: f"eval_{name}" for name in OVER_SFT} | {"kl": "eval_kl", "ood": "eval_ood_rm_winrate"}
+        lines.append(_line(numbers, own["seed"], "ppo", over, "eval_"))
+        for other in (other["metrics"] for other in alternatives if other["seed"] == own["seed"]):
+            for policy in ("dpo", "best_of_4"):
+                over = {name: f"compare_{name}_{policy}" for name in (*OVER_SFT, "kl")}
+                lines.append(_line(other, own["seed"], policy, over, "compare_"))
     return "\n".join(lines) + "\n"
+
+
+def _line(numbers: dict[str, Any], seed: int, policy: str, names: dict[str, str], stage: str) -> str:
+    """A policy's row. `names`: under which names its distance and its win rates over SFT are among the metrics."""
+    cells = [span(numbers, f"{stage}reward_{policy}"), span(numbers, names.get("kl", ""))]
+    cells += [span(numbers, names.get(name, "")) for name in OVER_SFT]
+    if policy != "sft" and numbers.get("reward_referee_beats_length") is False:
+        cells[-1] = "no judge"
+    cells += [span(numbers, names.get("ood", "")), span(numbers, f"{stage}length_{policy}", 1)]
+    verdict = numbers.get("diagnose_overall") if policy == "ppo" else None
+    return f"| {seed}, {policy.replace('_', ' ')} | " + " | ".join(cells) + f" | {verdict or '–'} |"

@@ -278,18 +278,22 @@ def test_the_helpful_table_has_judges_reward_models_and_policies() -> None:
     reward = {"seed": 0, "way": "reward", "metrics": metrics}
     numbers = {
         "reward_accuracy": 0.61, "reward_train_pairs": 80, "reward_referee_pairs": 30, "reward_test_pairs": 20,
-        "compare_rm_winrate_ppo": 0.7, "compare_kl_best_of_4": 0.6, "diagnose_overall": "suspect",
+        "eval_rm_winrate": 0.7, "diagnose_overall": "suspect", "eval_reward_sft": 0.1,
         "eval_ood_rm_winrate": 0.55, "eval_tax_copa_base": 0.7,
     }  # fmt: skip
-    row = {"prompt": "Hi", "sft": "A.", "ppo": "B.", "dpo": "C."}
+    row = {"prompt": "Hi", "sft": "A.", "ppo": "B."}
     policies = {"seed": 0, "way": "policies", "metrics": numbers, "samples": [row]}
-    text = helpful.table({"reward-0": reward, "policies-0": policies, "tuned-0": policies | {"way": "tuned"}})
+    others = {"seed": 0, "way": "alternatives", "metrics": {"compare_kl_best_of_4": 0.6}, "samples": []}
+    found = {"reward-0": reward, "policies-0": policies, "tuned-0": policies | {"way": "tuned"}}
+    text = helpful.table(found | {"alternatives-0": others})
     assert "| 0, frozen, linear | 100 | 0.600 | 0.020 (-0.010 to 0.050) |" in text
     assert "| 0, tuned | 80, 30, 20 | 0.61 | – | – | – | – |" in text
     assert "| 0, ppo | – | – | 0.70 | – | – | 0.55 | – | suspect |" in text
     assert "| 0, best of 4 | – | 0.60 | – |" in text
-    assert "| Hi | A. | B. | C. |" in text
-    beaten = {"reward_referee_beats_length": False, "compare_referee_winrate_ppo": 0.9}
+    assert "| 0, sft | 0.10 | – | – | – | – | – | – | – |" in text
+    assert "| Hi | A. | B. |" in text
+    assert "best of" not in helpful.table(found)
+    beaten = {"reward_referee_beats_length": False, "eval_referee_winrate": 0.9}
     text = helpful.table({"policies-0": policies | {"metrics": numbers | beaten}})
     assert "| 0, ppo | – | – | 0.70 | – | no judge | 0.55 | – | suspect |" in text
     assert helpful.table({}) == "Not run yet.\n"
