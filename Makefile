@@ -110,6 +110,7 @@ real: $(STAMP) ## RLHF on a real model, SmolLM2 (after smollm2-weights, minilm-w
 	python -m studies.real polite
 	python -m studies.real helpful --seeds 0
 	python -m studies.real chat --seeds 0
+
 vllm: $(STAMP) ## Start vLLM on 127.0.0.1 for ppo.sampler=vllm, in an environment of its own (.vllm; 3 to 10 GB)
 	python tools/vllm_server.py
 
